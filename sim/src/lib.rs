@@ -1,0 +1,16 @@
+//! A deterministic network simulator that runs Hailer's own code from scenario files, and judges it.
+//!
+//! A map, in reading order; start with [`scenario`].
+//!
+//! * [`scenario`]: a scenario file, read, checked and resolved: segments, nodes, steps, traffic, expectations.
+//! * [`fabric`]: the simulated network. A plain library: no async, no clock, no tasks.
+//! * [`net`]: the fabric as the product sees it, an implementation of [`hailer::net::Net`].
+//! * [`world`]: one run: the engine, the nodes, the script.
+//! * [`trace`]: what a run leaves behind: what every application saw, and what the script did.
+//! * [`check`]: verdicts, from the trace and the scenario alone.
+//! * [`report`]: the trace for people: page, plots, tables.
+//!
+//! If a line of protocol behaviour is written in this crate, it is in the wrong place.
+
+pub mod scenario;
+pub mod trace;

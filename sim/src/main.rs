@@ -1,0 +1,3 @@
+//! The `hailer-sim` program.
+
+fn main() {}

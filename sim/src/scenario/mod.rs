@@ -1,0 +1,250 @@
+//! A scenario: a small internet, what happens on it, and what must be true of it.
+//!
+//! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
+//! decide while a world runs. How a file becomes one is the business of `file`.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use hailer::daemon::Config;
+use ipnet::Ipv4Net;
+
+/// A checked scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The file's name without its ending.
+    pub name: String,
+    /// What the scenario shows, in a sentence or two.
+    pub about: String,
+    /// The seed when the command line names none.
+    pub seed: u64,
+    /// How long the world lives, in simulated time.
+    pub duration: Duration,
+    /// The step of the outer engine, in whole milliseconds. It changes nothing but speed.
+    pub tick: Duration,
+    /// Broadcast domains, in the order of the file.
+    pub segments: Vec<Segment>,
+    /// Nodes, counts expanded, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// What happens, sorted by time; steps at the same moment keep the order of the file.
+    pub steps: Vec<Step>,
+    /// Messages that nodes send all by themselves.
+    pub traffic: Vec<Traffic>,
+    /// What must be true.
+    pub expects: Vec<Expect>,
+}
+
+/// Index of a node in [`Scenario::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIndex(pub u32);
+
+/// Index of a segment in [`Scenario::segments`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentIndex(pub u32);
+
+/// A broadcast domain: what one switch or access point joins.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Its name in the file.
+    pub name: String,
+    /// Its addresses.
+    pub prefix: Ipv4Net,
+    /// The link of every interface on it that names none of its own.
+    pub link: Link,
+}
+
+/// The two directions of the cable between an interface and its segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// From the node to the segment.
+    pub up: Direction,
+    /// From the segment to the node.
+    pub down: Direction,
+}
+
+/// What happens to packets in one direction of a link. Each chance is drawn for each packet by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Direction {
+    /// How long a packet takes.
+    pub delay: Delay,
+    /// How many packets never arrive.
+    pub loss: Chance,
+    /// How many packets arrive twice, each copy with a delay of its own.
+    pub duplicate: Chance,
+    /// How many packets are held back by [`Direction::reorder_by`], so that later ones overtake them. Other packets
+    /// never overtake each other, whatever their delays.
+    pub reorder: Chance,
+    /// How long a reordered packet is held back.
+    pub reorder_by: Duration,
+}
+
+/// A probability, in parts of a million.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Chance {
+    /// 0 to 1,000,000.
+    pub ppm: u32,
+}
+
+/// A distribution of delays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delay {
+    /// Always the same.
+    Fixed(Duration),
+    /// Every value from the first to the second is as likely as any other.
+    Uniform(Duration, Duration),
+    /// Bell-shaped around the mean, cut off at zero and at four deviations.
+    Normal {
+        /// The middle.
+        mean: Duration,
+        /// The standard deviation.
+        deviation: Duration,
+    },
+    /// Measured quantiles at equal steps from the minimum to the maximum; values between them are interpolated.
+    Empirical(Vec<Duration>),
+}
+
+impl Default for Delay {
+    fn default() -> Self {
+        Self::Fixed(Duration::ZERO)
+    }
+}
+
+/// A machine on the network.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its own name: `n07`, or the name in the file when that has no count.
+    pub name: String,
+    /// The name of the `[[node]]` table it came from: `n`.
+    pub group: String,
+    /// Its attachments, at least one.
+    pub interfaces: Vec<Attachment>,
+    /// When it is switched on for the first time.
+    pub start: Duration,
+    /// What runs on it: the daemon's own configuration.
+    pub config: Config,
+}
+
+/// An interface of a node.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// The segment it is plugged into.
+    pub segment: SegmentIndex,
+    /// Its address there.
+    pub address: Ipv4Addr,
+    /// Its cable.
+    pub link: Link,
+}
+
+/// Something that happens at a moment.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// When.
+    pub at: Duration,
+    /// To whom, in the order of the file; never empty.
+    pub nodes: Vec<NodeIndex>,
+    /// What.
+    pub action: Action,
+    /// The line in the file, for messages.
+    pub line: usize,
+}
+
+/// What a step does to each of its nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The node ends in the given way.
+    Crash(Crash),
+    /// A node that is down comes up again, with a new identity unless its configuration fixes one.
+    Restart,
+    /// The node stops for a while, as under SIGSTOP: it keeps its sockets, and its kernel goes on answering.
+    Pause,
+    /// A paused node goes on.
+    Resume,
+    /// The node joins a ZRE group.
+    Join(String),
+    /// The node leaves a ZRE group.
+    Leave(String),
+    /// The node shouts one message of `bytes` bytes to the group.
+    Shout {
+        /// The group.
+        group: String,
+        /// Size of the message in bytes, at least [`MESSAGE_BYTES_MIN`].
+        bytes: usize,
+    },
+    /// The node whispers one message of `bytes` bytes to another node.
+    Whisper {
+        /// The receiver.
+        to: NodeIndex,
+        /// Size of the message in bytes, at least [`MESSAGE_BYTES_MIN`].
+        bytes: usize,
+    },
+}
+
+/// Every simulated message starts with its sender and number, so it has at least this size.
+pub const MESSAGE_BYTES_MIN: usize = 16;
+
+/// How a node ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The machine vanishes: nothing more is sent, nothing is answered.
+    PowerCut,
+    /// The process dies (`kill -9`): its kernel closes the sockets, with FIN or RST.
+    ProcessExit,
+    /// The program is asked to stop and says goodbye.
+    Stop,
+}
+
+/// Messages that nodes send at a steady rate.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// The senders.
+    pub from: Vec<NodeIndex>,
+    /// What they send.
+    pub kind: TrafficKind,
+    /// Time between two messages of one sender. Senders are spread evenly over it.
+    pub every: Duration,
+    /// No message before this.
+    pub start: Duration,
+    /// No message from here on.
+    pub stop: Duration,
+    /// Size of a message in bytes, at least [`MESSAGE_BYTES_MIN`].
+    pub bytes: usize,
+}
+
+/// What kind of message traffic is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrafficKind {
+    /// A shout to this group.
+    Shout(String),
+    /// A whisper to each of these in turn.
+    Whisper(Vec<NodeIndex>),
+}
+
+/// Something that must be true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// What must be true.
+    pub that: Property,
+    /// `None`: at every moment. `Some`: from some moment no later than this one until the next step that starts, ends or
+    /// pauses a node, or until the end.
+    pub by: Option<Duration>,
+    /// The line in the file, for messages.
+    pub line: usize,
+}
+
+/// The properties that can be expected. Their names in a file are the kebab-case of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Property {
+    /// `everyone-knows-everyone` (by): every running node has entered every other running node, and nobody else.
+    EveryoneKnowsEveryone,
+    /// `the-dead-are-gone` (by): no running node still knows a node (or an earlier life of a node) that is down.
+    TheDeadAreGone,
+    /// `no-live-peer-exits` (always): no node sees an EXIT of a peer that is up.
+    NoLivePeerExits,
+    /// `nobody-unknown-appears` (always): every ENTER names an identity that a node of the scenario has.
+    NobodyUnknownAppears,
+    /// `shouts-arrive-once-and-in-order` (always): every shout reaches every member that its sender knew, whole, once,
+    /// in the order of sending, as long as both stay up.
+    ShoutsArriveOnceAndInOrder,
+    /// `whispers-arrive-once-and-in-order` (always): likewise for whispers.
+    WhispersArriveOnceAndInOrder,
+}

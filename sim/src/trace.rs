@@ -1,0 +1,174 @@
+//! What a run leaves behind: what every application saw and did, what the script did, and what the network carried.
+//!
+//! Checkers and reports read this and the scenario, and nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hailer::Timestamp;
+use hailer::zre::PeerId;
+
+use crate::scenario::{Crash, NodeIndex};
+
+/// One thing that happened on or to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When, in simulated time since the start of the world.
+    pub at: Timestamp,
+    /// Where.
+    pub node: NodeIndex,
+    /// What.
+    pub what: What,
+}
+
+/// One life of one node: a node that restarts is another peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A node of the scenario, and which of its lives (0 is the first).
+    Life(NodeIndex, u32),
+    /// An identity that no node of the scenario has had.
+    Stranger(PeerId),
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The script switched the node on; its life gets this number and, once its role runs, this identity.
+    Up {
+        /// 0 for the first life.
+        life: u32,
+        /// The identity of this life.
+        peer: PeerId,
+    },
+    /// The script ended the node's life.
+    Down(Crash),
+    /// The script paused the node.
+    Paused,
+    /// The script let the node go on.
+    Resumed,
+    /// The application joined a group, because the script or the configuration said so.
+    Joined(String),
+    /// The application left a group.
+    Left(String),
+    /// The application shouted.
+    SentShout {
+        /// To this group.
+        group: String,
+        /// Which message of this life it is, counted over shouts and whispers together from 0.
+        number: u64,
+        /// Its size.
+        bytes: usize,
+    },
+    /// The application whispered.
+    SentWhisper {
+        /// To this peer.
+        to: Subject,
+        /// Which message of this life it is.
+        number: u64,
+        /// Its size.
+        bytes: usize,
+    },
+    /// The script wanted something that the node refused; the text says what and why.
+    Refused(String),
+    /// Event ENTER.
+    Enter(Subject),
+    /// Event EXIT, with the node's own reason for it in words.
+    Exit(Subject, String),
+    /// Event EVASIVE.
+    Evasive(Subject),
+    /// Event SILENT.
+    Silent(Subject),
+    /// Event JOIN.
+    Join(Subject, String),
+    /// Event LEAVE.
+    Leave(Subject, String),
+    /// Event SHOUT.
+    GotShout {
+        /// From this peer.
+        from: Subject,
+        /// To this group.
+        group: String,
+        /// The number the sender gave it; `None` when the content can't be read.
+        number: Option<u64>,
+        /// Whether every byte is as it was sent.
+        is_intact: bool,
+    },
+    /// Event WHISPER.
+    GotWhisper {
+        /// From this peer.
+        from: Subject,
+        /// The number the sender gave it; `None` when the content can't be read.
+        number: Option<u64>,
+        /// Whether every byte is as it was sent.
+        is_intact: bool,
+    },
+    /// Event STOP.
+    Stopped,
+}
+
+/// What the network carried for one node, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets and bytes (IP payload and headers) that the node sent, by kind.
+    pub sent: BTreeMap<Kind, Count>,
+    /// Packets and bytes that reached the node, by kind.
+    pub received: BTreeMap<Kind, Count>,
+    /// Packets that were on their way to or from the node and did not arrive, by cause.
+    pub dropped: BTreeMap<Drop, Count>,
+}
+
+/// Packets and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, IP and transport headers included.
+    pub bytes: u64,
+}
+
+/// Kinds of packets, as a person sorts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// UDP to port 5670 or whatever the beacon port is.
+    Beacon,
+    /// Other UDP.
+    Udp,
+    /// TCP with SYN.
+    TcpHandshake,
+    /// TCP with payload, sent for the first time.
+    TcpData,
+    /// TCP with payload that was sent before.
+    TcpRetransmit,
+    /// TCP without payload: acknowledgements, FIN.
+    TcpControl,
+    /// TCP with RST.
+    TcpReset,
+}
+
+/// Why a packet did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drop {
+    /// The link lost it.
+    Loss,
+    /// Nobody has the address, or the machine is switched off.
+    NoHost,
+    /// No socket is bound to the port (UDP).
+    NoSocket,
+    /// The socket's receive queue was full.
+    QueueFull,
+}
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// The seed it ran with.
+    pub seed: u64,
+    /// How long the world lived, in simulated time.
+    pub duration: Duration,
+    /// Everything that happened, in order.
+    pub records: Vec<Record>,
+    /// What the network carried, one entry for each node of the scenario.
+    pub traffic: Vec<Traffic>,
+    /// Hash over every packet, every record and every counter, in hexadecimal: equal digests mean equal runs.
+    pub digest: String,
+}

@@ -1,0 +1,20 @@
+//! Peer discovery and messaging for the networks where discovery is hard.
+//!
+//! A map, in reading order; start with [`Node`].
+//!
+//! * [`zre`]: the ZRE node (RFC 36): beacons, peers, groups, whisper and shout. zyre and pyre can talk to it.
+//! * [`zmtp`]: the ZeroMQ transport that ZRE speaks on TCP.
+//! * [`net`]: the network as the node sees it. [`net::OsNet`] is the real one; the simulator brings its own.
+//! * [`daemon`]: the configuration that starts roles, shared by the program and by the simulator's scenarios.
+//! * [`machine`]: the contract that every decision-making part keeps: no IO, no clock, no randomness of its own.
+//!
+//! Each protocol folder holds the same three kinds of file. A *codec* turns bytes into values and back. A *machine*
+//! decides; it is driven by hand in tests. A *driver* is async and moves bytes between a [`net::Net`] and a machine.
+
+pub mod daemon;
+pub mod machine;
+pub mod net;
+pub mod zmtp;
+pub mod zre;
+
+pub use machine::Timestamp;

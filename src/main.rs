@@ -1,0 +1,3 @@
+//! The `hailer` program.
+
+fn main() {}

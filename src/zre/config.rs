@@ -1,0 +1,58 @@
+//! How one ZRE node behaves: complete values, nothing left to decide.
+
+use std::time::Duration;
+
+use super::{Headers, PeerId, Text};
+
+/// The settings of a node. [`Config::default`] is what zyre does by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The name peers see; without one, the first six hexadecimal digits of the identity.
+    pub name: Option<Text>,
+    /// The identity; without one, a new random one at each start, so that peers can tell a restart.
+    pub identity: Option<PeerId>,
+    /// Facts told to every peer.
+    pub headers: Headers,
+    /// Groups joined from the start.
+    pub groups: Vec<Text>,
+    /// The interface to use: its name, its index or one of its addresses. Without one, the first that is up, is not a
+    /// loopback or a tunnel, and can broadcast.
+    pub interface: Option<String>,
+    /// UDP port of beacons. 5670 is registered for ZRE; another port isolates a network.
+    pub port: u16,
+    /// TCP port to listen on; 0 takes the first free one from 49152 on, as zyre does.
+    pub tcp_port: u16,
+    /// Time between two beacons.
+    pub interval: Duration,
+    /// A peer that was quiet for this long is asked for a sign of life.
+    pub evasive: Duration,
+    /// A peer that was quiet for this long is reported as silent.
+    pub silent: Duration,
+    /// A peer that was quiet for this long is gone.
+    pub expired: Duration,
+}
+
+impl Config {
+    /// The UDP port registered for ZRE beacons (RFC 36).
+    pub const PORT: u16 = 5670;
+    /// First TCP port that is tried when none is given: the first dynamic port, as czmq does.
+    pub const TCP_PORT_FIRST: u16 = 49152;
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: None,
+            identity: None,
+            headers: Headers::new(),
+            groups: Vec::new(),
+            interface: None,
+            port: Self::PORT,
+            tcp_port: 0,
+            interval: Duration::from_secs(1),
+            evasive: Duration::from_secs(5),
+            silent: Duration::from_secs(10),
+            expired: Duration::from_secs(30),
+        }
+    }
+}
