@@ -5,6 +5,7 @@
 //! * [`scenario`]: a scenario file, read, checked and resolved: segments, nodes, steps, traffic, expectations.
 //! * [`fabric`]: the simulated network. A plain library: no async, no clock, no tasks.
 //! * [`net`]: the fabric as the product sees it, an implementation of [`hailer::net::Net`].
+//! * [`tasks`]: the tasks of one life of one node, which end and stop together.
 //! * [`world`]: one run: the engine, the nodes, the script.
 //! * [`trace`]: what a run leaves behind: what every application saw, and what the script did.
 //! * [`check`]: verdicts, from the trace and the scenario alone.
@@ -12,5 +13,10 @@
 //!
 //! If a line of protocol behaviour is written in this crate, it is in the wrong place.
 
+pub mod fabric;
+pub mod net;
 pub mod scenario;
+pub mod tasks;
 pub mod trace;
+pub mod world;
+

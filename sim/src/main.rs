@@ -1,3 +1,7 @@
-//! The `hailer-sim` program.
+//! The `hailer-sim` program: see [`hailer_sim::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hailer_sim::cli::main()
+}

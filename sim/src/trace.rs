@@ -11,7 +11,7 @@ use hailer::zre::PeerId;
 use crate::scenario::{Crash, NodeIndex};
 
 /// One thing that happened on or to a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     /// When, in simulated time since the start of the world.
     pub at: Timestamp,
@@ -22,7 +22,7 @@ pub struct Record {
 }
 
 /// One life of one node: a node that restarts is another peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A node of the scenario, and which of its lives (0 is the first).
     Life(NodeIndex, u32),
@@ -31,7 +31,7 @@ pub enum Subject {
 }
 
 /// What can happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum What {
     /// The script switched the node on; its life gets this number and, once its role runs, this identity.
     Up {
@@ -107,7 +107,7 @@ pub enum What {
 }
 
 /// What the network carried for one node, by kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Traffic {
     /// Packets and bytes (IP payload and headers) that the node sent, by kind.
     pub sent: BTreeMap<Kind, Count>,
@@ -118,7 +118,7 @@ pub struct Traffic {
 }
 
 /// Packets and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Count {
     /// Packets.
     pub packets: u64,
@@ -127,7 +127,7 @@ pub struct Count {
 }
 
 /// Kinds of packets, as a person sorts them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// UDP to port 5670 or whatever the beacon port is.
     Beacon,
@@ -146,7 +146,7 @@ pub enum Kind {
 }
 
 /// Why a packet did not arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Drop {
     /// The link lost it.
     Loss,

@@ -183,7 +183,7 @@ pub enum Action {
 pub const MESSAGE_BYTES_MIN: usize = 16;
 
 /// How a node ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Crash {
     /// The machine vanishes: nothing more is sent, nothing is answered.
     PowerCut,

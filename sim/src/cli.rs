@@ -1,0 +1,349 @@
+//! The command line: runs scenarios, shows how far they are, and says what came of them in words, JSON and exit codes.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use hailer::daemon::Diagnostics;
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use serde_json::json;
+
+use crate::check::{self, Verdict};
+use crate::report::{self, SweepRun};
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+use crate::world::{self, Options, RunError};
+
+/// Every run passed.
+const EXIT_PASSED: u8 = 0;
+/// A run could not be carried out, or a file could not be read or written.
+const EXIT_NOT_RUN: u8 = 1;
+/// The command line or a scenario file makes no sense (`EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+/// Node code panicked.
+const EXIT_PANIC: u8 = 127;
+/// Something that had to become true did not, or not in time.
+const EXIT_LIVENESS: u8 = 128;
+/// Something that must never happen did.
+const EXIT_SAFETY: u8 = 129;
+
+const EXIT_CODES: &str = "\
+Exit codes (of several runs, the highest):
+    0  every expectation of every run held
+    1  a run could not be carried out, or a file not read or written
+   64  the command line or a scenario file makes no sense
+  127  a node panicked: a bug in Hailer
+  128  liveness: something that had to become true did not, or not in time
+  129  safety: something that must never happen did
+
+Examples:
+  hailer-sim run scenarios/lan-loss.toml                 one run, with a report
+  hailer-sim run scenarios/lan-loss.toml --seeds 1..100  a hundred seeds, on all cores
+  hailer-sim run scenarios/*.toml --json --no-report     one line of JSON a run
+  hailer-sim check scenarios/*.toml                      are the files right?";
+
+/// A deterministic network simulator that runs Hailer's own node code from scenario files and judges it.
+///
+/// The same file, seed and build give the same run, to the last packet: a failing seed is a bug report.
+#[derive(Debug, Parser)]
+#[command(name = "hailer-sim", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run scenarios, judge them, and write a report of each
+    #[command(after_help = EXIT_CODES)]
+    Run(Run),
+    /// Read scenario files and say what is wrong with them, without running anything
+    Check {
+        /// Scenario files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Scenario files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The seed, instead of the file's own
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Run every seed from A to B, both included, on all cores
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
+    seeds: Option<Seeds>,
+    /// Where the reports go: one folder a scenario, and in it one a seed when there are several
+    #[arg(long, value_name = "DIR", default_value = "reports/out")]
+    report: PathBuf,
+    /// Write no report
+    #[arg(long, conflicts_with = "report")]
+    no_report: bool,
+    /// Print one JSON object a run on standard output, and nothing else there
+    #[arg(long)]
+    json: bool,
+    /// Step of the outer engine in milliseconds, instead of the file's own; it changes nothing but speed
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    tick_ms: Option<u64>,
+    /// Show no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Seeds to run, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seeds {
+    first: u64,
+    last: u64,
+}
+
+fn parse_seeds(text: &str) -> Result<Seeds, String> {
+    let wrong = || format!("`{text}` is not a range of seeds; write the first and the last, for example 1..100");
+    let (first, last) = text.split_once("..").ok_or_else(wrong)?;
+    let last = last.strip_prefix('=').unwrap_or(last);
+    let seeds = Seeds { first: first.parse().map_err(|_| wrong())?, last: last.parse().map_err(|_| wrong())? };
+    if seeds.first > seeds.last { Err(format!("the range {text} is empty")) } else { Ok(seeds) }
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_USAGE } else { EXIT_PASSED };
+            // Nothing is left to tell when even this can't be written.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    let outcome = match &cli.command {
+        Verb::Run(run) => run_all(run),
+        Verb::Check { files } => check_all(files),
+    };
+    match outcome {
+        Ok(code) => code.into(),
+        // Whoever read our output has gone, as `head` does: nothing is wrong with that.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => EXIT_PASSED.into(),
+        Err(error) => {
+            eprintln!("hailer-sim: {error}");
+            EXIT_NOT_RUN.into()
+        }
+    }
+}
+
+/// A scenario with the file it came from.
+struct Loaded {
+    path: PathBuf,
+    text: String,
+    scenario: Scenario,
+}
+
+/// Reads every file; prints what is wrong with each that can't be used, and returns the code for that instead.
+fn load_all(files: &[PathBuf]) -> Result<Vec<Loaded>, u8> {
+    let mut loaded = Vec::new();
+    let mut code = EXIT_PASSED;
+    for path in files {
+        match std::fs::read_to_string(path) {
+            Err(error) => {
+                eprintln!("hailer-sim: can't read {}: {error}", path.display());
+                code = code.max(EXIT_NOT_RUN);
+            }
+            Ok(text) => match Scenario::parse(&path.display().to_string(), &text) {
+                Ok(scenario) => loaded.push(Loaded { path: path.clone(), text, scenario }),
+                Err(diagnostics) => {
+                    print_diagnostics(&diagnostics);
+                    code = code.max(EXIT_USAGE);
+                }
+            },
+        }
+    }
+    if code == EXIT_PASSED { Ok(loaded) } else { Err(code) }
+}
+
+fn print_diagnostics(diagnostics: &Diagnostics) {
+    eprintln!("{}", diagnostics.render(io::stderr().is_terminal()));
+}
+
+fn check_all(files: &[PathBuf]) -> io::Result<u8> {
+    let loaded = match load_all(files) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let mut out = io::stdout().lock();
+    for Loaded { path, scenario, .. } in loaded {
+        let (nodes, steps, expects) = (scenario.nodes.len(), scenario.steps.len(), scenario.expects.len());
+        let seconds = scenario.duration.as_secs_f64();
+        writeln!(out, "{}: ok: {nodes} nodes, {seconds} s, {steps} steps, {expects} expectations", path.display())?;
+    }
+    Ok(EXIT_PASSED)
+}
+
+fn run_all(run: &Run) -> io::Result<u8> {
+    let loaded = match load_all(&run.files) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let mut code = EXIT_PASSED;
+    for one in &loaded {
+        let folder = (!run.no_report).then(|| run.report.join(&one.scenario.name));
+        code = code.max(match run.seeds {
+            None => run_once(run, one, folder.as_deref())?,
+            Some(seeds) => run_sweep(run, one, seeds, folder.as_deref())?,
+        });
+    }
+    Ok(code)
+}
+
+/// The command that repeats a run.
+fn replay_command(path: &Path, seed: u64) -> String {
+    format!("hailer-sim run {} --seed {seed}", path.display())
+}
+
+fn tick(run: &Run) -> Option<Duration> {
+    run.tick_ms.map(Duration::from_millis)
+}
+
+fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8> {
+    let scenario = &loaded.scenario;
+    let seed = run.seed.unwrap_or(scenario.seed);
+    let bar = progress_bar(run, scenario.duration.as_millis() as u64, "{prefix} {bar:40} {percent} % of {msg}");
+    bar.set_prefix(scenario.name.clone());
+    bar.set_message(format!("{} s simulated", scenario.duration.as_secs_f64()));
+    let show = |passed: Duration| bar.set_position(passed.as_millis() as u64);
+    let outcome = world::run(scenario, Options { seed: Some(seed), tick: tick(run), progress: Some(&show) });
+    bar.finish_and_clear();
+    let command = replay_command(&loaded.path, seed);
+    let trace = match outcome {
+        Ok(trace) => trace,
+        Err(error) => return Ok(failed_to_run(run, loaded, seed, &error)),
+    };
+    let verdict = check::judge(scenario, &trace);
+    if let Some(folder) = folder {
+        report::write(folder, scenario, &loaded.text, &trace, &verdict, &command)
+            .map_err(|error| io::Error::new(error.kind(), format!("can't write the report: {error}")))?;
+    }
+    let mut out = io::stdout().lock();
+    if run.json {
+        writeln!(out, "{}", json_line(loaded, &trace, &verdict, folder))?;
+    } else {
+        writeln!(out, "{}", report::summary(scenario, &trace, &verdict, io::stdout().is_terminal()))?;
+        if let Some(folder) = folder {
+            writeln!(out, "report  {}", folder.join("index.html").display())?;
+        }
+        writeln!(out, "replay  {command}")?;
+    }
+    Ok(exit_code(&verdict))
+}
+
+fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) -> io::Result<u8> {
+    let scenario = &loaded.scenario;
+    let bar = progress_bar(run, seeds.last - seeds.first + 1, "{prefix} {bar:40} {pos} of {len} seeds");
+    bar.set_prefix(scenario.name.clone());
+    let outcomes: Vec<io::Result<(Option<SweepRun>, Option<serde_json::Value>, u8)>> = (seeds.first..=seeds.last)
+        .into_par_iter()
+        .map(|seed| {
+            let outcome = world::run(scenario, Options { seed: Some(seed), tick: tick(run), progress: None });
+            bar.inc(1);
+            let trace = match outcome {
+                Ok(trace) => trace,
+                Err(error) => return Ok((None, None, failed_to_run(run, loaded, seed, &error))),
+            };
+            let verdict = check::judge(scenario, &trace);
+            let folder = folder.map(|folder| folder.join(format!("seed-{seed}")));
+            if let Some(folder) = &folder {
+                let command = replay_command(&loaded.path, seed);
+                report::write(folder, scenario, &loaded.text, &trace, &verdict, &command)?;
+            }
+            let line = run.json.then(|| json_line(loaded, &trace, &verdict, folder.as_deref()));
+            Ok((Some(SweepRun::new(scenario, &trace, &verdict)), line, exit_code(&verdict)))
+        })
+        .collect();
+    bar.finish_and_clear();
+    let mut runs = Vec::new();
+    let mut code = EXIT_PASSED;
+    let mut out = io::stdout().lock();
+    for outcome in outcomes {
+        let (sweep_run, line, one_code) = outcome?;
+        code = code.max(one_code);
+        runs.extend(sweep_run);
+        if let Some(line) = line {
+            writeln!(out, "{line}")?;
+        }
+    }
+    if let Some(folder) = folder {
+        report::sweep(folder, scenario, &runs)?;
+    }
+    if !run.json {
+        writeln!(out, "{}", report::sweep_summary(scenario, &runs, io::stdout().is_terminal()))?;
+        if let Some(folder) = folder {
+            writeln!(out, "report  {}", folder.join("index.html").display())?;
+        }
+        if let Some(bad) = runs.iter().find(|sweep_run| !sweep_run.passed) {
+            writeln!(out, "replay  {}", replay_command(&loaded.path, bad.seed))?;
+        }
+    }
+    Ok(code)
+}
+
+fn exit_code(verdict: &Verdict) -> u8 {
+    if verdict.is_safety_broken() {
+        EXIT_SAFETY
+    } else if verdict.passed() {
+        EXIT_PASSED
+    } else {
+        EXIT_LIVENESS
+    }
+}
+
+fn failed_to_run(run: &Run, loaded: &Loaded, seed: u64, error: &RunError) -> u8 {
+    eprintln!("hailer-sim: {} with seed {seed}: {error}", loaded.path.display());
+    if run.json {
+        println!("{}", json!({ "scenario": loaded.scenario.name, "seed": seed, "error": error.to_string() }));
+    }
+    match error {
+        RunError::Panicked { .. } => EXIT_PANIC,
+        _ => EXIT_NOT_RUN,
+    }
+}
+
+fn json_line(loaded: &Loaded, trace: &Trace, verdict: &Verdict, folder: Option<&Path>) -> serde_json::Value {
+    let mut line = report::result_json(&loaded.scenario, trace, verdict);
+    line["file"] = json!(loaded.path);
+    line["report"] = json!(folder.map(|folder| folder.join("index.html")));
+    line
+}
+
+/// A bar on standard error when that is a terminal and nobody asked for quiet.
+fn progress_bar(run: &Run, length: u64, template: &str) -> ProgressBar {
+    if run.quiet || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template).expect("the template is a constant of this file");
+    ProgressBar::new(length).with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_seeds_has_both_its_ends() {
+        assert_eq!(parse_seeds("1..100"), Ok(Seeds { first: 1, last: 100 }));
+        assert_eq!(parse_seeds("7..=7"), Ok(Seeds { first: 7, last: 7 }));
+        for wrong in ["", "1", "1..", "..5", "a..b", "5..1"] {
+            assert!(parse_seeds(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

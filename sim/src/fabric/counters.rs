@@ -1,0 +1,98 @@
+//! What the network carried and what it dropped, and a running hash over all of it.
+
+use hailer::Timestamp;
+
+use super::packet::{Body, Packet};
+use super::{HostId, InterfaceId};
+use crate::trace::{Count, Drop, Kind, Traffic};
+
+const KINDS: [Kind; 7] = [
+    Kind::Beacon,
+    Kind::Udp,
+    Kind::TcpHandshake,
+    Kind::TcpData,
+    Kind::TcpRetransmit,
+    Kind::TcpControl,
+    Kind::TcpReset,
+];
+const DROPS: [Drop; 4] = [Drop::Loss, Drop::NoHost, Drop::NoSocket, Drop::QueueFull];
+
+/// Counters of all machines.
+#[derive(Debug)]
+pub(super) struct Counters {
+    beacon_port: u16,
+    hosts: Vec<HostCounters>,
+    hash: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct HostCounters {
+    sent: [Count; KINDS.len()],
+    received: [Count; KINDS.len()],
+    dropped: [Count; DROPS.len()],
+}
+
+impl Counters {
+    pub(super) fn new(beacon_port: u16) -> Self {
+        Self { beacon_port, hosts: Vec::new(), hash: 0 }
+    }
+
+    pub(super) fn add_host(&mut self) {
+        self.hosts.push(HostCounters::default());
+    }
+
+    pub(super) fn sent(&mut self, host: HostId, packet: &Packet) {
+        let kind = packet.kind(self.beacon_port) as usize;
+        add(&mut self.hosts[host.0 as usize].sent[kind], packet.wire_len());
+    }
+
+    pub(super) fn received(&mut self, now: Timestamp, host: HostId, interface: InterfaceId, packet: &Packet) {
+        let (kind, len) = (packet.kind(self.beacon_port) as usize, packet.wire_len());
+        add(&mut self.hosts[host.0 as usize].received[kind], len);
+        let detail = match &packet.body {
+            Body::Udp(_) => u64::from(packet.from.port()),
+            Body::Tcp(segment) => u64::from(segment.seq) << 32 | u64::from(segment.ack.unwrap_or(0)),
+        };
+        let place = u64::from(interface.0) << 32 | (kind as u64) << 24 | len as u64;
+        for word in [now.as_nanos(), place, detail] {
+            self.hash = (self.hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        }
+    }
+
+    pub(super) fn dropped(&mut self, host: HostId, cause: Drop, packet: &Packet) {
+        add(&mut self.hosts[host.0 as usize].dropped[cause as usize], packet.wire_len());
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.hash
+    }
+
+    pub(super) fn by_host(&self) -> Vec<Traffic> {
+        fn seen<K: Ord + Copy>(keys: &[K], counts: &[Count]) -> std::collections::BTreeMap<K, Count> {
+            let pairs = keys.iter().copied().zip(counts.iter().copied());
+            pairs.filter(|(_, count)| count.packets > 0).collect()
+        }
+        let traffic = |host: &HostCounters| Traffic {
+            sent: seen(&KINDS, &host.sent),
+            received: seen(&KINDS, &host.received),
+            dropped: seen(&DROPS, &host.dropped),
+        };
+        self.hosts.iter().map(traffic).collect()
+    }
+}
+
+fn add(count: &mut Count, bytes: usize) {
+    count.packets += 1;
+    count.bytes += bytes as u64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_and_causes_stand_at_their_own_index() {
+        assert!(KINDS.iter().enumerate().all(|(i, kind)| *kind as usize == i));
+        assert!(DROPS.iter().enumerate().all(|(i, cause)| *cause as usize == i));
+    }
+}

@@ -1,0 +1,325 @@
+//! The simulated network: machines, their interfaces, and the segments that join them.
+//!
+//! A plain library: no async, no clock, no tasks. Whoever drives it asks when the next event happens
+//! ([`Fabric::next_at`]) and lets it happen ([`Fabric::step`]). Sockets are polled with a [`Context`](std::task::Context),
+//! so that any executor can wait on them; a socket that becomes ready wakes its waker.
+//!
+//! An address means something only on a segment: two segments may use the same private range.
+//!
+//! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
+//! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
+//! * [`tcp`]: one endpoint of one connection, as Linux would behave.
+//! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::Waker;
+
+use hailer::Timestamp;
+use hailer::net as product;
+use ipnet::Ipv4Net;
+use slotmap::SlotMap;
+
+use crate::scenario::Link;
+use crate::trace::Traffic;
+use alarm::{Alarm, AlarmKey};
+use counters::Counters;
+use link::Pipe;
+use packet::Packet;
+use queue::Queue;
+use random::Stream;
+use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
+use udp::{UdpKey, UdpSocket};
+
+pub mod alarm;
+mod counters;
+pub mod link;
+pub mod packet;
+pub mod queue;
+pub mod random;
+pub mod stream;
+pub mod tcp;
+pub mod udp;
+mod wire;
+
+/// A machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostId(u32);
+
+/// A broadcast domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentId(u32);
+
+/// A machine's attachment to a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InterfaceId(u32);
+
+/// The network, with everything that is on its way.
+#[derive(Debug)]
+pub struct Fabric {
+    seed: u64,
+    now: Timestamp,
+    queue: Queue<Event>,
+    segments: Vec<Segment>,
+    interfaces: Vec<Interface>,
+    hosts: Vec<Host>,
+    udp: SlotMap<UdpKey, UdpSocket>,
+    listeners: SlotMap<ListenerKey, Listener>,
+    tcp: SlotMap<TcpKey, TcpSocket>,
+    alarms: SlotMap<AlarmKey, Alarm>,
+    counters: Counters,
+    /// How many wakers were woken since the driver asked last.
+    woken: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    prefix: Ipv4Net,
+    /// Who has which address.
+    by_address: BTreeMap<Ipv4Addr, InterfaceId>,
+    /// In the order of attachment.
+    members: Vec<InterfaceId>,
+}
+
+#[derive(Debug)]
+struct Interface {
+    host: HostId,
+    segment: SegmentId,
+    address: Ipv4Addr,
+    up: Pipe,
+    down: Pipe,
+}
+
+#[derive(Debug)]
+struct Host {
+    name: String,
+    is_powered: bool,
+    interfaces: Vec<InterfaceId>,
+    /// UDP sockets by port, oldest first.
+    udp: BTreeMap<u16, Vec<UdpKey>>,
+    listeners: BTreeMap<u16, Vec<ListenerKey>>,
+    /// Connections by (remote, local).
+    connections: BTreeMap<(SocketAddr, SocketAddr), TcpKey>,
+    /// Initial sequence numbers and ephemeral ports.
+    stream: Stream,
+    next_ephemeral: u16,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Event {
+    /// A packet reaches the segment behind an interface.
+    AtSegment(InterfaceId, Packet),
+    /// A packet reaches an interface from its segment.
+    AtInterface(InterfaceId, Packet),
+    /// A packet that a machine sent to itself arrives.
+    AtSelf(HostId, Packet),
+    Alarm(AlarmKey),
+    TcpTimer(TcpKey),
+    /// The driver's own appointment.
+    Appointment(u64),
+}
+
+impl Fabric {
+    /// An empty network. `beacon_port` is the UDP port whose datagrams are counted as beacons.
+    pub fn new(seed: u64, beacon_port: u16) -> Self {
+        Self {
+            seed,
+            now: Timestamp::ZERO,
+            queue: Queue::default(),
+            segments: Vec::new(),
+            interfaces: Vec::new(),
+            hosts: Vec::new(),
+            udp: SlotMap::with_key(),
+            listeners: SlotMap::with_key(),
+            tcp: SlotMap::with_key(),
+            alarms: SlotMap::with_key(),
+            counters: Counters::new(beacon_port),
+            woken: 0,
+        }
+    }
+
+    /// Adds a broadcast domain.
+    pub fn add_segment(&mut self, prefix: Ipv4Net) -> SegmentId {
+        self.segments.push(Segment { prefix, by_address: BTreeMap::new(), members: Vec::new() });
+        SegmentId(index(self.segments.len() - 1))
+    }
+
+    /// Adds a machine, switched off. Its random streams are named after it.
+    pub fn add_host(&mut self, name: &str) -> HostId {
+        let mut stream = Stream::new(self.seed, &format!("{name}/kernel"));
+        let next_ephemeral = stream::ephemeral_start(&mut stream);
+        self.hosts.push(Host {
+            name: name.to_owned(),
+            is_powered: false,
+            interfaces: Vec::new(),
+            udp: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            stream,
+            next_ephemeral,
+        });
+        self.counters.add_host();
+        HostId(index(self.hosts.len() - 1))
+    }
+
+    /// Plugs a machine into a segment.
+    pub fn attach(&mut self, host: HostId, segment: SegmentId, address: Ipv4Addr, link: &Link) -> InterfaceId {
+        let id = InterfaceId(index(self.interfaces.len()));
+        let owner = &mut self.hosts[host.0 as usize];
+        let name = format!("{}/eth{}", owner.name, owner.interfaces.len());
+        owner.interfaces.push(id);
+        let up = Pipe::new(link.up.clone(), Stream::new(self.seed, &format!("{name}/up")));
+        let down = Pipe::new(link.down.clone(), Stream::new(self.seed, &format!("{name}/down")));
+        self.interfaces.push(Interface { host, segment, address, up, down });
+        let segment = &mut self.segments[segment.0 as usize];
+        segment.by_address.insert(address, id);
+        segment.members.push(id);
+        id
+    }
+
+    /// The time of the last event.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// When the next event happens, if one is to come.
+    pub fn next_at(&self) -> Option<Timestamp> {
+        self.queue.next_at()
+    }
+
+    /// Asks for [`Fabric::step`] to return `token` at `at`.
+    pub fn appoint(&mut self, at: Timestamp, token: u64) {
+        self.queue.push(at.max(self.now), Event::Appointment(token));
+    }
+
+    /// Lets the next event happen. Returns the token when it was an appointment of the driver's.
+    pub fn step(&mut self) -> Option<u64> {
+        let (at, event) = self.queue.pop()?;
+        self.now = at;
+        match event {
+            Event::AtSegment(from, packet) => self.cross_segment(from, packet),
+            Event::AtInterface(interface, packet) => self.arrive(interface, packet),
+            Event::AtSelf(host, packet) => self.deliver(host, packet),
+            Event::Alarm(key) => self.alarm_due(key),
+            Event::TcpTimer(key) => self.tcp_timer_due(key),
+            Event::Appointment(token) => return Some(token),
+        }
+        None
+    }
+
+    /// Whether any waker was woken since the last call.
+    pub fn take_woken(&mut self) -> bool {
+        std::mem::take(&mut self.woken) > 0
+    }
+
+    /// Switches a machine on.
+    pub fn power_on(&mut self, host: HostId) {
+        self.hosts[host.0 as usize].is_powered = true;
+    }
+
+    /// Cuts a machine's power: its sockets are gone, and nobody is told.
+    pub fn power_cut(&mut self, host: HostId) {
+        let machine = &mut self.hosts[host.0 as usize];
+        machine.is_powered = false;
+        let udp = std::mem::take(&mut machine.udp);
+        let listeners = std::mem::take(&mut machine.listeners);
+        let connections = std::mem::take(&mut machine.connections);
+        for key in udp.into_values().flatten() {
+            self.udp.remove(key);
+        }
+        for key in listeners.into_values().flatten() {
+            self.listeners.remove(key);
+        }
+        for key in connections.into_values() {
+            self.tcp.remove(key);
+        }
+    }
+
+    /// Ends the process on a machine: its kernel closes every socket.
+    pub fn exit_process(&mut self, host: HostId) {
+        let machine = &self.hosts[host.0 as usize];
+        let udp: Vec<UdpKey> = machine.udp.values().flatten().copied().collect();
+        let listeners: Vec<ListenerKey> = machine.listeners.values().flatten().copied().collect();
+        let connections: Vec<TcpKey> = machine.connections.values().copied().collect();
+        for key in udp {
+            self.udp_close(key);
+        }
+        for key in listeners {
+            self.listener_close(key);
+        }
+        for key in connections {
+            self.tcp_close(key);
+        }
+    }
+
+    /// The machine's addresses, as its operating system would list them.
+    pub fn interfaces_of(&self, host: HostId) -> Vec<product::Interface> {
+        let own = &self.hosts[host.0 as usize].interfaces;
+        let attached = own.iter().enumerate().map(|(number, id)| {
+            let interface = &self.interfaces[id.0 as usize];
+            let prefix = self.segments[interface.segment.0 as usize].prefix;
+            product::Interface {
+                name: format!("eth{number}"),
+                index: index(number) + 2,
+                address: IpAddr::V4(interface.address),
+                prefix: prefix.prefix_len(),
+                broadcast: Some(IpAddr::V4(prefix.broadcast())),
+                is_loopback: false,
+                is_point_to_point: false,
+                is_up: true,
+            }
+        });
+        let loopback = product::Interface {
+            name: "lo".to_owned(),
+            index: 1,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            prefix: 8,
+            broadcast: None,
+            is_loopback: true,
+            is_point_to_point: false,
+            is_up: true,
+        };
+        std::iter::once(loopback).chain(attached).collect()
+    }
+
+    /// The addresses of the machine called `name` that `asker` shares a segment with.
+    pub fn addresses_of(&self, asker: HostId, name: &str) -> Vec<IpAddr> {
+        let Some(named) = self.hosts.iter().find(|host| host.name == name) else { return Vec::new() };
+        let segment_of = |id: &InterfaceId| self.interfaces[id.0 as usize].segment;
+        let shared: Vec<SegmentId> = self.hosts[asker.0 as usize].interfaces.iter().map(segment_of).collect();
+        let near = named.interfaces.iter().filter(|id| shared.contains(&segment_of(id)));
+        near.map(|id| IpAddr::V4(self.interfaces[id.0 as usize].address)).collect()
+    }
+
+    /// What the network carried so far, one entry for each machine in the order of their making.
+    pub fn traffic(&self) -> Vec<Traffic> {
+        self.counters.by_host()
+    }
+
+    /// A hash over every packet that arrived so far: when, where, what.
+    pub fn fingerprint(&self) -> u64 {
+        self.counters.fingerprint()
+    }
+
+    fn wake(&mut self, waker: Option<Waker>) {
+        if let Some(waker) = waker {
+            self.woken += 1;
+            waker.wake();
+        }
+    }
+
+    /// Whether `address` is one that the machine may bind to.
+    fn is_own_address(&self, host: HostId, address: IpAddr) -> bool {
+        address.is_unspecified()
+            || address.is_loopback()
+            || self.hosts[host.0 as usize]
+                .interfaces
+                .iter()
+                .any(|id| IpAddr::V4(self.interfaces[id.0 as usize].address) == address)
+    }
+}
+
+fn index(number: usize) -> u32 {
+    u32::try_from(number).expect("a simulated network has fewer than four thousand million parts")
+}

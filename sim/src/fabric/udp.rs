@@ -1,0 +1,211 @@
+//! UDP sockets.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use hailer::net::UdpOptions;
+
+use super::alarm::remember;
+use super::packet::{Body, Packet};
+use super::{Fabric, HostId};
+use crate::trace::Drop;
+
+slotmap::new_key_type! {
+    /// A UDP socket.
+    pub struct UdpKey;
+}
+
+/// Receive buffer of a socket: Linux's `net.core.rmem_default`.
+const RECEIVE_BUFFER_BYTES: usize = 212_992;
+/// What Linux charges a socket for a small datagram besides its payload.
+const DATAGRAM_OVERHEAD_BYTES: usize = 768;
+/// The largest payload of a datagram over IPv4.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+#[derive(Debug)]
+pub(super) struct UdpSocket {
+    host: HostId,
+    local: SocketAddr,
+    options: UdpOptions,
+    /// Multicast groups, with the address of the interface they were joined on.
+    groups: Vec<(IpAddr, IpAddr)>,
+    received: VecDeque<(SocketAddr, Bytes)>,
+    received_bytes: usize,
+    reader: Option<Waker>,
+}
+
+impl Fabric {
+    /// Binds a socket.
+    ///
+    /// # Errors
+    /// As [`hailer::net::Net::bind_udp`].
+    pub fn udp_bind(&mut self, host: HostId, options: &UdpOptions) -> io::Result<UdpKey> {
+        let mut local = options.at;
+        let is_broadcast = self.is_broadcast_for(host, local.ip());
+        if !self.is_own_address(host, local.ip()) && !is_broadcast && !local.ip().is_multicast() {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        if local.port() == 0 {
+            local.set_port(self.free_port(host, |fabric, port| {
+                fabric.hosts[host.0 as usize].udp.get(&port).is_none_or(Vec::is_empty)
+            })?);
+        }
+        let bound = self.hosts[host.0 as usize].udp.entry(local.port()).or_default();
+        for other in bound.iter().map(|key| &self.udp[*key]) {
+            let overlap = other.local.ip() == local.ip()
+                || other.local.ip().is_unspecified()
+                || local.ip().is_unspecified();
+            if overlap && !(other.options.reuse && options.reuse) {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+        }
+        let key = self.udp.insert(UdpSocket {
+            host,
+            local,
+            options: options.clone(),
+            groups: Vec::new(),
+            received: VecDeque::new(),
+            received_bytes: 0,
+            reader: None,
+        });
+        bound.push(key);
+        Ok(key)
+    }
+
+    /// Closes a socket.
+    pub fn udp_close(&mut self, key: UdpKey) {
+        if let Some(socket) = self.udp.remove(key)
+            && let Some(bound) = self.hosts[socket.host.0 as usize].udp.get_mut(&socket.local.port())
+        {
+            bound.retain(|other| *other != key);
+        }
+    }
+
+    /// Where the socket is bound.
+    ///
+    /// # Errors
+    /// `NotConnected` when the socket is gone.
+    pub fn udp_local(&self, key: UdpKey) -> io::Result<SocketAddr> {
+        Ok(self.udp.get(key).ok_or(io::ErrorKind::NotConnected)?.local)
+    }
+
+    /// Joins a multicast group on the interface with this address.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the group is not a multicast address; `AddrNotAvailable` when no interface has the address.
+    pub fn udp_join(&mut self, key: UdpKey, group: IpAddr, on: IpAddr) -> io::Result<()> {
+        if !group.is_multicast() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{group} is not a multicast address")));
+        }
+        let host = self.udp.get(key).ok_or(io::ErrorKind::NotConnected)?.host;
+        if !self.is_own_address(host, on) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        self.udp[key].groups.push((group, on));
+        Ok(())
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    /// As [`hailer::net::UdpSocket::send_to`].
+    pub fn udp_send(&mut self, key: UdpKey, payload: &[u8], to: SocketAddr) -> io::Result<usize> {
+        let socket = self.udp.get(key).ok_or(io::ErrorKind::NotConnected)?;
+        let (host, local) = (socket.host, socket.local);
+        if payload.len() > DATAGRAM_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too long"));
+        }
+        let is_broadcast = self.is_broadcast_for(host, to.ip()) || matches!(to.ip(), IpAddr::V4(to) if to.is_broadcast());
+        if is_broadcast && !socket.options.broadcast {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let bound = Some(local.ip()).filter(|address| self.is_own_address(host, *address) && !address.is_unspecified());
+        let hint = if to.ip().is_multicast() { socket.options.multicast_from.or(bound) } else { bound };
+        let source = match hint {
+            Some(address) => address,
+            None => self.source_for(host, to.ip(), None)?,
+        };
+        let from = SocketAddr::new(source, local.port());
+        let packet = Packet { from, to, body: Body::Udp(Bytes::copy_from_slice(payload)) };
+        self.transmit(host, packet, hint)?;
+        Ok(payload.len())
+    }
+
+    /// Takes a received datagram, cut to the size of `buffer`.
+    pub fn udp_poll_recv(
+        &mut self,
+        key: UdpKey,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let Some(socket) = self.udp.get_mut(key) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let Some((from, payload)) = socket.received.pop_front() else {
+            remember(&mut socket.reader, context);
+            return Poll::Pending;
+        };
+        socket.received_bytes -= payload.len() + DATAGRAM_OVERHEAD_BYTES;
+        let len = payload.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&payload[..len]);
+        Poll::Ready(Ok((len, from)))
+    }
+
+    /// Hands a datagram to every socket that it is meant for: all of them for a broadcast or a multicast, the most
+    /// closely bound and youngest for anything else, as Linux does.
+    pub(super) fn deliver_udp(&mut self, host: HostId, packet: Packet) {
+        let Body::Udp(payload) = &packet.body else { return };
+        let to = packet.to.ip();
+        let is_multicast = packet.is_multicast();
+        let is_for_all = is_multicast || packet.is_limited_broadcast() || self.is_broadcast_for(host, to);
+        let Some(bound) = self.hosts[host.0 as usize].udp.get(&packet.to.port()) else {
+            return self.counters.dropped(host, Drop::NoSocket, &packet);
+        };
+        let hears = |socket: &UdpSocket| {
+            let address = socket.local.ip();
+            let fits = address.is_unspecified() || address == to;
+            fits && (!is_multicast || socket.groups.iter().any(|(group, _)| *group == to))
+        };
+        let closest = || {
+            let exact = bound.iter().rev().find(|key| self.udp[**key].local.ip() == to);
+            exact.or_else(|| bound.iter().rev().find(|key| hears(&self.udp[**key]))).copied()
+        };
+        let only = if is_for_all { None } else { closest() };
+        let takers = if is_for_all { bound.as_slice() } else { only.as_slice() };
+        let mut is_taken = false;
+        for key in takers {
+            let socket = &mut self.udp[*key];
+            if hears(socket) {
+                is_taken = true;
+                match socket.take(packet.from, payload) {
+                    Ok(None) => {}
+                    Ok(Some(waker)) => {
+                        self.woken += 1;
+                        waker.wake();
+                    }
+                    Err(QueueFull) => self.counters.dropped(host, Drop::QueueFull, &packet),
+                }
+            }
+        }
+        if !is_taken && !is_multicast {
+            self.counters.dropped(host, Drop::NoSocket, &packet);
+        }
+    }
+}
+
+struct QueueFull;
+
+impl UdpSocket {
+    fn take(&mut self, from: SocketAddr, payload: &Bytes) -> Result<Option<Waker>, QueueFull> {
+        let charge = payload.len() + DATAGRAM_OVERHEAD_BYTES;
+        if self.received_bytes + charge > RECEIVE_BUFFER_BYTES {
+            return Err(QueueFull);
+        }
+        self.received_bytes += charge;
+        self.received.push_back((from, payload.clone()));
+        Ok(self.reader.take())
+    }
+}

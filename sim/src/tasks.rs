@@ -1,0 +1,144 @@
+//! The tasks of one life of one node: they end together, and stop together.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use hailer::net::Task;
+use tokio::task::AbortHandle;
+
+/// Counts how often any task of a world was polled: when a whole round of the executor polls none, nothing is left to do
+/// at this moment.
+#[derive(Clone, Debug, Default)]
+pub struct Polls(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    polls: AtomicU64,
+    is_panicked: AtomicBool,
+}
+
+impl Polls {
+    /// Polls so far.
+    pub fn count(&self) -> u64 {
+        self.0.polls.load(Ordering::Relaxed)
+    }
+
+    /// Whether a task panicked.
+    pub fn is_panicked(&self) -> bool {
+        self.0.is_panicked.load(Ordering::Relaxed)
+    }
+}
+
+/// The tasks of one life.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    polls: Polls,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    live: BTreeMap<u64, AbortHandle>,
+    next: u64,
+    is_paused: bool,
+    is_over: bool,
+    /// Who wanted to run while the node was paused.
+    held: Vec<Waker>,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new(polls: Polls) -> Self {
+        Self { polls, state: Arc::default() }
+    }
+
+    /// Starts a task. After the end of the life nothing starts any more.
+    pub fn spawn<F>(&self, future: F) -> Task
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        let running = Running { future: Box::pin(future), tasks: self.clone(), number };
+        #[expect(clippy::disallowed_methods, reason = "this is where a node's tasks are kept, so that a crash ends them")]
+        let handle = tokio::spawn(running).abort_handle();
+        if state.is_over {
+            handle.abort();
+        } else {
+            state.live.insert(number, handle.clone());
+        }
+        Task::new(handle)
+    }
+
+    /// Ends all tasks. Their destructors run before the executor's next round is over.
+    pub fn end(&self) {
+        let live = {
+            let mut state = self.lock();
+            state.is_over = true;
+            state.held.clear();
+            std::mem::take(&mut state.live)
+        };
+        live.into_values().for_each(|handle| handle.abort());
+    }
+
+    /// Stops running tasks: a task that is woken is held until [`Tasks::resume`].
+    pub fn pause(&self) {
+        self.lock().is_paused = true;
+    }
+
+    /// Lets the tasks that were woken meanwhile run.
+    pub fn resume(&self) {
+        let held = {
+            let mut state = self.lock();
+            state.is_paused = false;
+            std::mem::take(&mut state.held)
+        };
+        held.into_iter().for_each(Waker::wake);
+    }
+
+    /// How many tasks have not ended.
+    pub fn live(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+struct Running {
+    future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    tasks: Tasks,
+    number: u64,
+}
+
+impl Future for Running {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.tasks.polls.0.polls.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut state = self.tasks.lock();
+            if state.is_paused {
+                state.held.push(context.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        self.future.as_mut().poll(context)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The executor swallows a task's panic; a run must not.
+            self.tasks.polls.0.is_panicked.store(true, Ordering::Relaxed);
+        }
+        self.tasks.lock().live.remove(&self.number);
+    }
+}

@@ -1,0 +1,80 @@
+//! What stands where a user's program would stand: it does what the script says and writes down what it is told.
+
+use hailer::Timestamp;
+use hailer::daemon::{self, Config, Roles};
+use hailer::net::Net;
+use hailer::zre::PeerId;
+use tokio::sync::mpsc;
+
+use super::log::Author;
+use super::message::Label;
+use crate::net::SimNet;
+use crate::trace::What;
+
+/// What the script asks of a program.
+#[derive(Clone, Debug)]
+pub(super) enum Command {
+    Join(String),
+    Leave(String),
+    Shout { group: String, bytes: usize },
+    Whisper { to: PeerId, bytes: usize },
+    Stop,
+}
+
+/// One life of a program: starts the roles that the daemon would start, and obeys.
+pub(super) async fn run(net: SimNet, config: Config, author: Author, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let groups = config.zre.iter().flat_map(|zre| &zre.groups).map(ToString::to_string).collect::<Vec<_>>();
+    let roles = match daemon::start(&net, config).await {
+        Ok(roles) => roles,
+        Err(error) => return author.record(net.now(), What::Refused(format!("start: {error}"))),
+    };
+    let Roles { zre: Some((node, mut events)) } = roles else { return };
+    for group in groups {
+        author.record(net.now(), What::Joined(group));
+    }
+    let (listener, clock) = (author.clone(), net.clone());
+    let listening = net.spawn("events", async move {
+        while let Some(event) = events.next().await {
+            listener.event(clock.now(), &event);
+        }
+    });
+    let mut number = 0;
+    let mut next_label = || {
+        let label = Label { node: author.node, life: author.life, number };
+        number += 1;
+        label
+    };
+    let now = || -> Timestamp { net.now() };
+    while let Some(command) = commands.recv().await {
+        let outcome = match command {
+            Command::Join(group) => {
+                author.record(now(), What::Joined(group.clone()));
+                node.join(group).await
+            }
+            Command::Leave(group) => {
+                author.record(now(), What::Left(group.clone()));
+                node.leave(group).await
+            }
+            Command::Shout { group, bytes } => {
+                let label = next_label();
+                author.record(now(), What::SentShout { group: group.clone(), number: label.number, bytes });
+                node.shout(group, label.message(bytes)).await.map(drop)
+            }
+            Command::Whisper { to, bytes } => {
+                let label = next_label();
+                let what = What::SentWhisper { to: author.subject(to), number: label.number, bytes };
+                author.record(now(), what);
+                node.whisper(to, label.message(bytes)).await
+            }
+            Command::Stop => {
+                node.stop().await;
+                break;
+            }
+        };
+        if let Err(error) = outcome {
+            author.record(now(), What::Refused(error.to_string()));
+        }
+    }
+    // The last events, STOP among them, still come; the task ends with their stream.
+    listening.detach();
+}

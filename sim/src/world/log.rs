@@ -1,0 +1,131 @@
+//! Who is who, and the records of a run.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use hailer::Timestamp;
+use hailer::zre::{Event, PeerId};
+
+use super::message::Label;
+use crate::scenario::NodeIndex;
+use crate::trace::{Record, Subject, Trace, Traffic, What};
+
+/// The log of one run. Cloning gives another handle on the same log.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    records: Vec<Record>,
+    /// Whose identity is whose. An identity that a node keeps over its lives stands for the last one.
+    subjects: BTreeMap<PeerId, Subject>,
+    /// The identity of each node's last life.
+    peers: BTreeMap<NodeIndex, PeerId>,
+}
+
+/// The pen of one life of one node.
+#[derive(Clone)]
+pub(super) struct Author {
+    log: Log,
+    pub(super) node: NodeIndex,
+    pub(super) life: u32,
+}
+
+impl Log {
+    /// A node begins a life.
+    pub(super) fn born(&self, at: Timestamp, node: NodeIndex, life: u32, peer: Option<PeerId>) -> Author {
+        let mut state = self.lock();
+        if let Some(peer) = peer {
+            state.subjects.insert(peer, Subject::Life(node, life));
+            state.peers.insert(node, peer);
+            state.records.push(Record { at, node, what: What::Up { life, peer } });
+        }
+        Author { log: self.clone(), node, life }
+    }
+
+    pub(super) fn record(&self, at: Timestamp, node: NodeIndex, what: What) {
+        self.lock().records.push(Record { at, node, what });
+    }
+
+    /// The identity of a node's last life.
+    pub(super) fn peer_of(&self, node: NodeIndex) -> Option<PeerId> {
+        self.lock().peers.get(&node).copied()
+    }
+
+    /// The trace of a finished run.
+    pub(super) fn into_trace(self, seed: u64, duration: Duration, traffic: Vec<Traffic>, fingerprint: u64) -> Trace {
+        let records = std::mem::take(&mut self.lock().records);
+        let mut digest = Digest(blake3::Hasher::new());
+        (seed, duration, fingerprint).hash(&mut digest);
+        records.hash(&mut digest);
+        traffic.hash(&mut digest);
+        let digest = digest.0.finalize().to_hex()[..32].to_owned();
+        Trace { seed, duration, records, traffic, digest }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Author {
+    /// Writes down something that the program did.
+    pub(super) fn record(&self, at: Timestamp, what: What) {
+        self.log.record(at, self.node, what);
+    }
+
+    /// Who has this identity.
+    pub(super) fn subject(&self, peer: PeerId) -> Subject {
+        self.log.lock().subjects.get(&peer).copied().unwrap_or(Subject::Stranger(peer))
+    }
+
+    /// Writes down something that the program was told.
+    pub(super) fn event(&self, at: Timestamp, event: &Event) {
+        let what = match event {
+            Event::Enter { peer, .. } => What::Enter(self.subject(*peer)),
+            Event::Exit { peer, reason, .. } => What::Exit(self.subject(*peer), reason.to_string()),
+            Event::Evasive { peer, .. } => What::Evasive(self.subject(*peer)),
+            Event::Silent { peer, .. } => What::Silent(self.subject(*peer)),
+            Event::Join { peer, group, .. } => What::Join(self.subject(*peer), group.to_string()),
+            Event::Leave { peer, group, .. } => What::Leave(self.subject(*peer), group.to_string()),
+            Event::Shout { peer, group, content, .. } => {
+                let (number, is_intact) = self.identify(*peer, content);
+                What::GotShout { from: self.subject(*peer), group: group.to_string(), number, is_intact }
+            }
+            Event::Whisper { peer, content, .. } => {
+                let (number, is_intact) = self.identify(*peer, content);
+                What::GotWhisper { from: self.subject(*peer), number, is_intact }
+            }
+            Event::Stop => What::Stopped,
+            _ => return,
+        };
+        self.record(at, what);
+    }
+
+    /// The number of a received message, and whether it is whole and really its sender's.
+    fn identify(&self, peer: PeerId, content: &[bytes::Bytes]) -> (Option<u64>, bool) {
+        match Label::read(content) {
+            Some((label, is_intact)) => {
+                let is_senders = self.subject(peer) == Subject::Life(label.node, label.life);
+                (Some(label.number), is_intact && is_senders)
+            }
+            None => (None, false),
+        }
+    }
+}
+
+/// Feeds what derives `Hash` to a hash that is the same in every process.
+struct Digest(blake3::Hasher);
+
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let hash = self.0.finalize();
+        u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+    }
+}

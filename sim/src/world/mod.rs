@@ -1,0 +1,291 @@
+//! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
+//!
+//! * `engine`: turmoil's clock and runtime, and how simulated time passes.
+//! * `application`: what stands where a user's program would stand on each node.
+//! * `log`: who is who, and the records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hailer::Timestamp;
+use hailer::zre::PeerId;
+use tokio::sync::mpsc;
+
+use crate::fabric::random::Stream;
+use crate::fabric::{Fabric, HostId, SegmentId};
+use crate::net::{SharedFabric, SimNet};
+use crate::scenario::{Action, Crash, NodeIndex, Scenario, TrafficKind};
+use crate::tasks::{Polls, Tasks};
+use crate::trace::{Trace, What};
+use application::Command;
+use log::Log;
+
+mod application;
+mod engine;
+mod log;
+pub mod message;
+
+/// What a run may be told besides its scenario.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// The seed, instead of the scenario's own.
+    pub seed: Option<u64>,
+    /// The outer engine's step, instead of the scenario's own. It changes nothing but speed.
+    pub tick: Option<Duration>,
+    /// Called now and then with the simulated time that has passed.
+    pub progress: Option<&'a dyn Fn(Duration)>,
+}
+
+/// Why a run could not be finished. A verdict is not an error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Node code panicked: a bug of ours; the message is on standard error.
+    #[error("a node panicked at {at}; run again with RUST_BACKTRACE=1 to see where")]
+    Panicked {
+        /// Simulated time of the panic.
+        at: Timestamp,
+    },
+    /// The outer engine gave up.
+    #[error("the engine stopped: {0}")]
+    Engine(String),
+}
+
+/// Runs a scenario to its end.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError> {
+    let seed = options.seed.unwrap_or(scenario.seed);
+    let world = World::new(scenario.clone(), seed);
+    let (fabric, log) = (world.fabric.clone(), world.log.clone());
+    engine::run(world, options.tick.unwrap_or(scenario.tick), options.progress)?;
+    let fabric = fabric.lock();
+    Ok(log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint()))
+}
+
+/// The nodes and the script.
+struct World {
+    scenario: Arc<Scenario>,
+    seed: u64,
+    fabric: SharedFabric,
+    polls: Polls,
+    log: Log,
+    nodes: Vec<NodeState>,
+    appointments: Vec<Appointment>,
+}
+
+struct NodeState {
+    host: HostId,
+    life: Option<Life>,
+    lives: u32,
+}
+
+/// A running program on a node.
+struct Life {
+    tasks: Tasks,
+    commands: mpsc::UnboundedSender<Command>,
+    is_paused: bool,
+}
+
+/// What the script does at some moment. Its index is the token given to the fabric.
+#[derive(Clone, Copy, Debug)]
+enum Appointment {
+    Start(NodeIndex),
+    Step(usize),
+    Traffic {
+        traffic: usize,
+        sender: NodeIndex,
+        /// How many messages it has sent.
+        sent: u64,
+    },
+}
+
+impl World {
+    fn new(scenario: Scenario, seed: u64) -> Self {
+        let beacon_port =
+            scenario.nodes.iter().find_map(|node| node.config.zre.as_ref()).map_or(5670, |zre| zre.port);
+        let mut fabric = Fabric::new(seed, beacon_port);
+        let segments: Vec<SegmentId> =
+            scenario.segments.iter().map(|segment| fabric.add_segment(segment.prefix)).collect();
+        let mut nodes = Vec::new();
+        for node in &scenario.nodes {
+            let host = fabric.add_host(&node.name);
+            for attachment in &node.interfaces {
+                let segment = segments[attachment.segment.0 as usize];
+                fabric.attach(host, segment, attachment.address, &attachment.link);
+            }
+            nodes.push(NodeState { host, life: None, lives: 0 });
+        }
+        let appointments = appointments(&scenario);
+        for (token, (at, _)) in appointments.iter().enumerate() {
+            fabric.appoint(Timestamp::ZERO.after(*at), token as u64);
+        }
+        Self {
+            scenario: Arc::new(scenario),
+            seed,
+            fabric: SharedFabric::new(fabric),
+            polls: Polls::default(),
+            log: Log::default(),
+            nodes,
+            appointments: appointments.into_iter().map(|(_, what)| what).collect(),
+        }
+    }
+
+    /// The script's moment has come.
+    fn keep(&mut self, token: u64) {
+        match self.appointments[token as usize] {
+            Appointment::Start(node) => self.start(node),
+            Appointment::Step(step) => {
+                let scenario = self.scenario.clone();
+                let step = &scenario.steps[step];
+                for node in &step.nodes {
+                    self.act(*node, &step.action);
+                }
+            }
+            Appointment::Traffic { traffic, sender, sent } => self.send_traffic(token, traffic, sender, sent),
+        }
+    }
+
+    fn start(&mut self, index: NodeIndex) {
+        let node = &self.scenario.nodes[index.0 as usize];
+        let state = &mut self.nodes[index.0 as usize];
+        if state.life.is_some() {
+            return;
+        }
+        let number = state.lives;
+        state.lives += 1;
+        let mut random = Stream::new(self.seed, &format!("{}/life {number}", node.name));
+        let mut config = node.config.clone();
+        let peer = config.zre.as_mut().map(|zre| {
+            let drawn = || {
+                let mut bytes = [0; 16];
+                random.fill(&mut bytes);
+                PeerId::from_random(bytes)
+            };
+            *zre.identity.get_or_insert_with(drawn)
+        });
+        let tasks = Tasks::new(self.polls.clone());
+        let (commands, inbox) = mpsc::unbounded_channel();
+        self.fabric.lock().power_on(state.host);
+        let net = SimNet::new(self.fabric.clone(), state.host, tasks.clone(), random);
+        let author = self.log.born(self.fabric.lock().now(), index, number, peer);
+        let program = application::run(net, config, author, inbox);
+        tasks.spawn(program).detach();
+        state.life = Some(Life { tasks, commands, is_paused: false });
+    }
+
+    fn act(&mut self, index: NodeIndex, action: &Action) {
+        match action {
+            Action::Restart => self.start(index),
+            Action::Crash(how) => self.end(index, *how),
+            Action::Pause => self.set_paused(index, true),
+            Action::Resume => self.set_paused(index, false),
+            Action::Join(group) => self.command(index, Command::Join(group.clone())),
+            Action::Leave(group) => self.command(index, Command::Leave(group.clone())),
+            Action::Shout { group, bytes } => {
+                self.command(index, Command::Shout { group: group.clone(), bytes: *bytes });
+            }
+            Action::Whisper { to, bytes } => self.whisper(index, *to, *bytes),
+        }
+    }
+
+    fn end(&mut self, index: NodeIndex, how: Crash) {
+        let state = &mut self.nodes[index.0 as usize];
+        let Some(life) = state.life.take() else { return };
+        let mut fabric = self.fabric.lock();
+        self.log.record(fabric.now(), index, What::Down(how));
+        match how {
+            Crash::PowerCut => {
+                fabric.power_cut(state.host);
+                life.tasks.end();
+            }
+            Crash::ProcessExit => {
+                fabric.exit_process(state.host);
+                life.tasks.end();
+            }
+            // The program ends by itself when it has said goodbye.
+            Crash::Stop => drop(life.commands.send(Command::Stop)),
+        }
+    }
+
+    fn set_paused(&mut self, index: NodeIndex, is_paused: bool) {
+        let Some(life) = &mut self.nodes[index.0 as usize].life else { return };
+        if life.is_paused == is_paused {
+            return;
+        }
+        life.is_paused = is_paused;
+        let what = if is_paused { What::Paused } else { What::Resumed };
+        self.log.record(self.fabric.lock().now(), index, what);
+        if is_paused { life.tasks.pause() } else { life.tasks.resume() }
+    }
+
+    fn send_traffic(&mut self, token: u64, traffic: usize, sender: NodeIndex, sent: u64) {
+        let scenario = self.scenario.clone();
+        let traffic_spec = &scenario.traffic[traffic];
+        match &traffic_spec.kind {
+            TrafficKind::Shout(group) => {
+                self.command(sender, Command::Shout { group: group.clone(), bytes: traffic_spec.bytes });
+            }
+            TrafficKind::Whisper(receivers) => {
+                let others: Vec<NodeIndex> = receivers.iter().copied().filter(|to| *to != sender).collect();
+                if !others.is_empty() {
+                    self.whisper(sender, others[sent as usize % others.len()], traffic_spec.bytes);
+                }
+            }
+        }
+        let mut fabric = self.fabric.lock();
+        let next = fabric.now().after(traffic_spec.every);
+        if next < Timestamp::ZERO.after(traffic_spec.stop) {
+            self.appointments[token as usize] = Appointment::Traffic { traffic, sender, sent: sent + 1 };
+            fabric.appoint(next, token);
+        }
+    }
+
+    /// A whisper goes to the life that the receiver has now; to one that is down, none goes.
+    fn whisper(&self, from: NodeIndex, to: NodeIndex, bytes: usize) {
+        if self.nodes[to.0 as usize].life.is_some()
+            && let Some(peer) = self.log.peer_of(to)
+        {
+            self.command(from, Command::Whisper { to: peer, bytes });
+        }
+    }
+
+    /// A node that is down or paused does nothing; a paused one would do all of it at once when it goes on.
+    fn command(&self, index: NodeIndex, command: Command) {
+        if let Some(life) = &self.nodes[index.0 as usize].life
+            && !life.is_paused
+        {
+            // A program that ended early has said so in the trace.
+            let _ = life.commands.send(command);
+        }
+    }
+
+    /// Ends what still runs.
+    fn finish(&mut self) {
+        for state in &mut self.nodes {
+            if let Some(life) = state.life.take() {
+                life.tasks.end();
+            }
+        }
+    }
+}
+
+/// The script, in the order of time; at the same moment nodes start first.
+fn appointments(scenario: &Scenario) -> Vec<(Duration, Appointment)> {
+    let starts = scenario
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(index, node)| (node.start, Appointment::Start(NodeIndex(index as u32))));
+    let steps = scenario.steps.iter().enumerate().map(|(index, step)| (step.at, Appointment::Step(index)));
+    let traffic = scenario.traffic.iter().enumerate().flat_map(|(index, traffic)| {
+        let count = traffic.from.len() as u32;
+        traffic.from.iter().enumerate().filter_map(move |(place, sender)| {
+            let first = traffic.start + traffic.every * (place as u32) / count;
+            let appointment = Appointment::Traffic { traffic: index, sender: *sender, sent: 0 };
+            (first < traffic.stop).then_some((first, appointment))
+        })
+    });
+    starts.chain(steps).chain(traffic).collect()
+}
