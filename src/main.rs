@@ -1,3 +1,17 @@
-//! The `hailer` program.
+//! The `hailer` program: see [`hailer::daemon::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("hailer: can't start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(hailer::daemon::cli::main());
+    // A thread may still wait for a line of standard input; nobody waits for it.
+    runtime.shutdown_background();
+    code
+}

@@ -1,0 +1,284 @@
+//! The command line of the `hailer` program.
+
+use std::io;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use super::chat;
+use super::output::Output;
+use super::{Config, parse_duration, start};
+use crate::net::OsNet;
+use crate::zre::{self, Events, Text};
+
+/// The command line or a configuration makes no sense (`EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+
+const EXAMPLES: &str = "\
+Examples:
+  hailer peers                            who is on this network?
+  hailer peers --json | jq .name          the same for a program, one event a line
+  hailer chat ROBOTS --name alice         shout what you type to the group ROBOTS
+  hailer run --config hailer.toml         run the roles that a file describes
+
+Peers may be zyre, pyre or other ZRE programs on the same network: beacons go to UDP port 5670, messages over TCP from
+port 49152 on. Environment: RUST_LOG chooses what is logged (for example RUST_LOG=hailer=debug).
+Exit codes: 0 done, 1 could not run, 64 wrong command line or configuration.";
+
+/// Peer discovery and messaging for the networks where discovery is hard.
+#[derive(Debug, Parser)]
+#[command(name = "hailer", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+    /// Log more on standard error: -v what the node does, -vv every decision, -vvv every message
+    #[arg(long, short, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Watch peers come and go
+    Peers {
+        #[command(flatten)]
+        node: NodeOptions,
+        /// Join this group too; may be given several times
+        #[arg(long, short, value_name = "GROUP")]
+        group: Vec<String>,
+    },
+    /// Shout what is typed to a group, and show what the group says
+    #[command(after_help = chat::HELP)]
+    Chat {
+        /// The group to join and to shout to
+        group: String,
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Run the roles that a configuration file describes, until told to stop
+    Run {
+        /// The file, in TOML; scenarios/README.md describes its tables
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+        /// Only say whether the file is right; start nothing
+        #[arg(long)]
+        check: bool,
+        /// Print one JSON object an event
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct NodeOptions {
+    /// Interface to use: its name, index or address [default: the first that can broadcast]
+    #[arg(long, short, value_name = "INTERFACE")]
+    interface: Option<String>,
+    /// UDP port of the beacons; another port is another, isolated network
+    #[arg(long, short, value_name = "PORT", default_value_t = zre::Config::PORT,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// TCP port to listen on [default: the first free one from 49152 on]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    tcp_port: Option<u16>,
+    /// Name shown to peers [default: the first digits of the identity]
+    #[arg(long, short, value_name = "NAME", value_parser = parse_text)]
+    name: Option<String>,
+    /// Time between two beacons, with its unit
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+    interval: Duration,
+    /// A fact to tell every peer; may be given several times
+    #[arg(long, short = 'H', value_name = "KEY=VALUE", value_parser = parse_header)]
+    header: Vec<(String, String)>,
+    /// Print one JSON object an event
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_text(text: &str) -> Result<String, String> {
+    if text.len() > 255 { Err("at most 255 bytes".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example X-ROLE=camera")?;
+    if key.is_empty() || key.len() > 255 {
+        return Err("a key has 1 to 255 bytes".to_owned());
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
+    if (least..=most).contains(&interval) { Ok(interval) } else { Err("from 10 ms to 1 h".to_owned()) }
+}
+
+impl NodeOptions {
+    fn config(&self, groups: &[String]) -> Config {
+        let headers = self.header.iter().map(|(key, value)| (Text::from(key.as_str()), Text::from(value.as_str())));
+        let defaults = zre::Config::default();
+        // The timers keep their proportion to slow beacons: nobody is gone before four beacons were due.
+        let stretched = |default: Duration, beacons: u32| default.max(self.interval * beacons);
+        Config {
+            zre: Some(zre::Config {
+                name: self.name.as_deref().map(Text::from),
+                headers: headers.collect(),
+                groups: groups.iter().map(|group| Text::from(group.as_str())).collect(),
+                interface: self.interface.clone(),
+                port: self.port,
+                tcp_port: self.tcp_port.unwrap_or(0),
+                interval: self.interval,
+                evasive: stretched(defaults.evasive, 2),
+                silent: stretched(defaults.silent, 3),
+                expired: stretched(defaults.expired, 4),
+                ..defaults
+            }),
+        }
+    }
+}
+
+/// The program.
+pub async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            // Nothing is left to tell when even this can't be written.
+            let _ = error.print();
+            return code;
+        }
+    };
+    start_logs(cli.verbose);
+    let outcome = match cli.command {
+        Verb::Peers { node, group } => watch(node.config(&group), node.json).await,
+        Verb::Chat { group, node } => talk(node.config(std::slice::from_ref(&group)), node.json, group).await,
+        Verb::Run { config: path, check, json } => {
+            let config = match Config::load(&path) {
+                Ok(config) => config,
+                Err(error) => {
+                    eprintln!("{}", error.render(io::stderr().is_terminal()));
+                    return ExitCode::from(EXIT_USAGE);
+                }
+            };
+            if check {
+                println!("{}: ok", path.display());
+                return ExitCode::SUCCESS;
+            }
+            watch(config, json).await
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has gone, as `head` does: nothing is wrong with that.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hailer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logs(verbose: u8) {
+    let default = match verbose {
+        0 => "hailer=warn",
+        1 => "hailer=info",
+        2 => "hailer=debug",
+        _ => "hailer=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let is_terminal = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal).init();
+}
+
+/// Shows events until told to stop.
+async fn watch(config: Config, is_json: bool) -> io::Result<()> {
+    let output = Output::new(is_json);
+    let roles = start(&OsNet::new(), config).await.map_err(io::Error::other)?;
+    let Some((node, mut events)) = roles.zre else { return Ok(()) };
+    output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()))?;
+    let stop = stop_signal();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            event = events.next() => match event {
+                Some(event) => output.event(&event)?,
+                None => return Ok(()),
+            },
+        }
+    }
+    node.stop().await;
+    drain(&mut events, &output).await
+}
+
+async fn talk(config: Config, is_json: bool, group: String) -> io::Result<()> {
+    let output = Output::new(is_json);
+    let roles = start(&OsNet::new(), config).await.map_err(io::Error::other)?;
+    let Some((node, mut events)) = roles.zre else { return Ok(()) };
+    chat::run(&node, &mut events, &output, group, stop_signal()).await?;
+    node.stop().await;
+    drain(&mut events, &output).await
+}
+
+/// Shows the last events of a node that was asked to stop.
+async fn drain(events: &mut Events, output: &Output) -> io::Result<()> {
+    while let Some(event) = events.next().await {
+        output.event(&event)?;
+    }
+    Ok(())
+}
+
+/// Waits for Ctrl-C or, on Unix, a request to terminate.
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    // Without signals only the end of the process ends the node.
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_become_the_same_configuration_as_a_file() {
+        let cli = Cli::try_parse_from(["hailer", "peers", "-n", "alice", "-H", "X-ROLE=demo", "-g", "CHAT"]).unwrap();
+        let Verb::Peers { node, group } = cli.command else { panic!("parsed as another command") };
+        let text = "[zre]\nname = \"alice\"\nheaders = { X-ROLE = \"demo\" }\ngroups = [\"CHAT\"]\n";
+        assert_eq!(node.config(&group), Config::parse("test.toml", text).unwrap());
+    }
+
+    #[test]
+    fn wrong_options_are_refused() {
+        for wrong in [
+            vec!["--port", "0"],
+            vec!["--interval", "5"],
+            vec!["--interval", "1ms"],
+            vec!["--header", "novalue"],
+            vec!["--header", "=x"],
+        ] {
+            let line = ["hailer", "peers"].into_iter().chain(wrong.iter().copied());
+            assert!(Cli::try_parse_from(line).is_err(), "{wrong:?}");
+        }
+    }
+}
