@@ -19,7 +19,7 @@ use crate::Timestamp;
 pub mod conformance;
 mod os;
 
-pub use os::OsNet;
+pub use os::{OsAlarm, OsListener, OsNet, OsUdp};
 
 /// A network and the environment of one node on it. Cloning gives another handle on the same thing.
 pub trait Net: Clone + Send + Sync + 'static {
@@ -90,7 +90,8 @@ pub trait UdpSocket: Send + Sync + 'static {
     /// Waits for a datagram, writes it to `buffer` and returns its length and sender. A longer datagram is cut.
     ///
     /// # Errors
-    /// Errors that the network reported for an earlier send (`ConnectionRefused`); the socket stays usable.
+    /// Errors that the network reported for an earlier send (`ConnectionRefused`, `HostUnreachable`): Windows does that,
+    /// Linux does not. Each is reported once and the socket stays usable, so a caller logs it and receives again.
     fn recv_from(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<(usize, SocketAddr)>> + Send;
 
     /// Sends a datagram.
@@ -100,7 +101,7 @@ pub trait UdpSocket: Send + Sync + 'static {
     /// whatever else the network refuses at once.
     fn send_to(&self, datagram: &[u8], to: SocketAddr) -> impl Future<Output = io::Result<usize>> + Send;
 
-    /// Joins a multicast group on an interface.
+    /// Joins a multicast group on an interface. Without it a socket hears no multicast, whatever other sockets joined.
     ///
     /// # Errors
     /// When the group is not a multicast address or the interface has no such address family.
@@ -121,7 +122,8 @@ pub trait TcpListener: Send + Sync + 'static {
     /// Waits for a connection and returns it with the address of the other side.
     ///
     /// # Errors
-    /// Errors of one connection or a shortage of descriptors; the listener stays usable.
+    /// Errors of one connection, or a shortage of descriptors or memory; the listener stays usable, so a caller logs the
+    /// error and accepts again. An implementation pauses before it returns an error that would come again at once.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 }
 
@@ -142,9 +144,11 @@ pub trait Alarm: Send + Unpin + 'static {
 /// What to bind a UDP socket to, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpOptions {
-    /// Address and port; port 0 chooses a free one.
+    /// Address and port; port 0 chooses a free one. Only a socket at the unspecified address (or at the broadcast or
+    /// multicast address itself) hears broadcasts and multicasts.
     pub at: SocketAddr,
-    /// Share the port with others that share it too (`SO_REUSEADDR`): all of them hear broadcasts and multicasts.
+    /// Share the port with others that share it too (`SO_REUSEADDR`): all of them hear broadcasts and multicasts. Who of
+    /// them gets a unicast datagram is undefined.
     pub reuse: bool,
     /// Allow sending to broadcast addresses (`SO_BROADCAST`).
     pub broadcast: bool,

@@ -1,0 +1,115 @@
+//! TCP listeners and connections.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::net::TcpListener;
+
+/// Connections that may wait to be accepted; the kernel cuts it to its own limit (4096 on Linux).
+const BACKLOG: i32 = 1024;
+
+/// How long [`OsListener::accept`] holds back an error that would come again at once.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening TCP socket of the operating system. One for IPv6 accepts no IPv4.
+#[derive(Debug)]
+pub struct OsListener(tokio::net::TcpListener);
+
+impl OsListener {
+    pub(super) fn bind(at: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        // Lets a program that restarts have its port back while old connections linger. On Windows it would let
+        // another program take the port.
+        #[cfg(not(windows))]
+        socket.set_reuse_address(true)?;
+        if at.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&at.into())?;
+        socket.listen(BACKLOG)?;
+        tokio::net::TcpListener::from_std(socket.into()).map(Self)
+    }
+}
+
+impl TcpListener for OsListener {
+    type Stream = TcpStream;
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// When descriptors or memory run out, the connection stays in the queue and the next call would fail at once: such
+    /// an error is returned only after a pause of 100 ms, so that a caller who logs it and goes on does not spin.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self.0.accept().await {
+            Ok((stream, from)) => {
+                // Fails when the other side has gone already; reading will say so better.
+                let _ = stream.set_nodelay(true);
+                Ok((stream, from))
+            }
+            Err(error) => {
+                if !is_of_one_connection(&error) {
+                    tokio::time::sleep(SHORTAGE_PAUSE).await;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Whether the error took a connection out of the queue with it.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+pub(super) async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(from) = from {
+        let mut local = SocketAddr::new(from, 0);
+        // A link-local address means nothing without its link, and that is the one the other side is on.
+        if let (SocketAddr::V6(local), SocketAddr::V6(to)) = (&mut local, &to) {
+            local.set_scope_id(to.scope_id());
+        }
+        socket.bind(local)?;
+    }
+    let stream = socket.connect(to).await?;
+    // A port of this machine's own that nobody listens on can be drawn as our local port: then TCP connects the socket
+    // to itself. Whoever dials a dead neighbour on the same host again and again will meet that.
+    if stream.local_addr()? == to {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn neither_side_delays_small_writes() {
+        let listener = OsListener::bind((LOOPBACK, 0).into()).unwrap();
+        let ours = connect(listener.local_addr().unwrap(), None).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        assert!(ours.nodelay().unwrap() && theirs.nodelay().unwrap());
+    }
+
+    #[test]
+    fn only_a_shortage_is_held_back() {
+        let os = |code| io::Error::from_raw_os_error(code);
+        #[cfg(target_os = "linux")]
+        for (code, is_of_one) in [(103, true), (104, true), (111, true), (24, false), (23, false), (105, false)] {
+            assert_eq!(is_of_one_connection(&os(code)), is_of_one, "{}", os(code));
+        }
+    }
+}
