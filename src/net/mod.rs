@@ -56,7 +56,11 @@ pub trait Net: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `AddrNotAvailable`.
-    fn connect(&self, to: SocketAddr, from: Option<IpAddr>) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn connect(
+        &self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
     /// The addresses behind a host name, or the address itself when `host` is one.
     ///

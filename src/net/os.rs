@@ -80,7 +80,9 @@ impl Net for OsNet {
                 if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
             }
             // The resolver's own codes are no `errno`; std gives them a text and no kind.
-            Err(error) if error.raw_os_error().is_none() => Err(io::Error::new(io::ErrorKind::NotFound, error)),
+            Err(error) if error.raw_os_error().is_none() => {
+                Err(io::Error::new(io::ErrorKind::NotFound, error))
+            }
             Err(error) => Err(error),
         }
     }

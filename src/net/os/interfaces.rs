@@ -11,7 +11,8 @@ use crate::net::Interface;
 pub(super) fn list() -> io::Result<Vec<Interface>> {
     let mut interfaces: Vec<Interface> = if_addrs::get_if_addrs()?.iter().filter_map(describe).collect();
     // An address added to `lo` looks like any other; what gives it away is that 127.0.0.1 or ::1 is on the same interface.
-    let loopbacks: Vec<u32> = interfaces.iter().filter(|it| it.address.is_loopback()).map(|it| it.index).collect();
+    let loopbacks: Vec<u32> =
+        interfaces.iter().filter(|it| it.address.is_loopback()).map(|it| it.index).collect();
     for interface in &mut interfaces {
         interface.is_loopback = loopbacks.contains(&interface.index);
         if interface.is_loopback {

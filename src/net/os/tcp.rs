@@ -108,7 +108,9 @@ mod tests {
     fn only_a_shortage_is_held_back() {
         let os = |code| io::Error::from_raw_os_error(code);
         #[cfg(target_os = "linux")]
-        for (code, is_of_one) in [(103, true), (104, true), (111, true), (24, false), (23, false), (105, false)] {
+        for (code, is_of_one) in
+            [(103, true), (104, true), (111, true), (24, false), (23, false), (105, false)]
+        {
             assert_eq!(is_of_one_connection(&os(code)), is_of_one, "{}", os(code));
         }
     }

@@ -134,7 +134,11 @@ mod tests {
         let from_v6 = UdpOptions { multicast_from: Some("::1".parse().unwrap()), ..UdpOptions::at(at) };
         assert_eq!(OsUdp::bind(&from_v6).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         let socket = OsUdp::bind(&UdpOptions::at(at)).unwrap();
-        let lo = interfaces::list().unwrap().into_iter().find(|it| it.is_loopback && it.address.is_ipv4()).unwrap();
+        let lo = interfaces::list()
+            .unwrap()
+            .into_iter()
+            .find(|it| it.is_loopback && it.address.is_ipv4())
+            .unwrap();
         let refused = socket.join_multicast("ff02::1".parse().unwrap(), &lo).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
     }
