@@ -15,7 +15,8 @@ use crate::check::{self, Verdict};
 use crate::report::{self, SweepRun};
 use crate::scenario::Scenario;
 use crate::trace::Trace;
-use crate::world::{self, Options, RunError};
+use crate::engine::RunError;
+use crate::world::{self, Options};
 
 /// Every run passed.
 const EXIT_PASSED: u8 = 0;

@@ -6,13 +6,15 @@
 //! * [`fabric`]: the simulated network. A plain library: no async, no clock, no tasks.
 //! * [`net`]: the fabric as the product sees it, an implementation of [`hailer::net::Net`].
 //! * [`tasks`]: the tasks of one life of one node, which end and stop together.
-//! * [`world`]: one run: the engine, the nodes, the script.
+//! * [`engine`]: turmoil's clock and runtime, and how simulated time passes.
+//! * [`world`]: one run: the nodes, the script, the trace they leave.
 //! * [`trace`]: what a run leaves behind: what every application saw, and what the script did.
 //! * [`check`]: verdicts, from the trace and the scenario alone.
 //! * [`report`]: the trace for people: page, plots, tables.
 //!
 //! If a line of protocol behaviour is written in this crate, it is in the wrong place.
 
+pub mod engine;
 pub mod fabric;
 pub mod net;
 pub mod scenario;

@@ -1,6 +1,5 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
-//! * `engine`: turmoil's clock and runtime, and how simulated time passes.
 //! * `application`: what stands where a user's program would stand on each node.
 //! * `log`: who is who, and the records.
 
@@ -11,6 +10,7 @@ use hailer::Timestamp;
 use hailer::zre::PeerId;
 use tokio::sync::mpsc;
 
+use crate::engine::{self, RunError, Script};
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
@@ -21,7 +21,6 @@ use application::Command;
 use log::Log;
 
 mod application;
-mod engine;
 mod log;
 pub mod message;
 
@@ -36,21 +35,6 @@ pub struct Options<'a> {
     pub progress: Option<&'a dyn Fn(Duration)>,
 }
 
-/// Why a run could not be finished. A verdict is not an error.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// Node code panicked: a bug of ours; the message is on standard error.
-    #[error("a node panicked at {at}; run again with RUST_BACKTRACE=1 to see where")]
-    Panicked {
-        /// Simulated time of the panic.
-        at: Timestamp,
-    },
-    /// The outer engine gave up.
-    #[error("the engine stopped: {0}")]
-    Engine(String),
-}
-
 /// Runs a scenario to its end.
 ///
 /// # Errors
@@ -59,7 +43,8 @@ pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError>
     let seed = options.seed.unwrap_or(scenario.seed);
     let world = World::new(scenario.clone(), seed);
     let (fabric, log) = (world.fabric.clone(), world.log.clone());
-    engine::run(world, options.tick.unwrap_or(scenario.tick), options.progress)?;
+    let (duration, tick) = (scenario.duration, options.tick.unwrap_or(scenario.tick));
+    engine::run(world, engine::Run { seed, duration, tick, progress: options.progress })?;
     let fabric = fabric.lock();
     Ok(log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint()))
 }
@@ -132,8 +117,7 @@ impl World {
         }
     }
 
-    /// The script's moment has come.
-    fn keep(&mut self, token: u64) {
+    fn keep_appointment(&mut self, token: u64) {
         match self.appointments[token as usize] {
             Appointment::Start(node) => self.start(node),
             Appointment::Step(step) => {
@@ -260,8 +244,21 @@ impl World {
             let _ = life.commands.send(command);
         }
     }
+}
 
-    /// Ends what still runs.
+impl Script for World {
+    fn fabric(&self) -> &SharedFabric {
+        &self.fabric
+    }
+
+    fn polls(&self) -> &Polls {
+        &self.polls
+    }
+
+    fn keep(&mut self, token: u64) {
+        self.keep_appointment(token);
+    }
+
     fn finish(&mut self) {
         for state in &mut self.nodes {
             if let Some(life) = state.life.take() {

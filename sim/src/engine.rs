@@ -13,25 +13,73 @@ use std::time::Duration;
 
 use hailer::Timestamp;
 
-use super::{RunError, World};
+use crate::net::SharedFabric;
+use crate::tasks::Polls;
+
+/// What lives in the simulated world, as the engine sees it.
+pub trait Script: Send + 'static {
+    /// The network.
+    fn fabric(&self) -> &SharedFabric;
+
+    /// The counter that all tasks of this world share.
+    fn polls(&self) -> &Polls;
+
+    /// An appointment made with [`Fabric::appoint`](crate::fabric::Fabric::appoint) has come.
+    fn keep(&mut self, token: u64);
+
+    /// Simulated time is over: ends every task.
+    fn finish(&mut self);
+}
+
+/// How long and how to run.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// turmoil's seed. Nothing of ours draws from it.
+    pub seed: u64,
+    /// When simulated time ends.
+    pub duration: Duration,
+    /// turmoil's step, in whole milliseconds, at least one.
+    pub tick: Duration,
+    /// Called after each step with the simulated time that has passed.
+    pub progress: Option<&'a dyn Fn(Duration)>,
+}
+
+/// Why a run could not be finished. A verdict is not an error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Node code panicked: a bug of ours; the message is on standard error.
+    #[error("a node panicked at {at}; run again with RUST_BACKTRACE=1 to see where")]
+    Panicked {
+        /// Simulated time of the panic.
+        at: Timestamp,
+    },
+    /// The outer engine gave up.
+    #[error("the engine stopped: {0}")]
+    Engine(String),
+}
 
 /// turmoil has a limit of its own on simulated time; ours is the scenario's duration, so this one must never be met.
 const TURMOIL_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-pub(super) fn run(world: World, tick: Duration, progress: Option<&dyn Fn(Duration)>) -> Result<(), RunError> {
-    let duration = world.scenario.duration;
+/// Lets a world live from its beginning to its end.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn run(script: impl Script, run: Run<'_>) -> Result<(), RunError> {
+    let Run { seed, duration, tick, progress } = run;
     let mut simulation = turmoil::Builder::new()
         .simulation_duration(TURMOIL_DURATION)
         .tick_duration(tick)
         .epoch(std::time::UNIX_EPOCH)
-        .rng_seed(world.seed)
+        .rng_seed(seed)
         .build();
     let failure = Arc::new(Mutex::new(None));
     let report = failure.clone();
     simulation.client("world", async move {
         // The driver is a task like those it waits for: all of them share the executor's one first-in-first-out queue.
         #[expect(clippy::disallowed_methods, reason = "the driver belongs to no node")]
-        let driver = tokio::spawn(drive(world, tick));
+        let driver = tokio::spawn(drive(script, duration, tick));
         match driver.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => *report.lock().expect("not poisoned") = Some(error),
@@ -52,35 +100,35 @@ pub(super) fn run(world: World, tick: Duration, progress: Option<&dyn Fn(Duratio
     failure.map_or(Ok(()), Err)
 }
 
-async fn drive(mut world: World, tick: Duration) -> Result<(), RunError> {
-    let end = Timestamp::ZERO.after(world.scenario.duration);
+async fn drive(mut script: impl Script, duration: Duration, tick: Duration) -> Result<(), RunError> {
+    let end = Timestamp::ZERO.after(duration);
     let mut clock = OuterClock::start(tick);
     loop {
-        let next = world.fabric.lock().next_at().filter(|next| *next <= end);
+        let next = script.fabric().lock().next_at().filter(|next| *next <= end);
         let Some(next) = next else { break };
         clock.catch_up(next).await;
-        let is_woken = happen(&mut world, next);
+        let is_woken = happen(&mut script, next);
         if is_woken {
-            quiesce(&world).await;
-            if world.polls.is_panicked() {
+            quiesce(script.polls()).await;
+            if script.polls().is_panicked() {
                 return Err(RunError::Panicked { at: next });
             }
         }
     }
-    world.finish();
-    quiesce(&world).await;
+    script.finish();
+    quiesce(script.polls()).await;
     Ok(())
 }
 
 /// Lets everything happen that happens at this moment. Returns whether a task may want to run.
-fn happen(world: &mut World, moment: Timestamp) -> bool {
-    let fabric = world.fabric.clone();
+fn happen(script: &mut impl Script, moment: Timestamp) -> bool {
+    let fabric = script.fabric().clone();
     let mut is_scripted = false;
     let mut guard = fabric.lock();
     while guard.next_at() == Some(moment) {
         if let Some(token) = guard.step() {
             drop(guard);
-            world.keep(token);
+            script.keep(token);
             is_scripted = true;
             guard = fabric.lock();
         }
@@ -89,11 +137,11 @@ fn happen(world: &mut World, moment: Timestamp) -> bool {
 }
 
 /// Runs tasks until a whole round of the executor polled none.
-async fn quiesce(world: &World) {
+async fn quiesce(polls: &Polls) {
     loop {
-        let before = world.polls.count();
+        let before = polls.count();
         to_the_back_of_the_queue().await;
-        if world.polls.count() == before {
+        if polls.count() == before {
             return;
         }
     }
