@@ -128,6 +128,17 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
     }
 
+    /// Four hundred draws from Linux's 28,000 ports: ports that may repeat would do so nineteen times in twenty.
+    #[tokio::test]
+    async fn a_free_port_is_free_of_sharing_sockets_too() {
+        let any = UdpOptions { reuse: true, ..UdpOptions::at((Ipv4Addr::LOCALHOST, 0).into()) };
+        let sockets: Vec<_> = (0..400).map(|_| OsUdp::bind(&any).unwrap()).collect();
+        let mut ports: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), sockets.len());
+    }
+
     #[tokio::test]
     async fn families_are_not_mixed() {
         let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
