@@ -6,10 +6,14 @@
 //!
 //! What it does not do: loss, delay and other weather, which the two networks rightly do not share.
 //!
-//! ```ignore
-//! for case in conformance::cases::<OsNet>() {
-//!     if site.offers(case.needs) {
-//!         case.run(&site).await;
+//! ```
+//! # use hailer::net::conformance::{Site, cases};
+//! # use hailer::net::Net;
+//! async fn run_all<N: Net>(site: &Site<N>) {
+//!     for case in cases::<N>() {
+//!         if site.offers(case.needs) {
+//!             case.run(site).await;
+//!         }
 //!     }
 //! }
 //! ```
