@@ -2,12 +2,13 @@
 //!
 //! [`Config`] is one type for both worlds: `hailer run --config FILE` reads it from a file, and a scenario's nodes carry
 //! the same tables.
+//!
+//! * [`reader`]: takes TOML tables apart, key by key; for scenario files too.
+//! * [`diagnostic`]: mistakes in a file, with the lines they are about.
 
-use crate::zre;
+mod config;
+pub mod diagnostic;
+pub mod reader;
 
-/// Which roles run, each with complete settings. At least one is present.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Config {
-    /// A ZRE node: the table `[zre]`.
-    pub zre: Option<zre::Config>,
-}
+pub use config::Config;
+pub use diagnostic::{Diagnostics, LoadError};
