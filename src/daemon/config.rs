@@ -1,6 +1,6 @@
 //! The daemon's configuration: from a file to values that are complete and checked.
 //!
-//! The tables are read by [`Config::read`], for `hailer --config FILE` and for the nodes of a scenario alike, so that
+//! The tables are read by [`Config::read`], for `hailer run --config FILE` and for the nodes of a scenario alike, so that
 //! the two can't drift. It opens nothing and starts nothing.
 
 use std::path::Path;

@@ -1,13 +1,21 @@
 //! A scenario: a small internet, what happens on it, and what must be true of it.
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
-//! decide while a world runs. How a file becomes one is the business of `file`.
+//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `script`,
+//! `timeline`, and `names` for all of them. `scenarios/README.md` lists every key.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use hailer::daemon::Config;
 use ipnet::Ipv4Net;
+
+mod file;
+mod link;
+mod names;
+mod nodes;
+mod script;
+mod timeline;
 
 /// A checked scenario.
 #[derive(Clone, Debug)]
@@ -181,6 +189,9 @@ pub enum Action {
 
 /// Every simulated message starts with its sender and number, so it has at least this size.
 pub const MESSAGE_BYTES_MIN: usize = 16;
+
+/// The largest simulated message. It is far beyond what anybody shouts; more is a mistyped number.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// How a node ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -172,3 +172,67 @@ fn listed(names: impl Iterator<Item = String>) -> String {
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     format!("{}{more}", names.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::read;
+    use super::*;
+    use crate::daemon::Diagnostics;
+
+    fn read_duration(text: &str) -> Result<Duration, Diagnostics> {
+        let file = format!("d = \"{text}\"");
+        read("f", &file, |table| Ok(table.required("d", "", duration)?.value))
+    }
+
+    #[test]
+    fn durations_are_exact_in_every_unit() {
+        for (text, nanos) in [
+            ("0 s", 0),
+            ("1ns", 1),
+            ("0.5 us", 500),
+            ("0.5 µs", 500),
+            ("0.5 μs", 500),
+            ("1.000001 ms", 1_000_001),
+            (" 1.5  s ", 1_500_000_000),
+            ("0.1 min", 6_000_000_000),
+            ("2h", 7_200_000_000_000),
+            ("8760 h", DURATION_MAX.as_nanos() as u64),
+        ] {
+            assert_eq!(read_duration(text).unwrap(), Duration::from_nanos(nanos), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_to_eighteen_digits_and_no_further() {
+        assert_eq!(quantity("123456789.012345678 s"), Some((123_456_789_012_345_678, 9, "s")));
+        for text in ["1234567890.012345678 s", "", "s", ".5 s", "1. s", "1.2.3 s", "+1 s", "-1 s", "1_000 s"]
+        {
+            assert_eq!(quantity(text).filter(|(.., unit)| *unit == "s"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_suggestion_is_made_when_a_third_of_the_letters_or_less_is_wrong() {
+        let keys = || ["interval", "interface", "port"].into_iter();
+        assert_eq!(nearest("intervall", keys()), Some("interval"));
+        assert_eq!(nearest("prot", keys()), Some("port"));
+        assert_eq!(nearest("part of it", keys()), None);
+        let many: Vec<_> = (1..=30).map(|number| format!("n{number:02}")).collect();
+        let help = suggestion("robot", "the nodes are", many.iter().map(String::as_str));
+        assert!(help.starts_with("the nodes are `n01`, `n02`"), "{help}");
+        assert!(help.ends_with("`n14` and 16 more"), "{help}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_that_a_message_writes_is_one_that_a_file_can_have(
+            nanos in 0..=DURATION_MAX.as_nanos() as u64, zeros in 0..12_u32,
+        ) {
+            let scale = 10_u64.pow(zeros);
+            let span = Duration::from_nanos(nanos / scale * scale);
+            prop_assert_eq!(read_duration(&written(span)).unwrap(), span);
+        }
+    }
+}
