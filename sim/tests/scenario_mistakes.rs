@@ -1,6 +1,7 @@
 //! Mistakes in scenario files, and what their authors are told: every message, at its line and column.
 
 use hailer_sim::scenario::Scenario;
+use proptest::prelude::*;
 
 /// A file without mistakes; the blocks in [`MISTAKES`] put them in.
 const GOOD: &str = r#"[scenario]
@@ -108,3 +109,50 @@ error: the address 10.77.0.9 is taken
    |                                            ----------- by this one                     ^^^^^^^^^^^
    |
    = help: write another one; without `address` the next free one is taken"#;
+
+/// What a hand that slips puts into a file.
+const SLIPS: [&str; 24] = [
+    "",
+    "\n",
+    "\"",
+    "'",
+    "=",
+    "[",
+    "]]",
+    "{",
+    "}",
+    ",",
+    "..",
+    "%",
+    "é",
+    "\u{0}",
+    "\t",
+    "#",
+    "0",
+    "-",
+    "1e9",
+    "true",
+    "\"\"\"",
+    "99999999999999999999",
+    "[[node]]\n",
+    "*",
+];
+
+proptest! {
+    #[test]
+    fn a_file_that_was_cut_and_patched_anywhere_is_read_or_refused_but_never_panics(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, prop::sample::select(&SLIPS[..])), 1..4),
+    ) {
+        let mut text = GOOD.to_owned();
+        for (at, length, slip) in cuts {
+            let boundaries: Vec<_> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+            let start = at.index(boundaries.len());
+            let end = (start + length).min(boundaries.len() - 1);
+            text.replace_range(boundaries[start]..boundaries[end], slip);
+        }
+        if let Err(found) = Scenario::parse("bad.toml", &text) {
+            prop_assert!(!found.problems().is_empty());
+            prop_assert!(found.render(true).len() > found.render(false).len());
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Scenario files become the scenarios that they say, and those of the repository are in order.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hailer_sim::scenario::{
+    Action, Chance, Crash, Delay, Direction, NodeIndex, Property, Scenario, TrafficKind,
+};
+
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
+}
+
+/// Every scenario file of the repository.
+fn files() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(scenarios()).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_scenario_of_the_repository_loads_and_says_what_it_shows() {
+    for file in files() {
+        let scenario = Scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(Some(scenario.name.as_str()), file.file_stem().and_then(|stem| stem.to_str()));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("# "), "{} has no sentence at its top", file.display());
+        assert_eq!(
+            scenario.about.contains("must fail"),
+            scenario.name.starts_with("canary-"),
+            "{}: canaries, and only they, say that they must fail",
+            file.display()
+        );
+    }
+    assert!(files().len() >= 7);
+}
+
+#[test]
+fn the_index_lists_every_scenario() {
+    let index = std::fs::read_to_string(scenarios().join("README.md")).unwrap();
+    for file in files() {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(index.contains(&format!("[{name}]({name})")), "{name} is not in scenarios/README.md");
+    }
+}
+
+#[test]
+fn the_lossy_lan_is_as_lossy_and_as_large_as_it_says() {
+    let scenario = Scenario::load(scenarios().join("lan-loss.toml")).unwrap();
+    let ten_percent = Chance { ppm: 100_000 };
+    assert_eq!(scenario.nodes.len(), 30);
+    for node in &scenario.nodes {
+        let link = &node.interfaces[0].link;
+        assert_eq!((link.up.loss, link.down.loss), (ten_percent, ten_percent), "{}", node.name);
+        assert_eq!(link.up.delay, Delay::Uniform(Duration::from_micros(200), Duration::from_micros(600)));
+    }
+    let crashes = scenario.steps.iter().filter_map(|step| match step.action {
+        Action::Crash(crash) => Some(crash),
+        _ => None,
+    });
+    assert_eq!(crashes.collect::<Vec<_>>(), [Crash::PowerCut, Crash::ProcessExit]);
+    assert!(scenario.traffic.iter().any(|traffic| traffic.from.len() == 30));
+    assert!(scenario.traffic.iter().any(|traffic| matches!(traffic.kind, TrafficKind::Whisper(_))));
+    for property in [Property::NoLivePeerExits, Property::ShoutsArriveOnceAndInOrder] {
+        assert!(scenario.expects.iter().any(|expect| expect.that == property && expect.by.is_none()));
+    }
+}
+
+/// A scenario whose tables between `[scenario]` and `[[expect]]` are these.
+fn with(tables: &str) -> Scenario {
+    let text = format!(
+        "[scenario]\nabout = \"a test\"\nduration = \"60 s\"\n{tables}\n[[expect]]\nalways = \"no-live-peer-exits\"\n"
+    );
+    Scenario::parse("dir/some.name.toml", &text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+const LAN: &str = "[[segment]]\nname = \"lan\"\nprefix = \"10.0.0.0/24\"\n";
+
+#[test]
+fn what_a_file_leaves_out_has_its_default() {
+    let scenario = with(&format!("{LAN}[[node]]\nname = \"n\"\nsegment = \"lan\"\n"));
+    assert_eq!((scenario.name.as_str(), scenario.seed), ("some.name", 1));
+    assert_eq!((scenario.duration, scenario.tick), (Duration::from_secs(60), Duration::from_millis(10)));
+    let node = &scenario.nodes[0];
+    assert_eq!((node.name.as_str(), node.group.as_str(), node.start), ("n", "n", Duration::ZERO));
+    assert_eq!(node.interfaces[0].link.up, Direction::default());
+    assert!(node.config.zre.is_none());
+}
+
+#[test]
+fn a_count_makes_names_of_one_width_and_starts_at_even_distances() {
+    let scenario = with(&format!(
+        "{LAN}[[node]]\nname = \"n\"\ncount = 11\nsegment = \"lan\"\nstart = \"1 s..2 s\"\n[node.zre]\n"
+    ));
+    let names: Vec<_> = scenario.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!((names[0], names[8], names[10]), ("n01", "n09", "n11"));
+    let starts: Vec<_> = scenario.nodes.iter().map(|node| node.start.as_millis()).collect();
+    assert_eq!(starts, [1000, 1100, 1200, 1300, 1400, 1500, 1600, 1700, 1800, 1900, 2000]);
+    assert_eq!(scenario.nodes[8].config.zre.as_ref().unwrap().name, Some("n09".into()));
+}
+
+#[test]
+fn addresses_are_given_out_in_order_and_leave_out_those_given_by_hand() {
+    let scenario = with(&format!(
+        "{LAN}[[segment]]\nname = \"other\"\nprefix = \"10.0.0.0/24\"\n\
+         [[node]]\nname = \"n\"\ncount = 3\nsegment = \"lan\"\n\
+         [[node]]\nname = \"hand\"\nsegment = \"lan\"\naddress = \"10.0.0.2\"\n\
+         [[node]]\nname = \"router\"\ninterfaces = [{{ segment = \"lan\" }}, {{ segment = \"other\" }}]\n"
+    ));
+    let addresses: Vec<Vec<Ipv4Addr>> = scenario
+        .nodes
+        .iter()
+        .map(|node| node.interfaces.iter().map(|interface| interface.address).collect())
+        .collect();
+    let at = |last| Ipv4Addr::new(10, 0, 0, last);
+    assert_eq!(addresses, [vec![at(1)], vec![at(3)], vec![at(4)], vec![at(2)], vec![at(5), at(1)]]);
+}
+
+#[test]
+fn the_smallest_prefix_can_be_full_and_no_address_is_given_twice() {
+    let file = |prefix, count| {
+        with(&format!(
+            "[[segment]]\nname = \"lan\"\nprefix = \"{prefix}\"\n\
+             [[node]]\nname = \"n\"\ncount = {count}\nsegment = \"lan\"\n"
+        ))
+    };
+    for (prefix, count) in [("10.0.0.0/30", 2), ("10.0.0.0/24", 254), ("10.77.0.0/16", 10_000)] {
+        let scenario = file(prefix, count);
+        let addresses: BTreeSet<_> = scenario.nodes.iter().map(|node| node.interfaces[0].address).collect();
+        assert_eq!(addresses.len(), count);
+        let prefix = scenario.segments[0].prefix;
+        assert!(!addresses.contains(&prefix.network()) && !addresses.contains(&prefix.broadcast()));
+    }
+}
+
+#[test]
+fn a_link_changes_what_it_names_and_keeps_the_rest_of_its_segment() {
+    let scenario = with(
+        "[[segment]]\nname = \"lan\"\nprefix = \"10.0.0.0/24\"\n\
+         link = { delay = \"2 ms\", loss = \"1 %\", up = { loss = \"2.5 %\" } }\n\
+         [[node]]\nname = \"plain\"\nsegment = \"lan\"\n\
+         [[node]]\nname = \"own\"\nsegment = \"lan\"\n\
+         [node.link]\nloss = \"4 %\"\nreorder = \"0.0001 %\"\nreorder_by = \"5 ms\"\n\
+         down = { delay = { mean = \"1 ms\", deviation = \"100 us\" }, duplicate = \"100 %\" }\n",
+    );
+    let (plain, own) = (&scenario.nodes[0].interfaces[0].link, &scenario.nodes[1].interfaces[0].link);
+    let fixed = Delay::Fixed(Duration::from_millis(2));
+    assert_eq!(*plain, scenario.segments[0].link);
+    assert_eq!((plain.up.loss.ppm, plain.down.loss.ppm), (25_000, 10_000));
+    assert_eq!((own.up.loss.ppm, own.down.loss.ppm), (40_000, 40_000));
+    assert_eq!((own.up.reorder.ppm, own.down.duplicate.ppm, own.up.duplicate.ppm), (1, 1_000_000, 0));
+    assert_eq!(own.down.reorder_by, Duration::from_millis(5));
+    assert_eq!((&own.up.delay, &plain.down.delay), (&fixed, &fixed));
+    let (mean, deviation) = (Duration::from_millis(1), Duration::from_micros(100));
+    assert_eq!(own.down.delay, Delay::Normal { mean, deviation });
+}
+
+#[test]
+fn nodes_are_named_one_by_one_or_together_and_steps_are_sorted_by_time() {
+    let scenario = with(&format!(
+        "{LAN}[[node]]\nname = \"n\"\ncount = 3\nsegment = \"lan\"\n[node.zre]\n\
+         [[node]]\nname = \"m\"\nsegment = \"lan\"\n[node.zre]\ngroups = [\"G\"]\n\
+         [[step]]\nat = \"9 s\"\nnode = \"n\"\njoin = \"G\"\n\
+         [[step]]\nat = \"3 s\"\nnode = [\"m\", \"n2\", \"n2\"]\nshout = \"G\"\nbytes = 16\n\
+         [[step]]\nat = \"9 s\"\nnode = \"*\"\ncrash = \"stop\"\n\
+         [[traffic]]\nfrom = \"*\"\nwhisper = \"n\"\nevery = \"1 ms\"\nbytes = 1048576\n"
+    ));
+    let steps: Vec<_> =
+        scenario.steps.iter().map(|step| (step.at.as_secs(), step.nodes.clone(), &step.action)).collect();
+    let nodes = |indices: &[u32]| indices.iter().copied().map(NodeIndex).collect::<Vec<_>>();
+    assert_eq!(
+        steps,
+        [
+            (3, nodes(&[1, 3]), &Action::Shout { group: "G".to_owned(), bytes: 16 }),
+            (9, nodes(&[0, 1, 2]), &Action::Join("G".to_owned())),
+            (9, nodes(&[0, 1, 2, 3]), &Action::Crash(Crash::Stop)),
+        ]
+    );
+    assert_eq!(scenario.steps.iter().map(|step| step.line).collect::<Vec<_>>(), [21, 17, 26]);
+    let traffic = &scenario.traffic[0];
+    assert_eq!(
+        (&traffic.from, &traffic.kind),
+        (&nodes(&[0, 1, 2, 3]), &TrafficKind::Whisper(nodes(&[0, 1, 2])))
+    );
+    assert_eq!((traffic.start, traffic.stop, traffic.bytes), (Duration::ZERO, scenario.duration, 1 << 20));
+}
+
+#[test]
+fn a_node_may_crash_pause_and_come_back_as_often_as_it_makes_sense() {
+    let step = |at: u32, what: &str| format!("[[step]]\nat = \"{at} s\"\nnode = \"n\"\n{what}\n");
+    let steps = [
+        step(1, "pause = true"),
+        step(2, "crash = \"process-exit\""),
+        step(3, "restart = true"),
+        step(4, "pause = true"),
+        step(5, "resume = true"),
+        step(6, "crash = \"stop\""),
+        step(6, "restart = true"),
+        step(7, "join = \"G\""),
+    ];
+    let scenario =
+        with(&format!("{LAN}[[node]]\nname = \"n\"\nsegment = \"lan\"\n[node.zre]\n{}", steps.concat()));
+    assert_eq!(scenario.steps.len(), steps.len());
+}
