@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{Diagnostics, Problem, Span};
 
 mod kinds;
+mod syntax;
 
 use kinds::nearest;
 pub use kinds::{DURATION_MAX, duration, integer, one_of, quantity, suggestion, text, text_up_to, written};
@@ -41,7 +42,7 @@ pub fn read<T>(
     read: impl FnOnce(&mut Table<'_>) -> Result<T, Refused>,
 ) -> Result<T, Diagnostics> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut problems: Vec<_> = errors.iter().map(|error| syntax_problem(text, error)).collect();
+    let mut problems: Vec<_> = errors.iter().map(|error| syntax::problem(text, error)).collect();
     // What follows a mistake in the grammar is guesswork, so values are looked at only when there is none.
     let mut outcome = Err(Refused(()));
     if problems.is_empty() {
@@ -54,54 +55,6 @@ pub fn read<T>(
         (Ok(value), None) => Ok(value),
         (Err(Refused(())), None) => unreachable!("only a report makes a Refused"),
     }
-}
-
-/// What the TOML parser says, in the words of somebody who does not know its grammar by heart.
-fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
-    let span = error.span().unwrap_or(text.len()..text.len());
-    let place = &text[span.clone()];
-    let (what, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
-    let word = bare_word(text, span.start);
-    let (message, help) = match what {
-        "duplicate key" if text[..span.start].trim_end().ends_with('[') => (
-            format!("`{}` is there twice", place.escape_debug()),
-            "keep one of the two; every item of a list of tables has its header in double brackets"
-                .to_owned(),
-        ),
-        "duplicate key" => (
-            format!("`{}` is given twice in the same table", place.escape_debug()),
-            "keep one of the two".to_owned(),
-        ),
-        "string values must be quoted" if place.trim().is_empty() => {
-            ("there is no value after `=`".to_owned(), "write a value, or leave the key out".to_owned())
-        }
-        "string values must be quoted" => (
-            format!("`{}` is not a value", place.escape_debug()),
-            format!("text, durations and percentages are written in quotes: \"{}\"", place.escape_debug()),
-        ),
-        "invalid basic string" | "invalid literal string" if expected == "`\"`" || expected == "`'`" => {
-            ("this text has no closing quote".to_owned(), format!("end it with {expected}"))
-        }
-        _ if what.starts_with("invalid") && !what.contains("key") && word.is_some() => {
-            let word = word.unwrap_or_default();
-            (format!("`{word}` is not a value"), format!("text is written in quotes: \"{word}\""))
-        }
-        _ if expected.is_empty() || expected == "nothing" => {
-            (what.to_owned(), "the grammar is TOML's: https://toml.io".to_owned())
-        }
-        _ => (what.to_owned(), format!("expected here: {expected}")),
-    };
-    Problem { span, message, help, related: None }
-}
-
-/// The word without quotes around `offset`, when it stands where a value should.
-fn bare_word(text: &str, offset: usize) -> Option<&str> {
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let start = text[..offset].trim_end_matches(is_word).len();
-    let word = &text[start..];
-    let word = &word[..word.find(|c| !is_word(c)).unwrap_or(word.len())];
-    let is_value = text[..start].trim_end().ends_with(['=', ',', '[']);
-    (is_value && word.starts_with(char::is_alphabetic)).then_some(word)
 }
 
 /// Where mistakes go.
