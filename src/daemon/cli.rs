@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::chat;
 use super::output::Output;
-use super::{Config, parse_duration, start};
+use super::reader::parse_duration;
+use super::{Config, LoadError, start};
 use crate::net::OsNet;
 use crate::zre::{self, Events, Text};
 
@@ -111,7 +112,7 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text)?;
+    let interval = parse_duration(text).map_err(|problem| problem.to_string())?;
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
     if (least..=most).contains(&interval) { Ok(interval) } else { Err("from 10 ms to 1 h".to_owned()) }
 }
@@ -158,9 +159,13 @@ pub async fn main() -> ExitCode {
         Verb::Run { config: path, check, json } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
-                Err(error) => {
-                    eprintln!("{}", error.render(io::stderr().is_terminal()));
+                Err(LoadError::Invalid(diagnostics)) => {
+                    eprintln!("{}", diagnostics.render(io::stderr().is_terminal()));
                     return ExitCode::from(EXIT_USAGE);
+                }
+                Err(LoadError::Read { path, source }) => {
+                    eprintln!("hailer: cannot read {}: {source}", path.display());
+                    return ExitCode::FAILURE;
                 }
             };
             if check {

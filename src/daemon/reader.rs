@@ -17,7 +17,10 @@ mod kinds;
 mod syntax;
 
 use kinds::nearest;
-pub use kinds::{DURATION_MAX, duration, integer, one_of, quantity, suggestion, text, text_up_to, written};
+pub use kinds::{
+    DURATION_MAX, NotADuration, duration, integer, one_of, parse_duration, quantity, suggestion, text, text_up_to,
+    written,
+};
 
 /// A mistake was found, and is reported now or when its table ends. Nothing else makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -67,27 +67,47 @@ impl Value<'_> {
     /// # Errors
     /// When it does not say one.
     pub fn duration_in(&self, text: &str) -> Result<Duration, Refused> {
-        let written = text.trim().escape_debug();
-        let Some((number, decimals, unit)) = quantity(text) else {
-            let help = "write a number and a unit, for example \"250 ms\" or \"1.5 s\"";
-            return Err(self.refuse(format!("`{written}` is not a duration"), help));
-        };
-        if unit.is_empty() {
-            return Err(self.refuse(format!("the duration `{written}` has no unit"), unit_help(&written)));
-        }
-        let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            let message = format!("`{}` is not a unit of time", unit.escape_debug());
-            return Err(self.refuse(message, "the units are ns, us, ms, s, min, h"));
-        };
-        let scale = 10_u128.pow(decimals);
-        let nanos = u128::from(number) * u128::from(*nanos);
-        if nanos % scale != 0 {
-            return Err(self.refuse(format!("`{written}` is finer than a nanosecond"), "leave digits out"));
-        }
-        let nanos = u64::try_from(nanos / scale).map(Duration::from_nanos).ok();
-        nanos.filter(|span| *span <= DURATION_MAX).ok_or_else(|| {
-            self.refuse(format!("`{written}` is longer than a year"), "write a shorter duration")
-        })
+        parse_duration(text).map_err(|NotADuration { message, help }| self.refuse(message, help))
+    }
+}
+
+/// Why a text is not a duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}: {help}")]
+pub struct NotADuration {
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: String,
+}
+
+/// Reads a number and a unit, as files and command lines write durations: `250 ms`, `1.5s`.
+///
+/// # Errors
+/// When it is something else, or longer than a year.
+pub fn parse_duration(text: &str) -> Result<Duration, NotADuration> {
+    let refuse = |message: String, help: &str| Err(NotADuration { message, help: help.to_owned() });
+    let written = text.trim().escape_debug();
+    let Some((number, decimals, unit)) = quantity(text) else {
+        let help = "write a number and a unit, for example \"250 ms\" or \"1.5 s\"";
+        return refuse(format!("`{written}` is not a duration"), help);
+    };
+    if unit.is_empty() {
+        return refuse(format!("the duration `{written}` has no unit"), &unit_help(&written));
+    }
+    let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        let message = format!("`{}` is not a unit of time", unit.escape_debug());
+        return refuse(message, "the units are ns, us, ms, s, min, h");
+    };
+    let scale = 10_u128.pow(decimals);
+    let nanos = u128::from(number) * u128::from(*nanos);
+    if nanos % scale != 0 {
+        return refuse(format!("`{written}` is finer than a nanosecond"), "leave digits out");
+    }
+    let nanos = u64::try_from(nanos / scale).map(Duration::from_nanos).ok();
+    match nanos.filter(|span| *span <= DURATION_MAX) {
+        Some(span) => Ok(span),
+        None => refuse(format!("`{written}` is longer than a year"), "write a shorter duration"),
     }
 }
 
