@@ -11,6 +11,7 @@
 //! Each protocol folder holds the same three kinds of file. A *codec* turns bytes into values and back. A *machine*
 //! decides; it is driven by hand in tests. A *driver* is async and moves bytes between a [`net::Net`] and a machine.
 
+mod codec;
 pub mod daemon;
 pub mod machine;
 pub mod net;

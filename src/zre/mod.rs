@@ -5,9 +5,11 @@
 //! * `driver`: moves datagrams and bytes between a network and the machine.
 //! * [`Node`]: the handle a program holds.
 
+pub mod beacon;
 mod config;
 mod endpoint;
 mod event;
+pub mod message;
 mod text;
 
 pub use config::Config;
