@@ -234,12 +234,12 @@ impl Message {
         let len = reader.len();
         let header = |_| DecodeError::Header { len };
         let signature = reader.u16("signature").map_err(header)?;
-        let id = reader.u8("id").map_err(header)?;
-        let version = reader.u8("version").map_err(header)?;
-        let sequence = reader.u16("sequence").map_err(header)?;
         if signature != Body::SIGNATURE {
             return Err(DecodeError::Signature { signature });
         }
+        let id = reader.u8("id").map_err(header)?;
+        let version = reader.u8("version").map_err(header)?;
+        let sequence = reader.u16("sequence").map_err(header)?;
         if version != Body::VERSION {
             return Err(DecodeError::Version { version });
         }
