@@ -69,38 +69,38 @@ impl Command {
     /// A PING carries at most this many bytes to be sent back (RFC 37, "Heartbeats"); libzmq cuts off the rest.
     pub const CONTEXT_MAX: usize = 16;
 
+    /// Its name.
+    pub fn name(&self) -> &[u8] {
+        match self {
+            Self::Ready(_) => READY,
+            Self::Error { .. } => ERROR,
+            Self::Ping { .. } => PING,
+            Self::Pong { .. } => PONG,
+            Self::Other { name, .. } => name,
+        }
+    }
+
     /// The body of a command frame.
     ///
     /// # Panics
     /// With a name, reason or property name of more than 255 bytes. None that was decoded is so long.
     pub fn encode(&self) -> Bytes {
         let mut to = BytesMut::new();
+        put_short(&mut to, self.name());
         match self {
             Self::Ready(properties) => {
-                put_short(&mut to, READY);
                 for (name, value) in &properties.0 {
                     put_short(&mut to, name);
                     to.put_u32(u32::try_from(value.len()).expect("properties are short"));
                     to.put_slice(value);
                 }
             }
-            Self::Error { reason } => {
-                put_short(&mut to, ERROR);
-                put_short(&mut to, reason);
-            }
+            Self::Error { reason } => put_short(&mut to, reason),
             Self::Ping { ttl, context } => {
-                put_short(&mut to, PING);
                 to.put_u16(*ttl);
                 to.put_slice(context);
             }
-            Self::Pong { context } => {
-                put_short(&mut to, PONG);
-                to.put_slice(context);
-            }
-            Self::Other { name, data } => {
-                put_short(&mut to, name);
-                to.put_slice(data);
-            }
+            Self::Pong { context: data } | Self::Other { data, .. } => to.put_slice(data),
         }
         to.freeze()
     }

@@ -56,8 +56,8 @@ pub enum ConnectionError {
     /// The peer is not one to talk to.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The peer closed it during the handshake. libzmq does so, without a word, when mechanism or socket type do not
-    /// suit it.
+    /// The peer closed or reset it during the handshake. libzmq does so, without a word, when mechanism or socket type do
+    /// not suit it.
     #[error("the peer closed the connection during the handshake: mechanism or socket type may not suit it")]
     Rejected,
     /// The peer closed it inside a message.
@@ -234,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             match (self.poll_read(context), write_error) {
                 (Poll::Pending, None) => return Poll::Pending,
                 (Poll::Pending, Some(error)) | (Poll::Ready(Err(error)), _) => {
-                    return Poll::Ready(Err(error.into()));
+                    return Poll::Ready(Err(self.broken(error)));
                 }
                 (Poll::Ready(Ok(bytes)), _) if bytes.is_empty() => return Poll::Ready(self.ended()),
                 (Poll::Ready(Ok(bytes)), _) => self.session.handle(now(), Input::Received(bytes)),
@@ -250,6 +250,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         } else {
             Err(ConnectionError::Cut)
         }
+    }
+
+    fn broken(&self, error: io::Error) -> ConnectionError {
+        let is_reset = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        // Whoever closes with bytes unread resets: libzmq, of a READY that it did not want.
+        if is_reset && !self.session.is_ready() { ConnectionError::Rejected } else { error.into() }
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {

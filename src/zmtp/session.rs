@@ -254,12 +254,10 @@ impl Session {
             Some(Frame::Command(body)) => self.take_command(Command::decode(body)?),
             Some(Frame::Part { body, more }) => {
                 self.parts.push(body);
-                let is_complete = !more;
-                Ok(if is_complete {
-                    Step::Emit(Output::Message(std::mem::take(&mut self.parts)))
-                } else {
-                    Step::Moved
-                })
+                if more {
+                    return Ok(Step::Moved);
+                }
+                Ok(Step::Emit(Output::Message(std::mem::take(&mut self.parts))))
             }
         }
     }
@@ -281,8 +279,7 @@ impl Session {
                 Ok(Step::Emit(Output::Ready(peer)))
             }
             (command, Phase::Handshake { .. }) => {
-                let (name, _) = Command::split(command.encode())?;
-                Err(SessionError::Unexpected { name })
+                Err(SessionError::Unexpected { name: Bytes::copy_from_slice(command.name()) })
             }
             // Whatever version the peer speaks: libzmq answers too.
             (Command::Ping { mut context, .. }, _) => {

@@ -62,6 +62,40 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
+/// Resets where the stream in it ends.
+struct Resetting(DuplexStream);
+
+impl AsyncRead for Resetting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.0).poll_read(context, buffer))?;
+        let is_end = buffer.filled().len() == before;
+        Poll::Ready(if is_end { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) })
+    }
+}
+
+impl AsyncWrite for Resetting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
 fn connection<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, kind: SocketType) -> Connection<S> {
     Connection::new(stream, Session::new(SessionConfig::new(kind, Bytes::from_static(b"me")), now()))
 }
@@ -80,13 +114,17 @@ async fn pair(size: usize) -> (Connection<DuplexStream>, Connection<DuplexStream
     (dealer, router)
 }
 
-/// A DEALER and the raw stream of its peer, which has sent greeting, READY and `rest`.
-async fn with_raw_peer(size: usize, rest: &[u8]) -> (Connection<DuplexStream>, DuplexStream) {
-    let (one, mut peer) = duplex(size);
-    peer.write_all(&Greeting::null(0).encode()).await.unwrap();
+/// Greeting and READY of a ROUTER.
+fn receivers_part() -> Vec<u8> {
     let mut ready = Properties::new();
     ready.push(Properties::SOCKET_TYPE, "ROUTER".into());
-    peer.write_all(&framed(Frame::Command(Command::Ready(ready).encode()))).await.unwrap();
+    [&Greeting::null(0).encode()[..], &framed(Frame::Command(Command::Ready(ready).encode()))].concat()
+}
+
+/// A DEALER and the raw stream of its peer, which has sent greeting, READY and `rest`.
+async fn with_raw_peer(rest: &[u8]) -> (Connection<DuplexStream>, DuplexStream) {
+    let (one, mut peer) = duplex(4096);
+    peer.write_all(&receivers_part()).await.unwrap();
     peer.write_all(rest).await.unwrap();
     (connection(one, SocketType::Dealer), peer)
 }
@@ -226,8 +264,29 @@ async fn a_peer_that_hangs_up_during_the_handshake_has_rejected_us() {
 }
 
 #[tokio::test]
+async fn a_reset_is_a_rejection_during_the_handshake_and_a_broken_connection_later() {
+    let (one, mut peer) = duplex(4096);
+    let mut dealer = connection(Resetting(one), SocketType::Dealer);
+    peer.write_all(&Greeting::null(0).encode()).await.unwrap();
+    peer.shutdown().await.unwrap();
+    let error = dealer.handshake(now, &mut TestAlarm::default()).await.unwrap_err();
+    assert!(matches!(error, ConnectionError::Rejected), "{error}");
+
+    let (one, mut peer) = duplex(4096);
+    let mut dealer = connection(Resetting(one), SocketType::Dealer);
+    peer.write_all(&receivers_part()).await.unwrap();
+    peer.shutdown().await.unwrap();
+    dealer.handshake(now, &mut TestAlarm::default()).await.unwrap();
+    for _ in 0..2 {
+        let error = dealer.recv(now).await.unwrap_err();
+        let ConnectionError::Io(error) = error else { panic!("{error}") };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_breaks_the_protocol_is_reported_after_what_it_said_before() {
-    let (mut dealer, _peer) = with_raw_peer(4096, b"\x00\x02hi\x05\x00").await;
+    let (mut dealer, _peer) = with_raw_peer(b"\x00\x02hi\x05\x00").await;
     assert_eq!(dealer.recv(now).await.unwrap(), Some(vec!["hi".into()]));
     for _ in 0..2 {
         let error = dealer.recv(now).await.unwrap_err();
@@ -241,7 +300,7 @@ async fn a_peer_that_breaks_the_protocol_is_reported_after_what_it_said_before()
 #[tokio::test]
 async fn a_stream_that_ends_inside_a_message_is_cut() {
     for rest in [&b"\x00"[..], b"\x00\x02h", b"\x01\x02hi", b"\x01\x00\x04\x05\x04PONG"] {
-        let (mut dealer, peer) = with_raw_peer(4096, rest).await;
+        let (mut dealer, peer) = with_raw_peer(rest).await;
         drop(peer);
         let error = dealer.recv(now).await.unwrap_err();
         assert!(matches!(error, ConnectionError::Cut), "{error}");
@@ -250,7 +309,7 @@ async fn a_stream_that_ends_inside_a_message_is_cut() {
 
 #[tokio::test]
 async fn what_came_before_the_peer_vanished_is_received_although_nothing_can_be_sent() {
-    let (mut dealer, peer) = with_raw_peer(4096, b"\x00\x02hi\x00\x05there").await;
+    let (mut dealer, peer) = with_raw_peer(b"\x00\x02hi\x00\x05there").await;
     drop(peer);
     dealer.queue(message(9));
     assert_eq!(dealer.recv(now).await.unwrap(), Some(vec!["hi".into()]));
@@ -266,10 +325,7 @@ async fn a_peer_that_pings_and_does_not_listen_fills_no_memory() {
     let mut dealer = connection(one, SocketType::Dealer);
     let (mut unread, mut peer) = tokio::io::split(peer);
     let flood = async {
-        let mut ready = Properties::new();
-        ready.push(Properties::SOCKET_TYPE, "ROUTER".into());
-        let ready = framed(Frame::Command(Command::Ready(ready).encode()));
-        peer.write_all(&[&Greeting::null(0).encode()[..], &ready].concat()).await.unwrap();
+        peer.write_all(&receivers_part()).await.unwrap();
         let mut sent = 0_usize;
         while sent < 100_000 {
             // A write that has to wait for long means that the connection has stopped reading.
