@@ -14,11 +14,12 @@
 //!
 //! If a line of protocol behaviour is written in this crate, it is in the wrong place.
 
+pub mod check;
 pub mod engine;
 pub mod fabric;
 pub mod net;
+pub mod report;
 pub mod scenario;
 pub mod tasks;
 pub mod trace;
 pub mod world;
-

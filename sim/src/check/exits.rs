@@ -1,0 +1,109 @@
+//! `no-live-peer-exits`: nobody is declared gone who is there.
+//!
+//! A peer is there when its life is up and not paused at the moment of the EXIT and it was not asked to stop. Events of
+//! a node that is itself down or stopping are no claims of a running node, and are not judged.
+
+use crate::trace::What;
+
+use super::knowledge::Knowledge;
+use super::{Judgement, Run, Violations, counted, seconds};
+
+pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
+    let mut knowledge = Knowledge::new(&run.lives, run.scenario.nodes.len());
+    let mut violations = Violations::default();
+    let mut exits = 0;
+    for record in &run.trace.records {
+        if let (What::Exit(subject, reason), Some(observer)) = (&record.what, knowledge.current(record.node))
+        {
+            let is_stopping = |asked| record.at >= asked;
+            if run.lives.get(observer).asked_to_stop.is_some_and(is_stopping) {
+                continue;
+            }
+            exits += 1;
+            if let Some(id) = knowledge.entered_as(record.node, subject) {
+                let life = run.lives.get(id);
+                if life.is_running(record.at) && !life.asked_to_stop.is_some_and(is_stopping) {
+                    violations.push(record.at, record.node, || {
+                        format!(
+                            "{} saw EXIT of {} ({reason}), which has been up since {}",
+                            run.name(record.node),
+                            run.life(id),
+                            seconds(life.up)
+                        )
+                    });
+                }
+            }
+        }
+        knowledge.apply(record);
+    }
+    let wrong = violations.count();
+    let detail = match (exits, wrong) {
+        (0, _) => "nobody saw an EXIT".to_owned(),
+        (_, 0) => format!("{}, all of peers that were gone", counted(exits, "EXIT")),
+        _ => format!("{wrong} of {} of peers that were up", counted(exits, "EXIT")),
+    };
+    violations.into_judgement(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::sample::Script;
+    use crate::scenario::{Crash, Property};
+
+    fn met() -> Script {
+        Script::new(3).up(0.0, 0).up(0.0, 1).up(0.0, 2).meet(1.0, &[0, 1, 2])
+    }
+
+    #[test]
+    fn an_exit_of_a_node_that_is_down_is_right() {
+        let run = met().down(2.0, 1, Crash::PowerCut).exit(32.0, 0, (1, 0)).run(40.0);
+        let finding = run.judge(Property::NoLivePeerExits, None);
+        assert!(finding.passed());
+        assert_eq!(finding.detail, "1 EXIT, all of peers that were gone");
+    }
+
+    #[test]
+    fn an_exit_of_a_node_that_is_up_is_a_violation() {
+        let run = met().exit(5.0, 0, (1, 0)).run(40.0);
+        let finding = run.judge(Property::NoLivePeerExits, None);
+        assert_eq!(
+            finding.violations(),
+            ["5.000 s n00: n00 saw EXIT of n01 (expired), which has been up since 0.000 s"]
+        );
+        assert_eq!(finding.detail, "1 of 1 EXIT of peers that were up");
+    }
+
+    #[test]
+    fn an_exit_an_instant_before_the_crash_is_a_violation() {
+        let run = met().exit(1.999_999, 0, (1, 0)).down(2.0, 1, Crash::PowerCut).run(40.0);
+        assert!(!run.judge(Property::NoLivePeerExits, None).passed());
+    }
+
+    #[test]
+    fn an_exit_of_the_new_life_is_a_violation_and_of_the_old_life_is_not() {
+        let run = met().down(2.0, 1, Crash::ProcessExit).up(3.0, 1).enter(3.5, 0, (1, 1));
+        assert!(run.clone().exit(3.5, 0, (1, 0)).run(9.0).judge(Property::NoLivePeerExits, None).passed());
+        assert!(!run.exit(3.5, 0, (1, 1)).run(9.0).judge(Property::NoLivePeerExits, None).passed());
+    }
+
+    #[test]
+    fn with_a_fixed_identity_the_life_that_was_entered_counts() {
+        let run = met().down(2.0, 1, Crash::ProcessExit).up_as(3.0, 1, 0);
+        let replaced = run.exit(3.5, 0, (1, 1)).enter(3.5, 0, (1, 1));
+        assert!(replaced.clone().run(9.0).judge(Property::NoLivePeerExits, None).passed());
+        assert!(!replaced.exit(4.0, 0, (1, 0)).run(9.0).judge(Property::NoLivePeerExits, None).passed());
+    }
+
+    #[test]
+    fn a_paused_peer_may_be_declared_gone_and_a_resumed_one_may_not() {
+        let run = met().pause(2.0, 1).resume(40.0, 1);
+        assert!(run.clone().exit(32.0, 0, (1, 0)).run(50.0).judge(Property::NoLivePeerExits, None).passed());
+        assert!(!run.exit(40.0, 0, (1, 0)).run(50.0).judge(Property::NoLivePeerExits, None).passed());
+    }
+
+    #[test]
+    fn a_node_that_was_asked_to_stop_may_say_goodbye_before_it_is_down() {
+        let run = met().stop_step(2.0, 1).exit(2.01, 0, (1, 0)).down(2.1, 1, Crash::Stop).run(9.0);
+        assert!(run.judge(Property::NoLivePeerExits, None).passed());
+    }
+}

@@ -1,0 +1,368 @@
+//! `everyone-knows-everyone` and `the-dead-are-gone`: what must be so by a time, and stay so until the world changes.
+//!
+//! The state must hold at its time T, and from there until the next step that starts, ends, pauses or resumes a node, or
+//! until the end. So it began at some moment up to T. Having held for a while and then been disturbed by a step *before*
+//! T is not enough: an expectation about recovery would be met by what went before the fault. A moment is judged when
+//! everything that happens at it has happened; a step at T itself ends the time before it is judged.
+
+use std::time::Duration;
+
+use hailer::Timestamp;
+
+use super::knowledge::{Fault, FaultKind, Knowledge};
+use super::{Judgement, Run, Violations, counted, crash_words, seconds, span};
+
+pub(super) fn everyone_knows_everyone(run: &Run<'_>, by: Option<Duration>) -> Judgement {
+    let course = follow(run, by, |knowledge| knowledge.is_complete(), |_| true);
+    let nodes = course.running;
+    match course.end {
+        End::Held if nodes < 2 => {
+            let detail = format!("{} running: nobody to know", counted(nodes, "node"));
+            course.faults.into_judgement(detail)
+        }
+        End::Held => {
+            let until = course.over.map(|over| format!(", held until the step at {}", seconds(over)));
+            let detail = format!(
+                "{} complete at {}, {} before its time{}",
+                counted(nodes * (nodes - 1), "pair"),
+                seconds(course.since),
+                span(course.by, course.since),
+                until.unwrap_or_default()
+            );
+            course.faults.into_judgement(detail)
+        }
+        End::NotYet { late } => {
+            let faults = course.faults.count();
+            let detail = format!(
+                "{} at {}; {}",
+                counted(faults, "fault"),
+                seconds(course.by),
+                course.lateness(late, "complete")
+            );
+            course.faults.into_judgement(detail)
+        }
+        End::Broken { at } => {
+            let detail = format!("complete at {}, broken again at {}", seconds(course.since), seconds(at));
+            course.faults.into_judgement(detail)
+        }
+    }
+}
+
+pub(super) fn the_dead_are_gone(run: &Run<'_>, by: Option<Duration>) -> Judgement {
+    let is_dead = |fault: &Fault| matches!(fault.kind, FaultKind::Dead(_));
+    let course = follow(run, by, |knowledge| knowledge.dead() == 0, is_dead);
+    match course.end {
+        End::Held => {
+            let ends = run.lives.iter().filter_map(|(_, life)| life.down).map(|(at, _)| at);
+            let ends: Vec<Timestamp> = ends.filter(|at| *at <= course.by).collect();
+            let detail = match ends.iter().max() {
+                None => "no node had gone down".to_owned(),
+                Some(last) => format!(
+                    "gone at {}, {} before their time; {} ended, the last at {}",
+                    seconds(course.since),
+                    span(course.by, course.since),
+                    if ends.len() == 1 { "1 life".to_owned() } else { format!("{} lives", ends.len()) },
+                    seconds(*last)
+                ),
+            };
+            course.faults.into_judgement(detail)
+        }
+        End::NotYet { late } => {
+            let faults = course.faults.count();
+            let detail = format!(
+                "the dead were still known {} at {}; {}",
+                counted(faults, "time"),
+                seconds(course.by),
+                course.lateness(late, "gone")
+            );
+            course.faults.into_judgement(detail)
+        }
+        End::Broken { at } => {
+            let detail = format!("gone at {}, known again at {}", seconds(course.since), seconds(at));
+            course.faults.into_judgement(detail)
+        }
+    }
+}
+
+/// How the state came and went.
+struct Course {
+    /// The time it was asked for; the end of the run when none was.
+    by: Timestamp,
+    /// Since when it held, without a break, when it held at its time.
+    since: Timestamp,
+    end: End,
+    /// The next step that starts, ends, pauses or resumes a node, from its time on.
+    over: Option<Timestamp>,
+    /// What was wrong when it did not hold.
+    faults: Violations,
+    /// How many nodes ran at its time.
+    running: usize,
+}
+
+enum End {
+    /// It held at its time and until the next step or the end.
+    Held,
+    /// It did not hold at its time. `late`: when it did, before the next step.
+    NotYet { late: Option<Timestamp> },
+    /// It held at its time, and no longer at this moment, though no step had come.
+    Broken { at: Timestamp },
+}
+
+impl Course {
+    fn lateness(&self, late: Option<Timestamp>, word: &str) -> String {
+        match (late, self.over) {
+            (Some(at), _) => format!("{word} at {}, {} too late", seconds(at), span(at, self.by)),
+            (None, Some(over)) if over > self.by => {
+                format!("not {word} by the next step at {}", seconds(over))
+            }
+            (None, Some(_)) => "a step came at that very moment".to_owned(),
+            (None, None) => format!("not {word} by the end"),
+        }
+    }
+}
+
+fn follow(
+    run: &Run<'_>,
+    by: Option<Duration>,
+    holds: impl Fn(&Knowledge<'_>) -> bool,
+    counts: impl Fn(&Fault) -> bool,
+) -> Course {
+    let by = by.map_or(run.end(), |by| Timestamp::ZERO.after(by));
+    let mut knowledge = Knowledge::new(&run.lives, run.scenario.nodes.len());
+    let mut since = Some(Timestamp::ZERO);
+    let mut course: Option<Course> = None;
+    let judge = |knowledge: &Knowledge<'_>, since: Option<Timestamp>| Course {
+        by,
+        since: since.unwrap_or(by),
+        end: if since.is_some() { End::Held } else { End::NotYet { late: None } },
+        over: None,
+        faults: if since.is_some() { Violations::default() } else { listed(run, knowledge, by, &counts) },
+        running: knowledge.running(),
+    };
+    for moment in run.trace.records.chunk_by(|one, next| one.at == next.at) {
+        let at = moment[0].at;
+        let upheaval = moment.iter().position(|record| Knowledge::is_upheaval(&record.what));
+        if at > by && course.is_none() {
+            course = Some(judge(&knowledge, since));
+        }
+        if let (Some(first), true) = (upheaval, at >= by) {
+            moment[..first].iter().for_each(|record| knowledge.apply(record));
+            let since = if holds(&knowledge) { since.or(Some(at)) } else { None };
+            let mut course = course.unwrap_or_else(|| judge(&knowledge, since));
+            course.over = Some(at);
+            return course;
+        }
+        moment.iter().for_each(|record| knowledge.apply(record));
+        since = if holds(&knowledge) { since.or(Some(at)) } else { None };
+        if let Some(course) = &mut course {
+            match (&course.end, since) {
+                (End::Held, None) => {
+                    course.end = End::Broken { at };
+                    course.faults = listed(run, &knowledge, at, &counts);
+                }
+                (End::NotYet { late: None }, Some(at)) => course.end = End::NotYet { late: Some(at) },
+                _ => {}
+            }
+        }
+    }
+    course.unwrap_or_else(|| judge(&knowledge, since))
+}
+
+fn listed(
+    run: &Run<'_>,
+    knowledge: &Knowledge<'_>,
+    at: Timestamp,
+    counts: impl Fn(&Fault) -> bool,
+) -> Violations {
+    let mut violations = Violations::default();
+    for fault in knowledge.faults().filter(counts) {
+        violations.push(at, fault.node, || in_words(run, &fault));
+    }
+    violations
+}
+
+fn in_words(run: &Run<'_>, fault: &Fault) -> String {
+    let node = run.name(fault.node);
+    match &fault.kind {
+        FaultKind::Missing(life) => format!("{node} does not know {}", run.life(*life)),
+        FaultKind::Dead(life) => {
+            let peer = run.life(*life);
+            match run.lives.get(*life).down {
+                Some((at, how)) => {
+                    format!("{node} still knows {peer}, down since {} ({})", seconds(at), crash_words(how))
+                }
+                None => format!("{node} knows {peer}, which is not up"),
+            }
+        }
+        FaultKind::Itself => format!("{node} has entered itself"),
+        FaultKind::Stranger(subject) => format!("{node} knows {}", super::strangers::describe(run, subject)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::sample::{self, STRANGER, Script};
+    use crate::check::{Outcome, VIOLATIONS_MAX};
+    use crate::scenario::{Crash, Property};
+    use crate::trace::{Subject, What};
+    use proptest::prelude::*;
+
+    const ALL: Property = Property::EveryoneKnowsEveryone;
+    const DEAD: Property = Property::TheDeadAreGone;
+
+    fn met(at: f64) -> Script {
+        Script::new(3).up(0.0, 0).up(0.0, 1).up(0.0, 2).meet(at, &[0, 1, 2])
+    }
+
+    #[test]
+    fn a_mesh_that_is_complete_in_time_passes() {
+        let finding = met(3.412).run(30.0).judge(ALL, Some(15.0));
+        assert!(finding.passed());
+        assert_eq!(finding.detail, "6 pairs complete at 3.412 s, 11.588 s before its time");
+    }
+
+    #[test]
+    fn a_mesh_that_is_complete_at_the_very_moment_passes() {
+        assert!(met(15.0).run(30.0).judge(ALL, Some(15.0)).passed());
+    }
+
+    #[test]
+    fn a_mesh_that_is_complete_too_late_fails_and_says_when_it_was() {
+        let run = met(3.0).exit(4.0, 0, (2, 0)).enter(17.2, 0, (2, 0)).run(30.0);
+        let finding = run.judge(ALL, Some(15.0));
+        assert_eq!(finding.violations(), ["15.000 s n00: n00 does not know n02"]);
+        assert_eq!(finding.detail, "1 fault at 15.000 s; complete at 17.200 s, 2.200 s too late");
+    }
+
+    #[test]
+    fn a_mesh_that_breaks_before_the_next_step_fails() {
+        let run = met(3.0).exit(17.0, 0, (2, 0)).run(30.0);
+        let finding = run.judge(ALL, Some(15.0));
+        assert_eq!(finding.violations(), ["17.000 s n00: n00 does not know n02"]);
+        assert_eq!(finding.detail, "complete at 3.000 s, broken again at 17.000 s");
+    }
+
+    #[test]
+    fn what_happens_from_the_next_step_on_is_not_asked() {
+        let run = met(3.0).down(20.0, 2, Crash::PowerCut).exit(21.0, 0, (1, 0)).run(30.0);
+        let finding = run.judge(ALL, Some(15.0));
+        assert!(finding.passed());
+        assert!(finding.detail.ends_with("held until the step at 20.000 s"), "{}", finding.detail);
+    }
+
+    #[test]
+    fn having_been_complete_before_an_earlier_step_is_not_enough() {
+        let run = met(3.0).down(5.0, 2, Crash::PowerCut).run(30.0);
+        let finding = run.judge(ALL, Some(15.0));
+        assert_eq!(
+            finding.violations(),
+            [
+                "15.000 s n00: n00 still knows n02, down since 5.000 s (power cut)",
+                "15.000 s n01: n01 still knows n02, down since 5.000 s (power cut)",
+            ]
+        );
+        assert_eq!(finding.detail, "2 faults at 15.000 s; not complete by the end");
+    }
+
+    #[test]
+    fn nodes_that_start_later_are_not_asked_for() {
+        let script = Script::new(3).up(0.0, 0).up(0.0, 1).meet(1.0, &[0, 1]).up(20.0, 2);
+        assert!(script.run(30.0).judge(ALL, Some(15.0)).passed());
+    }
+
+    #[test]
+    fn a_step_at_the_very_moment_does_not_hide_a_fault() {
+        let run = Script::new(2).up(0.0, 0).up(0.0, 1).enter(1.0, 0, (1, 0)).down(15.0, 1, Crash::PowerCut);
+        assert_eq!(
+            run.run(30.0).judge(ALL, Some(15.0)).violations(),
+            ["15.000 s n01: n01 does not know n00"]
+        );
+    }
+
+    #[test]
+    fn an_exit_and_enter_at_one_moment_break_nothing() {
+        let run = met(3.0).exit(17.0, 0, (2, 0)).enter(17.0, 0, (2, 0)).run(30.0);
+        assert!(run.judge(ALL, Some(15.0)).passed());
+    }
+
+    #[test]
+    fn strangers_and_itself_are_nobody_to_know() {
+        let run = met(3.0).then(4.0, 1, What::Enter(Subject::Stranger(STRANGER))).enter(5.0, 2, (2, 0));
+        assert_eq!(
+            run.run(30.0).judge(ALL, Some(15.0)).violations(),
+            [
+                "15.000 s n01: n01 knows the stranger EEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEE",
+                "15.000 s n02: n02 has entered itself",
+            ]
+        );
+    }
+
+    #[test]
+    fn without_a_time_the_end_is_asked() {
+        assert!(!met(3.0).exit(17.0, 0, (2, 0)).run(30.0).judge(ALL, None).passed());
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_counted() {
+        let run = (0..6).fold(Script::new(6), |script, node| script.up(0.0, node)).run(30.0);
+        let Outcome::Failed { violations, more } = run.judge(ALL, Some(15.0)).outcome else {
+            panic!("30 missing")
+        };
+        assert_eq!((violations.len(), more), (VIOLATIONS_MAX, 20));
+    }
+
+    #[test]
+    fn the_dead_may_be_known_until_their_time_and_no_longer() {
+        let run =
+            met(1.0).down(5.0, 2, Crash::PowerCut).exit(35.0, 0, (2, 0)).exit(36.0, 1, (2, 0)).run(60.0);
+        let finding = run.judge(DEAD, Some(40.0));
+        assert!(finding.passed());
+        assert_eq!(
+            finding.detail,
+            "gone at 36.000 s, 4.000 s before their time; 1 life ended, the last at 5.000 s"
+        );
+        let finding = run.judge(DEAD, Some(35.5));
+        assert_eq!(
+            finding.violations(),
+            ["35.500 s n01: n01 still knows n02, down since 5.000 s (power cut)"]
+        );
+        assert_eq!(
+            finding.detail,
+            "the dead were still known 1 time at 35.500 s; gone at 36.000 s, 0.500 s too late"
+        );
+    }
+
+    #[test]
+    fn the_earlier_life_of_a_restarted_node_is_dead() {
+        let run = met(1.0).down(5.0, 2, Crash::ProcessExit).up(6.0, 2).exit(5.1, 0, (2, 0)).run(60.0);
+        assert_eq!(run.judge(DEAD, Some(40.0)).violations().len(), 1);
+    }
+
+    #[test]
+    fn a_drawn_run_of_thirty_nodes_is_in_order() {
+        let run = sample::lan(30, 7);
+        for (property, by) in [(ALL, 11.0), (DEAD, 45.0), (ALL, 58.0)] {
+            assert_eq!(run.judge(property, Some(by)).violations(), Vec::<String>::new());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// One ENTER of a lasting pair left out of a good run: exactly that pair is missed.
+        #[test]
+        fn a_missing_enter_is_missed(seed in 0u64..8, pick in any::<prop::sample::Index>()) {
+            let mut run = sample::lan(8, seed);
+            let lasts = |node: u32| node == 0 || node > 4;
+            let is_lasting = |(_, record): &(usize, &crate::trace::Record)| {
+                matches!(record.what, What::Enter(Subject::Life(peer, _)) if lasts(peer.0)) && lasts(record.node.0)
+            };
+            let enters: Vec<usize> =
+                run.trace.records.iter().enumerate().filter(is_lasting).map(|(index, _)| index).collect();
+            let removed = run.trace.records.remove(enters[pick.index(enters.len())]);
+            let What::Enter(Subject::Life(peer, _)) = removed.what else { unreachable!("an ENTER was picked") };
+            let text = format!("11.000 s n{:02}: n{:02} does not know n{:02}", removed.node.0, removed.node.0, peer.0);
+            prop_assert_eq!(run.judge(ALL, Some(11.0)).violations(), [text]);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Verdicts on a run: was what the scenario expects true?
+//!
+//! Reads the [`Trace`] and the [`Scenario`] and nothing else: neither the network nor the nodes. What the script did is
+//! the truth ([`lives`]); what the applications saw are claims ([`knowledge`]). Each property has its judge.
+//!
+//! * [`lives`]: who was up, paused and member of which group, and when.
+//! * [`knowledge`]: whom each node has entered, as of any moment.
+//! * `membership`: `everyone-knows-everyone` and `the-dead-are-gone`.
+//! * `exits`: `no-live-peer-exits`.
+//! * `strangers`: `nobody-unknown-appears`.
+//! * `messages`: `shouts-arrive-once-and-in-order` and `whispers-arrive-once-and-in-order`.
+
+use hailer::Timestamp;
+
+use crate::scenario::{Crash, Expect, NodeIndex, Property, Scenario};
+use crate::trace::Trace;
+
+mod exits;
+pub mod knowledge;
+pub mod lives;
+mod membership;
+mod messages;
+#[cfg(test)]
+pub(crate) mod sample;
+mod strangers;
+
+pub use messages::GRACE;
+
+/// How many violations a finding lists; the rest are counted. A broken run can have millions.
+pub const VIOLATIONS_MAX: usize = 10;
+
+/// What a run showed, expectation by expectation, in the order of the scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// One for each expectation.
+    pub findings: Vec<Finding>,
+}
+
+/// What a run showed about one expectation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What was asked.
+    pub expect: Expect,
+    /// The property in words, with its time.
+    pub text: String,
+    /// Whether it was true.
+    pub outcome: Outcome,
+    /// How true, with numbers: `complete at 3.412 s, 11.588 s before its time`.
+    pub detail: String,
+}
+
+/// Whether an expectation was met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was.
+    Passed,
+    /// It was not.
+    Failed {
+        /// The first [`VIOLATIONS_MAX`] violations.
+        violations: Vec<Violation>,
+        /// How many there are beyond those listed.
+        more: usize,
+    },
+}
+
+/// One way in which an expectation was not met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When it happened, or should have.
+    pub at: Timestamp,
+    /// On which node it was seen, or should have been.
+    pub node: NodeIndex,
+    /// What, in words.
+    pub text: String,
+}
+
+/// What kind of property did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Something that must never happen did (`always`).
+    Safety,
+    /// Something that must happen in time did not (`by`).
+    Liveness,
+}
+
+impl Verdict {
+    /// Whether every expectation was met.
+    pub fn passed(&self) -> bool {
+        self.failure().is_none()
+    }
+
+    /// How many expectations were met.
+    pub fn passed_count(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.passed()).count()
+    }
+
+    /// The gravest failure: safety before liveness. `None` when every expectation was met.
+    pub fn failure(&self) -> Option<Failure> {
+        let failed = || self.findings.iter().filter(|finding| !finding.passed());
+        if failed().any(|finding| finding.failure_kind() == Failure::Safety) {
+            return Some(Failure::Safety);
+        }
+        failed().next().map(|_| Failure::Liveness)
+    }
+
+    /// The exit code of a program that reports this verdict: 0, or 128 for liveness and 129 for safety.
+    pub fn exit_code(&self) -> u8 {
+        match self.failure() {
+            None => 0,
+            Some(Failure::Liveness) => 128,
+            Some(Failure::Safety) => 129,
+        }
+    }
+}
+
+impl Finding {
+    /// Whether the expectation was met.
+    pub fn passed(&self) -> bool {
+        self.outcome == Outcome::Passed
+    }
+
+    /// What it would be (or is) a failure of.
+    pub fn failure_kind(&self) -> Failure {
+        match self.expect.that {
+            Property::EveryoneKnowsEveryone | Property::TheDeadAreGone => Failure::Liveness,
+            Property::NoLivePeerExits
+            | Property::NobodyUnknownAppears
+            | Property::ShoutsArriveOnceAndInOrder
+            | Property::WhispersArriveOnceAndInOrder => Failure::Safety,
+        }
+    }
+}
+
+/// Judges a run by what its scenario expects.
+///
+/// The cost is linear in the records, times a logarithm, for each expectation.
+pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
+    let run = Run { scenario, trace, lives: lives::Lives::of(scenario, trace) };
+    let judge_one = |expect: &Expect| {
+        let Judgement { outcome, detail } = match expect.that {
+            Property::EveryoneKnowsEveryone => membership::everyone_knows_everyone(&run, expect.by),
+            Property::TheDeadAreGone => membership::the_dead_are_gone(&run, expect.by),
+            Property::NoLivePeerExits => exits::no_live_peer_exits(&run),
+            Property::NobodyUnknownAppears => strangers::nobody_unknown_appears(&run),
+            Property::ShoutsArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Shout),
+            Property::WhispersArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Whisper),
+        };
+        Finding { expect: expect.clone(), text: in_words(expect), outcome, detail }
+    };
+    Verdict { findings: scenario.expects.iter().map(judge_one).collect() }
+}
+
+/// The name of a property in a scenario file.
+pub fn property_name(property: &Property) -> &'static str {
+    match property {
+        Property::EveryoneKnowsEveryone => "everyone-knows-everyone",
+        Property::TheDeadAreGone => "the-dead-are-gone",
+        Property::NoLivePeerExits => "no-live-peer-exits",
+        Property::NobodyUnknownAppears => "nobody-unknown-appears",
+        Property::ShoutsArriveOnceAndInOrder => "shouts-arrive-once-and-in-order",
+        Property::WhispersArriveOnceAndInOrder => "whispers-arrive-once-and-in-order",
+    }
+}
+
+fn in_words(expect: &Expect) -> String {
+    let property = match expect.that {
+        Property::EveryoneKnowsEveryone => {
+            "every running node has entered every other running node, and nobody else"
+        }
+        Property::TheDeadAreGone => "no running node still knows a node, or a life of a node, that is down",
+        Property::NoLivePeerExits => "no node sees an EXIT of a peer that is up",
+        Property::NobodyUnknownAppears => "every ENTER names an identity that a node of the scenario has",
+        Property::ShoutsArriveOnceAndInOrder => {
+            "every shout reaches every member its sender knew, whole, once, in the order of sending"
+        }
+        Property::WhispersArriveOnceAndInOrder => {
+            "every whisper reaches the peer it was sent to, whole, once, in the order of sending"
+        }
+    };
+    match (&expect.that, expect.by) {
+        (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, Some(by)) => {
+            format!("By {}, {property}", seconds(Timestamp::ZERO.after(by)))
+        }
+        (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, None) => {
+            format!("By the end, {property}")
+        }
+        _ => format!("Always, {property}"),
+    }
+}
+
+/// What a judge looks at.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    trace: &'a Trace,
+    lives: lives::Lives,
+}
+
+impl Run<'_> {
+    /// The end of the run.
+    fn end(&self) -> Timestamp {
+        Timestamp::ZERO.after(self.trace.duration)
+    }
+
+    /// A node's own name.
+    fn name(&self, node: NodeIndex) -> &str {
+        &self.scenario.nodes[node.0 as usize].name
+    }
+
+    /// A life for people: the node's name, and which restart when it is not the first life.
+    fn life(&self, life: lives::LifeId) -> String {
+        self.lives.label(self.scenario, life)
+    }
+}
+
+/// What a judge says.
+struct Judgement {
+    outcome: Outcome,
+    detail: String,
+}
+
+/// Violations as they are found: the first few are kept, all are counted.
+#[derive(Default)]
+struct Violations {
+    kept: Vec<Violation>,
+    more: usize,
+}
+
+impl Violations {
+    /// Adds one. The text is made only when it will be kept.
+    fn push(&mut self, at: Timestamp, node: NodeIndex, text: impl FnOnce() -> String) {
+        if self.kept.len() < VIOLATIONS_MAX {
+            self.kept.push(Violation { at, node, text: text() });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.kept.len() + self.more
+    }
+
+    /// Passed when there are none.
+    fn into_judgement(self, detail: String) -> Judgement {
+        let outcome = if self.kept.is_empty() {
+            Outcome::Passed
+        } else {
+            Outcome::Failed { violations: self.kept, more: self.more }
+        };
+        Judgement { outcome, detail }
+    }
+}
+
+/// A moment for people, to the millisecond: `3.412 s`.
+fn seconds(at: Timestamp) -> String {
+    let millis = (at.as_nanos() + 500_000) / 1_000_000;
+    format!("{}.{:03} s", millis / 1000, millis % 1000)
+}
+
+/// A span for people, to the millisecond.
+fn span(later: Timestamp, earlier: Timestamp) -> String {
+    seconds(Timestamp::ZERO.after(later.since(earlier)))
+}
+
+/// `1 shout`, `2 shouts`.
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// How a node ended, in words.
+fn crash_words(crash: Crash) -> &'static str {
+    match crash {
+        Crash::PowerCut => "power cut",
+        Crash::ProcessExit => "process exit",
+        Crash::Stop => "stop",
+    }
+}
