@@ -6,7 +6,7 @@
 use crate::trace::What;
 
 use super::knowledge::Knowledge;
-use super::{Judgement, Run, Violations, counted, seconds};
+use super::{Judgement, Run, Violations, count, counted, seconds};
 
 pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
     let mut knowledge = Knowledge::new(&run.lives, run.scenario.nodes.len());
@@ -40,7 +40,7 @@ pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
     let detail = match (exits, wrong) {
         (0, _) => "nobody saw an EXIT".to_owned(),
         (_, 0) => format!("{}, all of peers that were gone", counted(exits, "EXIT")),
-        _ => format!("{wrong} of {} of peers that were up", counted(exits, "EXIT")),
+        _ => format!("{} of {} of peers that were up", count(wrong), counted(exits, "EXIT")),
     };
     violations.into_judgement(detail)
 }

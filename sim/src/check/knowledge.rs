@@ -113,9 +113,10 @@ impl<'a> Knowledge<'a> {
         self.dead
     }
 
-    /// Whether every running node knows every other running node and nobody else. About a paused node nothing is asked.
-    pub fn is_complete(&self) -> bool {
-        self.missing == 0 && self.dead == 0 && self.unknown == 0
+    /// How much keeps every running node from knowing every other running node and nobody else: the number of
+    /// [`Knowledge::faults`]. About a paused node nothing is asked.
+    pub fn fault_count(&self) -> usize {
+        self.missing + self.dead + self.unknown
     }
 
     /// Whether the node knows this life, or another with the same identity.
@@ -150,7 +151,7 @@ impl<'a> Knowledge<'a> {
         self.state(node).is_up && !self.state(node).is_paused
     }
 
-    /// Everything that keeps [`Knowledge::is_complete`] from being true, node by node.
+    /// What running nodes know and should not, or should know and do not, node by node.
     pub fn faults(&self) -> impl Iterator<Item = Fault> + '_ {
         self.indices().filter(|node| self.is_running(*node)).flat_map(move |node| {
             let missing = self
@@ -366,7 +367,7 @@ mod tests {
                 let count = |is: fn(&FaultKind) -> bool| faults.iter().filter(|fault| is(&fault.kind)).count();
                 prop_assert_eq!(knowledge.missing(), count(|kind| matches!(kind, FaultKind::Missing(_))));
                 prop_assert_eq!(knowledge.dead(), count(|kind| matches!(kind, FaultKind::Dead(_))));
-                prop_assert_eq!(knowledge.is_complete(), faults.is_empty());
+                prop_assert_eq!(knowledge.fault_count(), faults.len());
             }
         }
     }

@@ -13,7 +13,7 @@ use super::knowledge::{Fault, FaultKind, Knowledge};
 use super::{Judgement, Run, Violations, counted, crash_words, seconds, span};
 
 pub(super) fn everyone_knows_everyone(run: &Run<'_>, by: Option<Duration>) -> Judgement {
-    let course = follow(run, by, |knowledge| knowledge.is_complete(), |_| true);
+    let course = follow(run, by, |knowledge| knowledge.fault_count() == 0, |_| true);
     let nodes = course.running;
     match course.end {
         End::Held if nodes < 2 => {

@@ -20,7 +20,7 @@ use crate::scenario::NodeIndex;
 use crate::trace::{Record, Subject, What};
 
 use super::lives::LifeId;
-use super::{Judgement, Run, Violations, counted, seconds};
+use super::{Judgement, Run, Violations, count, counted, seconds};
 
 /// How long a message may take to be asked for, and the news of leaving a group to spread.
 ///
@@ -288,15 +288,16 @@ impl<'a> Mail<'a> {
         let noun = self.kind.noun();
         let exempt = match self.exempt {
             0 => String::new(),
-            exempt => format!("; {} within {} s of the end exempt", exempt, GRACE.as_secs()),
+            exempt => format!("; {} within {} s of the end exempt", count(exempt), GRACE.as_secs()),
         };
         let detail = if sent == 0 {
             format!("no {noun} was sent")
         } else {
             let surplus = match self.arrivals - came {
                 0 => String::new(),
-                surplus => format!(" and {surplus} beyond those"),
+                surplus => format!(" (and {} that need not have)", count(surplus)),
             };
+            let (came, expected) = (count(came), count(expected));
             format!(
                 "{} sent, {came} of {expected} expected deliveries arrived{surplus}{exempt}",
                 counted(sent, noun)

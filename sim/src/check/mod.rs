@@ -179,7 +179,7 @@ fn in_words(expect: &Expect) -> String {
     };
     match (&expect.that, expect.by) {
         (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, Some(by)) => {
-            format!("By {}, {property}", seconds(Timestamp::ZERO.after(by)))
+            format!("By {}, {property}", brief(Timestamp::ZERO.after(by)))
         }
         (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, None) => {
             format!("By the end, {property}")
@@ -256,6 +256,13 @@ fn seconds(at: Timestamp) -> String {
     format!("{}.{:03} s", millis / 1000, millis % 1000)
 }
 
+/// A moment that somebody chose, without zeros at its end: `11 s`, `0.5 s`.
+pub(crate) fn brief(at: Timestamp) -> String {
+    let text = seconds(at);
+    let digits = text.trim_end_matches(" s").trim_end_matches('0').trim_end_matches('.');
+    format!("{digits} s")
+}
+
 /// A span for people, to the millisecond.
 fn span(later: Timestamp, earlier: Timestamp) -> String {
     seconds(Timestamp::ZERO.after(later.since(earlier)))
@@ -263,11 +270,24 @@ fn span(later: Timestamp, earlier: Timestamp) -> String {
 
 /// `1 shout`, `2 shouts`.
 fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+    format!("{} {noun}{}", self::count(count), if count == 1 { "" } else { "s" })
+}
+
+/// A whole number with its thousands apart: `52,318`.
+pub(crate) fn count(value: impl TryInto<u64>) -> String {
+    let digits = value.try_into().unwrap_or(u64::MAX).to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// How a node ended, in words.
-fn crash_words(crash: Crash) -> &'static str {
+pub(crate) fn crash_words(crash: Crash) -> &'static str {
     match crash {
         Crash::PowerCut => "power cut",
         Crash::ProcessExit => "process exit",

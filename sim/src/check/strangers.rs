@@ -2,7 +2,7 @@
 
 use crate::trace::{Subject, What};
 
-use super::{Judgement, Run, Violations, counted};
+use super::{Judgement, Run, Violations, count, counted};
 
 pub(super) fn nobody_unknown_appears(run: &Run<'_>) -> Judgement {
     let mut violations = Violations::default();
@@ -18,7 +18,7 @@ pub(super) fn nobody_unknown_appears(run: &Run<'_>) -> Judgement {
     }
     let detail = match violations.count() {
         0 => format!("{}, all of nodes of the scenario", counted(enters, "ENTER")),
-        wrong => format!("{wrong} of {} of strangers", counted(enters, "ENTER")),
+        wrong => format!("{} of {} of strangers", count(wrong), counted(enters, "ENTER")),
     };
     violations.into_judgement(detail)
 }

@@ -7,7 +7,7 @@ use hailer::Timestamp;
 use hailer::daemon::Config;
 use hailer::zre::PeerId;
 
-use crate::check::{Finding, Outcome, judge, lives::Lives, seconds};
+use crate::check::{Finding, Outcome, judge, knowledge::Knowledge, lives::Lives, seconds};
 use crate::scenario::{
     Action, Attachment, Crash, Expect, Link, Node, NodeIndex, Property, Scenario, Segment, SegmentIndex, Step,
 };
@@ -35,6 +35,16 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn lives(&self) -> Lives {
         Lives::of(&self.scenario, &self.trace)
+    }
+
+    /// From then on the application of this node sees nothing, and does only what the script says.
+    pub(crate) fn deafen(mut self, node: u32, from: Timestamp) -> Self {
+        self.trace.records.retain(|record| {
+            let is_script = Knowledge::is_upheaval(&record.what)
+                || matches!(record.what, What::Joined(_) | What::SentShout { .. } | What::SentWhisper { .. });
+            record.node.0 != node || record.at < from || is_script
+        });
+        self
     }
 
     /// Judges the run by this one expectation.

@@ -1,0 +1,118 @@
+//! `events.csv`: every record of a run, one in a row.
+
+use std::io;
+
+use crate::scenario::Scenario;
+use crate::trace::{Subject, Trace, What};
+
+use super::text;
+
+const COLUMNS: [&str; 10] =
+    ["at_s", "node", "what", "peer", "peer_life", "group", "number", "bytes", "intact", "text"];
+
+/// One row; what a record does not have stays empty.
+#[derive(Default)]
+struct Row {
+    what: &'static str,
+    peer: String,
+    peer_life: String,
+    group: String,
+    number: String,
+    bytes: String,
+    intact: &'static str,
+    text: String,
+}
+
+pub(super) fn write(out: impl io::Write, scenario: &Scenario, trace: &Trace) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(COLUMNS)?;
+    for record in &trace.records {
+        let nanos = record.at.as_nanos();
+        let at = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+        let row = row(scenario, &record.what);
+        let node = &scenario.nodes[record.node.0 as usize].name;
+        csv.write_record([
+            &at,
+            node,
+            row.what,
+            &row.peer,
+            &row.peer_life,
+            &row.group,
+            &row.number,
+            &row.bytes,
+            row.intact,
+            &row.text,
+        ])?;
+    }
+    csv.flush()
+}
+
+fn row(scenario: &Scenario, what: &What) -> Row {
+    let with_peer = |what: &'static str, subject: &Subject| match subject {
+        Subject::Life(node, life) => {
+            let peer = scenario.nodes[node.0 as usize].name.clone();
+            Row { what, peer, peer_life: life.to_string(), ..Row::default() }
+        }
+        Subject::Stranger(peer) => Row { what, peer: format!("stranger {peer}"), ..Row::default() },
+    };
+    let number_text = |number: &Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+    let intact_text = |is_intact: &bool| if *is_intact { "yes" } else { "no" };
+    match what {
+        What::Up { life, peer } => {
+            Row { what: "up", peer_life: life.to_string(), text: peer.to_string(), ..Row::default() }
+        }
+        What::Down(how) => Row { what: "down", text: text::crash(*how).to_owned(), ..Row::default() },
+        What::Paused => Row { what: "paused", ..Row::default() },
+        What::Resumed => Row { what: "resumed", ..Row::default() },
+        What::Joined(group) => Row { what: "joined", group: group.clone(), ..Row::default() },
+        What::Left(group) => Row { what: "left", group: group.clone(), ..Row::default() },
+        What::SentShout { group, number, bytes } => Row {
+            what: "sent shout",
+            group: group.clone(),
+            number: number.to_string(),
+            bytes: bytes.to_string(),
+            ..Row::default()
+        },
+        What::SentWhisper { to, number, bytes } => {
+            Row { number: number.to_string(), bytes: bytes.to_string(), ..with_peer("sent whisper", to) }
+        }
+        What::Refused(why) => Row { what: "refused", text: why.clone(), ..Row::default() },
+        What::Enter(peer) => with_peer("ENTER", peer),
+        What::Exit(peer, reason) => Row { text: reason.clone(), ..with_peer("EXIT", peer) },
+        What::Evasive(peer) => with_peer("EVASIVE", peer),
+        What::Silent(peer) => with_peer("SILENT", peer),
+        What::Join(peer, group) => Row { group: group.clone(), ..with_peer("JOIN", peer) },
+        What::Leave(peer, group) => Row { group: group.clone(), ..with_peer("LEAVE", peer) },
+        What::GotShout { from, group, number, is_intact } => Row {
+            group: group.clone(),
+            number: number_text(number),
+            intact: intact_text(is_intact),
+            ..with_peer("SHOUT", from)
+        },
+        What::GotWhisper { from, number, is_intact } => {
+            Row { number: number_text(number), intact: intact_text(is_intact), ..with_peer("WHISPER", from) }
+        }
+        What::Stopped => Row { what: "STOP", ..Row::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::sample::Script;
+
+    #[test]
+    fn each_record_is_a_row_and_names_are_quoted() {
+        let mut run = Script::new(2).up(0.0, 0).enter(1.5, 0, (1, 0)).got_shout(2.0, 0, (1, 0), 7).run(9.0);
+        run.scenario.nodes[1].name = "a,\"b".to_owned();
+        let mut out = Vec::new();
+        write(&mut out, &run.scenario, &run.trace).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "at_s,node,what,peer,peer_life,group,number,bytes,intact,text\n\
+             0.000000000,n00,up,,0,,,,,00000000000000000000000000000000\n\
+             1.500000000,n00,ENTER,\"a,\"\"b\",0,,,,,\n\
+             2.000000000,n00,SHOUT,\"a,\"\"b\",0,g,7,,yes,\n"
+        );
+    }
+}
