@@ -3,7 +3,7 @@
 //! Everything is worked out from the trace, the scenario and the verdict, and written the same way each time: the same
 //! trace gives the same bytes. No clock, no dates, nothing from the machine it runs on.
 //!
-//! * [`write`]: the folder of one run. [`summary`]: one run on a terminal. [`sweep()`]: the folder of many runs.
+//! * [`write()`]: the folder of one run. [`summary()`]: one run on a terminal. [`sweep()`]: the folder of many runs.
 //! * `figures`: every number, worked out once. `samples`: distributions.
 //! * `plot`: how plots are drawn; `plots`: which. `html`, `page`: the page. `json`, `events`: the files for programs.
 

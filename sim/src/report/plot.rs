@@ -40,8 +40,8 @@ const LINE: i32 = 40;
 pub(super) fn theme_css() -> String {
     let rules: String = THEME
         .iter()
-        .map(|(RGBColor(red, green, blue), dark)| {
-            let light = format!("#{red:02X}{green:02X}{blue:02X}");
+        .map(|(light, dark)| {
+            let light = hex(*light);
             format!("svg [fill=\"{light}\"]{{fill:{dark}}}svg [stroke=\"{light}\"]{{stroke:{dark}}}")
         })
         .collect();
@@ -51,12 +51,19 @@ pub(super) fn theme_css() -> String {
     )
 }
 
+/// A colour as plotters writes it.
+fn hex(RGBColor(red, green, blue): RGBColor) -> String {
+    format!("#{red:02X}{green:02X}{blue:02X}")
+}
+
 /// A drawn plot.
 pub(super) struct Plot {
     /// The file name without its ending.
     pub(super) name: &'static str,
     /// What it shows, in words, with the numbers of samples.
     pub(super) caption: String,
+    /// Width and height as drawn: twice those on the page.
+    size: (i32, i32),
     svg: String,
 }
 
@@ -66,10 +73,25 @@ impl Plot {
         &self.svg
     }
 
-    /// The SVG as a file of its own.
+    /// The SVG as a file of its own: with its caption, and a margin around it.
     pub(super) fn file(&self) -> String {
-        let (head, body) = self.svg.split_once('\n').unwrap_or((&self.svg, ""));
-        format!("{head}\n<style>{}</style>\n{body}", theme_css())
+        const MARGIN: i32 = 40;
+        const CAPTION: i32 = 60;
+        let (width, height) = (self.size.0 + 2 * MARGIN, self.size.1 + 2 * MARGIN + CAPTION);
+        let (left, top) = (-MARGIN, -MARGIN - CAPTION);
+        let (surface, ink) = (hex(SURFACE), hex(INK));
+        let caption = maud::html! { (printable(&self.caption)) }.into_string();
+        let body = self.svg.split_once('\n').map_or("", |(_, body)| body);
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" \
+             viewBox=\"{left} {top} {width} {height}\">\n<title>{caption}</title>\n<style>{}</style>\n\
+             <rect x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"{surface}\"/>\n\
+             <text x=\"0\" y=\"-36\" font-family=\"sans-serif\" font-size=\"30\" font-weight=\"bold\" fill=\"{ink}\">\
+             {caption}</text>\n{body}",
+            width / 2,
+            height / 2,
+            theme_css()
+        )
     }
 }
 
@@ -173,7 +195,7 @@ pub(super) fn chart(name: &'static str, caption: String, x: &Axis, y: &Axis, ser
             }
         }
     });
-    Plot { name, caption, svg }
+    Plot { name, caption, size: (WIDTH, HEIGHT), svg }
 }
 
 /// A mark across strips.
@@ -205,7 +227,8 @@ pub(super) fn strips(
     const ROWS: i32 = 4;
     let head = if marks.is_empty() { 10 } else { LINE * ROWS + 12 };
     let bottom = head + strips.len() as i32 * (STRIP + GAP);
-    let svg = draw(WIDTH, bottom + 96, |canvas| {
+    let height = bottom + 96;
+    let svg = draw(WIDTH, height, |canvas| {
         let (left, right) = (210, WIDTH - 60);
         let whole = Frame { left, right, top: head, bottom, x: x.range, y: (0.0, 1.0) };
         for mark in marks {
@@ -244,7 +267,7 @@ pub(super) fn strips(
         }
         canvas.text(&x.label, (left, bottom + 56), MUTED, HPos::Left, VPos::Top);
     });
-    Plot { name, caption, svg }
+    Plot { name, caption, size: (WIDTH, height), svg }
 }
 
 fn draw(width: i32, height: i32, paint: impl FnOnce(&mut Canvas<'_>)) -> String {
