@@ -1,18 +1,31 @@
 //! A ZRE node (RFC 36): peers find each other by beacon and talk over ZMTP.
 //!
 //! * [`beacon`], [`message`]: the codecs.
-//! * `machine`: decides: who is a peer, what to send, what to tell the application. `peer` and `group` are its parts.
+//! * [`machine`]: decides: who is a peer, what to send, what to tell the application. `peer`, `group`, `liveness`,
+//!   `sequence` and `limits` are its parts.
 //! * `driver`: moves datagrams and bytes between a network and the machine.
 //! * [`Node`]: the handle a program holds.
 
 pub mod beacon;
 mod config;
+mod content;
 mod endpoint;
+mod error;
 mod event;
+mod group;
+mod limits;
+mod liveness;
+pub mod machine;
 pub mod message;
+mod peer;
+mod sequence;
 mod text;
 
 pub use config::Config;
+pub use content::Content;
 pub use endpoint::{Endpoint, EndpointError};
+pub use error::{CommandError, ConfigError, StartError};
 pub use event::{Event, ExitReason, Headers, PeerId};
+pub use limits::{Counters, Limits};
+pub use peer::PeerInfo;
 pub use text::Text;

@@ -1,0 +1,294 @@
+//! How peers come to be, and how they end.
+//!
+//! A beacon makes a peer that is not ready: a place to dial and say HELLO to. A HELLO makes a peer ready, known before or
+//! not, and the application is told.
+//!
+//! # Answer, but don't echo
+//!
+//! Each side needs the other's HELLO. So a HELLO from a stranger is answered, and a HELLO from a peer that we wait for is
+//! not: ours is on its way. A HELLO from a *ready* peer is harder. Either it lost us (it was restarted, or gave us up)
+//! and needs our HELLO; or it is the answer to a HELLO of ours (our link had to be made anew, which is how zyre and we
+//! answer that). If both sides took each other's answer for a cry, they would greet each other without end, and zyre
+//! alone makes this mistake (its issues 753 to 756).
+//!
+//! The HELLO does not say which it is, so we look at our own link. Not connected yet: our HELLO will come. Connected for
+//! long: the peer lost us; a fresh link is opened at once. Connected just now ([`ECHO`]): it is the answer, as a rule; the
+//! link is kept and probed with PING. A peer that knows us sends PING-OK; one that does not drops whatever comes before
+//! HELLO, and then, a little later, a fresh link is opened all the same. Two that do so settle after one exchange,
+//! because the link that a HELLO went out on is new.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{InboundLink, NodeMachine, Output};
+use crate::Timestamp;
+use crate::zre::beacon::{Beacon, BeaconError};
+use crate::zre::message::{Body, Hello};
+use crate::zre::peer::{Introduction, Peer, State};
+use crate::zre::sequence::Sequence;
+use crate::zre::{Endpoint, Event, ExitReason, PeerId, Text};
+
+/// Our link is connected since less than this: a HELLO from a ready peer may be the answer to the one that went out on it.
+/// Long, because on a bad network the answer takes connection, handshake and lost packets; the price is the time of one
+/// probe for a peer that lost us twice within it.
+const ECHO: Duration = Duration::from_secs(10);
+
+impl NodeMachine {
+    pub(super) fn on_beacon(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        beacon: Result<Beacon, BeaconError>,
+    ) {
+        let Ok(beacon) = beacon else {
+            self.counters.datagrams_malformed += 1;
+            return;
+        };
+        if beacon.peer == self.id {
+            return;
+        }
+        let address = SocketAddr::new(from.ip(), beacon.port);
+        match self.peers.get_mut(&beacon.peer) {
+            Some(_) if beacon.is_leaving() => self.exit(beacon.peer, ExitReason::Left),
+            Some(peer) => {
+                peer.liveness.hear(now);
+                if peer.beacon != Some(address) {
+                    self.on_new_place(now, beacon.peer, address);
+                }
+            }
+            None if beacon.is_leaving() => {}
+            None => self.on_newcomer(now, beacon.peer, address),
+        }
+    }
+
+    fn on_newcomer(&mut self, now: Timestamp, id: PeerId, address: SocketAddr) {
+        let endpoint = Endpoint::from(address);
+        let is_full =
+            self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
+        if endpoint == self.endpoint || is_full || !self.newcomers.take(now) {
+            self.counters.beacons_over_limit += 1;
+            return;
+        }
+        self.create(now, id, vec![endpoint]);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.beacon = Some(address);
+        }
+        self.dial(id);
+    }
+
+    /// Beacons of a known peer come from elsewhere: it moved, or it can be heard on two networks. The link tells which.
+    fn on_new_place(&mut self, now: Timestamp, id: PeerId, address: SocketAddr) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let is_move = peer.beacon.replace(address).is_some();
+        peer.add_endpoint(address.into());
+        if is_move && peer.is_ready() && matches!(peer.outbound.state, State::Open { .. }) {
+            self.probe(now, id);
+        }
+    }
+
+    /// Asks over the link; without an answer the link is made anew.
+    pub(super) fn probe(&mut self, now: Timestamp, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.liveness.probe(now) {
+            let due = peer.liveness.due(&self.patience);
+            self.check_by(due);
+            self.send(id, Body::Ping);
+        }
+    }
+
+    /// Makes a peer that is not ready, and its link. Whoever was at its place is gone.
+    fn create(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>) {
+        if let Some(&other) = self.places.get(&endpoints[0])
+            && other != id
+        {
+            self.exit(other, ExitReason::Replaced);
+        }
+        let link = self.new_link();
+        self.places.insert(endpoints[0].clone(), id);
+        let peer = Peer::new(now, endpoints, link);
+        self.check_by(peer.due(&self.patience));
+        self.not_ready += 1;
+        self.peers.insert(id, peer);
+        self.open_link(id);
+    }
+
+    pub(super) fn on_hello(&mut self, now: Timestamp, link: InboundLink, sequence: u16, hello: Hello) {
+        let Some(inbound) = self.inbound.get(&link) else { return };
+        let (id, remote) = (inbound.peer, inbound.remote);
+        let current = self.peers.get(&id).and_then(|peer| peer.inbound);
+        if current.is_some_and(|current| link < current) {
+            // It was opened before the one that counts, and was only slower.
+            self.counters.messages_ignored += 1;
+            return self.close_inbound(link);
+        }
+        let Some(endpoints) = self.places_of(id, remote, sequence, &hello) else {
+            self.counters.hellos_refused += 1;
+            if current == Some(link) {
+                self.exit(id, ExitReason::OutOfSequence);
+            } else {
+                self.close_inbound(link);
+            }
+            return;
+        };
+        match self.peers.get(&id).map(Peer::is_ready) {
+            None => {
+                self.create(now, id, endpoints);
+                self.dial(id);
+            }
+            Some(false) => self.meet(id, endpoints),
+            Some(true) => self.meet_again(now, id, endpoints),
+        }
+        self.adopt(link);
+        self.introduce(now, id, hello);
+    }
+
+    /// Where the sender of a HELLO can be reached, best first; `None` when the HELLO is not one to believe.
+    fn places_of(
+        &self,
+        id: PeerId,
+        remote: SocketAddr,
+        sequence: u16,
+        hello: &Hello,
+    ) -> Option<Vec<Endpoint>> {
+        let known = self.peers.get(&id);
+        let is_room = known.is_some() || self.peers.len() < self.limits.peers;
+        if sequence != 1 || !is_room || hello.groups.len() > self.limits.groups_per_peer {
+            return None;
+        }
+        let text = hello.endpoint.as_str().unwrap_or_default();
+        let said = text.parse::<Endpoint>().ok();
+        if said.as_ref() == Some(&self.endpoint) {
+            return None;
+        }
+        let port = said
+            .as_ref()
+            .map(|said| said.port)
+            .or_else(|| text.rsplit_once(':')?.1.parse().ok().filter(|port| *port != 0))
+            .or_else(|| known.map(|peer| peer.endpoints[0].port));
+        let said = said.filter(|said| is_reachable_from(said, remote));
+        let seen = port.map(|port| Endpoint::from(SocketAddr::new(remote.ip(), port)));
+        let seen = seen.filter(|seen| *seen != self.endpoint && said.as_ref() != Some(seen));
+        let places: Vec<Endpoint> = said.into_iter().chain(seen).collect();
+        if places.is_empty() { None } else { Some(places) }
+    }
+
+    /// A peer that we wait for is there.
+    fn meet(&mut self, id: PeerId, endpoints: Vec<Endpoint>) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        for endpoint in endpoints {
+            peer.add_endpoint(endpoint);
+        }
+        if matches!(peer.outbound.state, State::Waiting { .. }) {
+            self.dial(id);
+        }
+    }
+
+    /// A ready peer starts anew. See the head of this file.
+    fn meet_again(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>) {
+        self.end_stream(id, ExitReason::Replaced);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let is_elsewhere = !peer.endpoints.contains(&endpoints[0]);
+        if is_elsewhere {
+            peer.prefer_endpoint(endpoints[0].clone());
+        }
+        for endpoint in endpoints {
+            peer.add_endpoint(endpoint);
+        }
+        match peer.outbound.state {
+            State::Open { since } if now.since(since) < ECHO && !is_elsewhere => self.probe(now, id),
+            State::Open { .. } => {
+                self.replace_link(now, id);
+                self.dial(id);
+            }
+            State::Dialling if !is_elsewhere => {}
+            State::Dialling | State::Waiting { .. } => self.dial(id),
+        }
+    }
+
+    /// Makes a peer ready with what it says, and tells the application.
+    fn introduce(&mut self, now: Timestamp, id: PeerId, hello: Hello) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !peer.is_ready() {
+            self.not_ready -= 1;
+        }
+        peer.received = Sequence::new(peer.received.wraps_early());
+        peer.received.advance();
+        peer.liveness.hear_link(now);
+        let due = peer.liveness.due(&self.patience);
+        let Hello { endpoint, groups, name, headers, status: _ } = hello;
+        let introduction =
+            Introduction { name: name.clone(), headers: headers.clone(), endpoint: endpoint.clone() };
+        peer.introduction = Some(introduction);
+        self.check_by(due);
+        self.counters.entered += 1;
+        self.event(Event::Enter { peer: id, name, headers, endpoint });
+        for group in groups {
+            self.enter_group(id, group);
+        }
+    }
+
+    /// A peer entered a group. It is an event only when it was not in it: JOIN and LEAVE of a group alternate, whatever
+    /// peers send twice (the Haskell tools do).
+    pub(super) fn enter_group(&mut self, id: PeerId, group: Text) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.groups.contains(&group) {
+            return;
+        }
+        if peer.groups.len() >= self.limits.groups_per_peer {
+            self.counters.groups_over_limit += 1;
+            return;
+        }
+        peer.groups.insert(group.clone());
+        let name = peer.name();
+        self.members.add(&group, id);
+        self.event(Event::Join { peer: id, name, group });
+    }
+
+    /// A peer left a group.
+    pub(super) fn leave_group(&mut self, id: PeerId, group: Text) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.groups.remove(&group) {
+            let name = peer.name();
+            self.members.remove(&group, id);
+            self.event(Event::Leave { peer: id, name, group });
+        }
+    }
+
+    /// Tells the application that a peer is gone, when it knew of it.
+    fn end_stream(&mut self, id: PeerId, reason: ExitReason) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let is_ready = peer.is_ready();
+        let name = peer.name();
+        for group in std::mem::take(&mut peer.groups) {
+            self.members.remove(&group, id);
+        }
+        if is_ready {
+            self.counters.exited += 1;
+            self.event(Event::Exit { peer: id, name, reason });
+        }
+    }
+
+    /// Forgets a peer and closes its links.
+    pub(super) fn exit(&mut self, id: PeerId, reason: ExitReason) {
+        self.end_stream(id, reason);
+        let Some(peer) = self.peers.remove(&id) else { return };
+        self.not_ready -= usize::from(!peer.is_ready());
+        if self.places.get(&peer.endpoints[0]) == Some(&id) {
+            self.places.remove(&peer.endpoints[0]);
+        }
+        if self.outbound.remove(&peer.outbound.link).is_some() {
+            self.output(Output::Close(peer.outbound.link));
+        }
+        if let Some(link) = peer.inbound {
+            self.close_inbound(link);
+        }
+    }
+}
+
+/// Whether an endpoint that a peer tells can mean the peer, for one that sees it at `remote`.
+fn is_reachable_from(endpoint: &Endpoint, remote: SocketAddr) -> bool {
+    endpoint.socket_addr().is_none_or(|address| {
+        let ip = address.ip();
+        !ip.is_unspecified() && !ip.is_multicast() && (!ip.is_loopback() || remote.ip().is_loopback())
+    })
+}

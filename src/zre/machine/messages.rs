@@ -1,0 +1,200 @@
+//! What peers say, what the application wants said, and the numbers on it.
+//!
+//! The status byte of JOIN and LEAVE is written exactly, because zyre and pyre abort when it is not, and never read.
+
+use bytes::Bytes;
+
+use super::{Command, InboundLink, NodeMachine, Output};
+use crate::Timestamp;
+use crate::zre::beacon::Beacon;
+use crate::zre::message::{Body, DecodeError, EncodeError, Message};
+use crate::zre::sequence::Sequence;
+use crate::zre::{CommandError, Event, ExitReason, PeerId, Text};
+
+impl NodeMachine {
+    pub(super) fn on_received(&mut self, now: Timestamp, link: InboundLink, frames: Vec<Bytes>) {
+        // A link that we closed may still have delivered.
+        let Some(inbound) = self.inbound.get(&link) else { return };
+        let id = inbound.peer;
+        match Message::decode(frames) {
+            Ok(Message { sequence, body: Body::Hello(hello) }) => self.on_hello(now, link, sequence, hello),
+            Ok(Message { sequence, body }) => {
+                if self.is_next(now, id, link, sequence) {
+                    self.on_message(now, id, body);
+                }
+            }
+            Err(DecodeError::UnknownId { sequence, .. }) => {
+                self.counters.messages_unknown += 1;
+                self.is_next(now, id, link, sequence);
+            }
+            // It took a number, and what it said is lost: the next message would show the gap.
+            Err(DecodeError::Malformed { sequence, .. }) => {
+                self.counters.messages_malformed += 1;
+                if self.is_next(now, id, link, sequence) {
+                    self.exit(id, ExitReason::OutOfSequence);
+                } else if self.peers.get(&id).is_none_or(|peer| peer.inbound != Some(link)) {
+                    self.close_inbound(link);
+                }
+            }
+            // It is no message of ZRE. The number of the next one tells whether it took one.
+            Err(_) => self.counters.messages_malformed += 1,
+        }
+    }
+
+    /// Whether a message on this link is the next one of its peer; if so, it is counted and a sign of life. If it is not,
+    /// the peer exits: some were lost.
+    fn is_next(&mut self, now: Timestamp, id: PeerId, link: InboundLink, sequence: u16) -> bool {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.is_ready()) else {
+            self.counters.messages_ignored += 1;
+            return false;
+        };
+        match peer.inbound {
+            Some(current) if current == link => {}
+            Some(current) if current > link => {
+                self.counters.messages_ignored += 1;
+                return false;
+            }
+            // libzmq reconnects by itself below zyre and goes on counting, without HELLO. As a ROUTER hands an identity
+            // over to its newer connection, so do we; if anything was lost, the number shows it.
+            _ => self.adopt(link),
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        if !peer.received.accept(sequence) {
+            self.exit(id, ExitReason::OutOfSequence);
+            return false;
+        }
+        if peer.received.wraps_early() {
+            peer.sent.wrap_early();
+        }
+        peer.liveness.hear_link(now);
+        true
+    }
+
+    fn on_message(&mut self, now: Timestamp, id: PeerId, body: Body) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let name = peer.name();
+        match body {
+            Body::Whisper { content } => self.event(Event::Whisper { peer: id, name, content }),
+            Body::Shout { group, content } => self.event(Event::Shout { peer: id, name, group, content }),
+            Body::Join { group, .. } => self.enter_group(id, group),
+            Body::Leave { group, .. } => self.leave_group(id, group),
+            Body::Ping => self.send(id, Body::PingOk),
+            Body::PingOk => peer.liveness.end_probe(now),
+            Body::Goodbye => self.exit(id, ExitReason::Left),
+            // We take no part in elections, and say nothing that others could count on.
+            Body::Elect { .. } | Body::Leader { .. } => {}
+            Body::Hello(_) => unreachable!("HELLO goes its own way"),
+        }
+    }
+
+    pub(super) fn on_command(&mut self, command: Command) {
+        let answer = match command {
+            Command::Join(group) => self.join(group),
+            Command::Leave(group) => self.leave(&group),
+            Command::Whisper { peer, content } => {
+                if self.peers.get(&peer).is_some_and(|peer| peer.is_ready()) {
+                    self.send_to([peer], Body::Whisper { content: content.into_frames() })
+                } else {
+                    Err(CommandError::UnknownPeer(peer))
+                }
+            }
+            Command::Shout { group, content } => {
+                let members: Vec<PeerId> = self.members.of(&group).collect();
+                self.send_to(members, Body::Shout { group, content: content.into_frames() })
+            }
+            Command::Stop => return self.stop(),
+        };
+        self.output(Output::Answer(answer));
+    }
+
+    fn join(&mut self, group: Text) -> Result<usize, CommandError> {
+        let before = self.own.clone();
+        if !self.own.join(group.clone()) {
+            return Ok(0);
+        }
+        match self.introduction().encode() {
+            Ok(hello) => self.hello = hello,
+            Err(error) => {
+                self.own = before;
+                return Err(error.into());
+            }
+        }
+        let status = self.own.status();
+        self.send_to_all(Body::Join { group, status })
+    }
+
+    fn leave(&mut self, group: &Text) -> Result<usize, CommandError> {
+        if !self.own.leave(group) {
+            return Ok(0);
+        }
+        self.hello = self.introduction().encode()?;
+        let status = self.own.status();
+        self.send_to_all(Body::Leave { group: group.clone(), status })
+    }
+
+    /// Tells every peer, ready or not: what they hear before our HELLO is not counted, and it comes after it.
+    fn send_to_all(&mut self, body: Body) -> Result<usize, CommandError> {
+        let all: Vec<PeerId> = self.peers.keys().copied().collect();
+        self.send_to(all, body)?;
+        Ok(0)
+    }
+
+    fn send_to(
+        &mut self,
+        peers: impl IntoIterator<Item = PeerId>,
+        body: Body,
+    ) -> Result<usize, CommandError> {
+        let mut message = Message { sequence: 0, body };
+        let mut count = 0;
+        for id in peers {
+            self.send_message(id, &mut message)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn send_message(&mut self, id: PeerId, message: &mut Message) -> Result<(), EncodeError> {
+        let Some(peer) = self.peers.get_mut(&id) else { return Ok(()) };
+        message.sequence = peer.sent.next();
+        let frames = message.encode()?;
+        peer.sent.advance();
+        let link = peer.outbound.link;
+        self.output(Output::Send { link, frames });
+        Ok(())
+    }
+
+    /// Sends one of our own messages, which always fits.
+    pub(super) fn send(&mut self, id: PeerId, body: Body) {
+        if let Err(error) = self.send_message(id, &mut Message { sequence: 0, body }) {
+            debug_assert!(false, "PING and PING-OK have no fields: {error}");
+        }
+    }
+
+    /// Starts the count on a fresh link.
+    pub(super) fn send_hello(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.sent = Sequence::new(peer.sent.wraps_early());
+        peer.sent.advance();
+        let link = peer.outbound.link;
+        self.output(Output::Send { link, frames: self.hello.clone() });
+    }
+
+    fn stop(&mut self) {
+        // Twice, because zyre and pyre believe nothing else, and a datagram gets lost easily.
+        let beacon = Beacon::leaving(self.id).encode();
+        self.output(Output::Beacon(beacon));
+        self.output(Output::Beacon(beacon));
+        for link in std::mem::take(&mut self.outbound).into_keys() {
+            self.output(Output::Close(link));
+        }
+        for link in std::mem::take(&mut self.inbound).into_keys() {
+            self.output(Output::CloseInbound(link));
+        }
+        self.peers.clear();
+        self.members = super::Members::default();
+        self.is_stopped = true;
+        self.event(Event::Stop);
+        self.output(Output::Answer(Ok(0)));
+        self.output(Output::Stopped);
+    }
+}

@@ -1,0 +1,411 @@
+//! What a ZRE node decides: who is a peer, what is said to it, and what the application is told.
+//!
+//! [`NodeMachine`] is pure: it does no IO, reads no clock and draws no randomness but from its seed. This file has what
+//! goes in and out; the decisions are in four rooms:
+//!
+//! * `discovery`: beacons and HELLOs; how peers come to be, and how they end.
+//! * `links`: our link to each peer and its links to us.
+//! * `messages`: what peers say, and what we say.
+//! * `timers`: beacons to send, quiet peers, attempts to repeat.
+//!
+//! Two decisions run through all of it. *One HELLO, one stream*: a HELLO starts the count of messages anew, so whatever
+//! makes a link fresh is an EXIT and an ENTER for the application, which so knows that between the two of them nothing
+//! was lost. *Answer, but don't echo*: a HELLO from a ready peer may be the answer to our own or a cry of one that lost
+//! us. The first must not be answered, or two nodes greet each other for ever; see `discovery`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::beacon::{Beacon, BeaconError};
+use super::group::{Members, OwnGroups};
+use super::limits::Budget;
+use super::liveness::Patience;
+use super::message::{Body, Hello, Message};
+use super::peer::{Peer, PeerInfo};
+use super::{CommandError, Config, ConfigError, Content, Counters, Endpoint, Event, Headers, Limits, PeerId, Text};
+use crate::Timestamp;
+use crate::machine::Machine;
+
+mod discovery;
+mod links;
+mod messages;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+/// Our link to a peer: a queue of messages and, when it is connected, a ZMTP connection from our DEALER. Its number is
+/// never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutboundLink(u64);
+
+impl OutboundLink {
+    /// The link with this number, for tests and logs.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// A connection to our ROUTER. Numbers ascend in the order in which connections were accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboundLink(u64);
+
+impl InboundLink {
+    /// The link with this number.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// What can happen to a node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The deadline has come.
+    Timeout,
+    /// A datagram came to the beacon port.
+    Beacon {
+        /// Who sent it.
+        from: SocketAddr,
+        /// What it is.
+        beacon: Result<Beacon, BeaconError>,
+    },
+    /// A connection of ours is through its handshake.
+    Opened {
+        /// Which.
+        link: OutboundLink,
+    },
+    /// An attempt to connect failed.
+    DialFailed {
+        /// Which link was to be connected.
+        link: OutboundLink,
+        /// Which attempt.
+        attempt: u32,
+        /// How it failed.
+        failure: DialFailure,
+    },
+    /// A connection of ours closed or broke.
+    Closed {
+        /// Which.
+        link: OutboundLink,
+    },
+    /// The queue of a link is full; the message that did not fit is lost.
+    QueueFull {
+        /// Which.
+        link: OutboundLink,
+    },
+    /// A connection to us is through its handshake.
+    InboundOpened {
+        /// Which.
+        link: InboundLink,
+        /// The ZMTP identity of the peer's socket.
+        identity: Bytes,
+        /// Where it comes from.
+        remote: SocketAddr,
+    },
+    /// A connection to us closed or broke.
+    InboundClosed {
+        /// Which.
+        link: InboundLink,
+    },
+    /// A message came.
+    Received {
+        /// On which link.
+        link: InboundLink,
+        /// Its frames.
+        frames: Vec<Bytes>,
+    },
+    /// The application wants something. Exactly one [`Output::Answer`] is among the outputs that follow.
+    Command(Command),
+}
+
+/// How an attempt to connect failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// Nobody listens on the port.
+    Refused,
+    /// It took too long.
+    TimedOut,
+    /// No way there, no such name, or whoever answered does not talk ZMTP.
+    Unreachable,
+}
+
+/// What an application can ask for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Enter a group.
+    Join(Text),
+    /// Leave a group.
+    Leave(Text),
+    /// Send to one peer.
+    Whisper {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        content: Content,
+    },
+    /// Send to all peers in a group.
+    Shout {
+        /// To which group.
+        group: Text,
+        /// What.
+        content: Content,
+    },
+    /// Say goodbye and end.
+    Stop,
+}
+
+/// What a node wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Tell the application: how many peers its message goes to (0 for what is no message), or why nothing was done.
+    Answer(Result<usize, CommandError>),
+    /// Broadcast this.
+    Beacon([u8; Beacon::LEN]),
+    /// Make a link to a peer: a queue, not connected yet.
+    Open {
+        /// Its name from now on.
+        link: OutboundLink,
+        /// To whom, for logs.
+        peer: PeerId,
+    },
+    /// Try to connect a link, besides attempts that may still run: the first that succeeds counts and ends the others.
+    Dial {
+        /// Which link.
+        link: OutboundLink,
+        /// Which attempt, for [`Input::DialFailed`].
+        attempt: u32,
+        /// Where to.
+        endpoint: Endpoint,
+        /// How long to try. After that the attempt failed.
+        timeout: Duration,
+    },
+    /// Queue a message on a link.
+    Send {
+        /// Which.
+        link: OutboundLink,
+        /// Its frames.
+        frames: Vec<Bytes>,
+    },
+    /// Close a link and forget what is queued.
+    Close(OutboundLink),
+    /// Close a connection to us.
+    CloseInbound(InboundLink),
+    /// Tell the application.
+    Event(Event),
+    /// The node has ended. Nothing follows.
+    Stopped,
+}
+
+/// A connection to us, as far as it is known.
+#[derive(Debug)]
+struct Inbound {
+    peer: PeerId,
+    remote: SocketAddr,
+    /// When it has to have sent HELLO; `None` once it counts as its peer's.
+    hello_by: Option<Timestamp>,
+}
+
+/// A ZRE node without its network. See [`Machine`] for how it is driven.
+#[derive(Debug)]
+pub struct NodeMachine {
+    id: PeerId,
+    name: Text,
+    headers: Headers,
+    endpoint: Endpoint,
+    interval: Duration,
+    patience: Patience,
+    limits: Limits,
+    own: OwnGroups,
+    /// Our HELLO as it goes out, until a group changes. It is the same for all peers.
+    hello: Vec<Bytes>,
+    peers: BTreeMap<PeerId, Peer>,
+    not_ready: usize,
+    members: Members,
+    /// The peer at each peer's first endpoint: two can't be at the same.
+    places: BTreeMap<Endpoint, PeerId>,
+    outbound: BTreeMap<OutboundLink, PeerId>,
+    inbound: BTreeMap<InboundLink, Inbound>,
+    without_hello: usize,
+    last_link: u64,
+    newcomers: Budget,
+    random: u64,
+    next_beacon: Timestamp,
+    next_check: Timestamp,
+    counters: Counters,
+    outputs: VecDeque<Output>,
+    is_stopped: bool,
+}
+
+impl NodeMachine {
+    /// A node with this identity whose inbox is at `endpoint`. Its first output is a beacon, due at `now`. `seed` feeds
+    /// the jitter of repeated attempts.
+    ///
+    /// # Errors
+    /// When the configuration can't be carried out.
+    pub fn new(
+        config: Config,
+        limits: Limits,
+        id: PeerId,
+        endpoint: Endpoint,
+        seed: u64,
+        now: Timestamp,
+    ) -> Result<Self, ConfigError> {
+        let patience = Patience::from(&config);
+        if config.interval.is_zero() {
+            return Err(ConfigError::Interval);
+        }
+        let is_ordered = !patience.evasive.is_zero()
+            && patience.evasive <= patience.silent
+            && patience.silent <= patience.expired;
+        if !is_ordered {
+            return Err(ConfigError::Patience);
+        }
+        let mut own = OwnGroups::default();
+        for group in config.groups {
+            own.join(group);
+        }
+        let mut machine = Self {
+            id,
+            name: config.name.unwrap_or_else(|| Text::from(&id.to_string()[..6])),
+            headers: config.headers,
+            endpoint,
+            interval: config.interval,
+            patience,
+            own,
+            hello: Vec::new(),
+            peers: BTreeMap::new(),
+            not_ready: 0,
+            members: Members::default(),
+            places: BTreeMap::new(),
+            outbound: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            without_hello: 0,
+            last_link: 0,
+            newcomers: Budget::new(limits.new_peers_per_second, limits.peers_not_ready, now),
+            limits,
+            random: seed,
+            next_beacon: now,
+            next_check: Timestamp::NEVER,
+            counters: Counters::default(),
+            outputs: VecDeque::new(),
+            is_stopped: false,
+        };
+        machine.hello = machine.introduction().encode().map_err(ConfigError::Introduction)?;
+        Ok(machine)
+    }
+
+    /// Who we are.
+    pub const fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Our name.
+    pub const fn name(&self) -> &Text {
+        &self.name
+    }
+
+    /// Where our inbox is.
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The peers that entered, in the order of their identities.
+    pub fn peers(&self) -> impl Iterator<Item = PeerInfo> {
+        self.peers.iter().filter_map(|(id, peer)| peer.info(*id))
+    }
+
+    /// One peer, if it entered.
+    pub fn peer(&self, id: PeerId) -> Option<PeerInfo> {
+        self.peers.get(&id)?.info(id)
+    }
+
+    /// The peers in a group, in the order of their identities.
+    pub fn members(&self, group: &Text) -> impl Iterator<Item = PeerId> {
+        self.members.of(group)
+    }
+
+    /// The groups that we are in, in the order of their bytes.
+    pub fn own_groups(&self) -> impl Iterator<Item = &Text> {
+        self.own.iter()
+    }
+
+    /// What was counted so far.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn introduction(&self) -> Message {
+        let hello = Hello {
+            endpoint: self.endpoint.to_string().into(),
+            groups: self.own.iter().cloned().collect(),
+            status: self.own.status(),
+            name: self.name.clone(),
+            headers: self.headers.clone(),
+        };
+        Message { sequence: 1, body: Body::Hello(hello) }
+    }
+
+    /// The next of our own random numbers (splitmix64).
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.output(Output::Event(event));
+    }
+}
+
+impl Machine for NodeMachine {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, now: Timestamp, input: Input) {
+        if self.is_stopped {
+            if let Input::Command(_) = input {
+                self.output(Output::Answer(Err(CommandError::Stopped)));
+            }
+            return;
+        }
+        match input {
+            Input::Timeout => self.on_timeout(now),
+            Input::Beacon { from, beacon } => self.on_beacon(now, from, beacon),
+            Input::Opened { link } => self.on_opened(now, link),
+            Input::DialFailed { link, attempt, failure } => self.on_dial_failed(now, link, attempt, failure),
+            Input::Closed { link } => self.on_closed(now, link),
+            Input::QueueFull { link } => self.on_queue_full(link),
+            Input::InboundOpened { link, identity, remote } => {
+                self.on_inbound_opened(now, link, &identity, remote);
+            }
+            Input::InboundClosed { link } => self.on_inbound_closed(link),
+            Input::Received { link, frames } => self.on_received(now, link, frames),
+            Input::Command(command) => self.on_command(command),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        if self.is_stopped { None } else { Some(self.next_beacon.min(self.next_check)) }
+    }
+}

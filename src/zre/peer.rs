@@ -1,0 +1,269 @@
+//! What a node knows of one peer: what it said, the links to and from it, and what was counted on them.
+//!
+//! A peer is *ready* once it introduced itself with HELLO. Before that it is only a place to dial, and the application
+//! does not know of it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::liveness::{Liveness, Patience};
+use super::machine::{InboundLink, OutboundLink};
+use super::sequence::Sequence;
+use super::{Endpoint, Headers, PeerId, Text};
+use crate::Timestamp;
+
+/// A peer, as a node can describe it to its application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Who.
+    pub peer: PeerId,
+    /// Its name.
+    pub name: Text,
+    /// What it tells about itself.
+    pub headers: Headers,
+    /// Where it listens, as it says.
+    pub endpoint: Text,
+    /// The groups it is in, sorted.
+    pub groups: Vec<Text>,
+}
+
+/// What a peer said in its HELLO.
+#[derive(Debug)]
+pub(super) struct Introduction {
+    pub(super) name: Text,
+    pub(super) headers: Headers,
+    pub(super) endpoint: Text,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// What it said; `None` until it is ready.
+    pub(super) introduction: Option<Introduction>,
+    pub(super) groups: BTreeSet<Text>,
+    /// The link its messages come on.
+    pub(super) inbound: Option<InboundLink>,
+    pub(super) received: Sequence,
+    pub(super) outbound: Outbound,
+    pub(super) sent: Sequence,
+    /// Where it may be reached, best first; at least one. Attempts take turns.
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Where its beacons come from, with the port they carry.
+    pub(super) beacon: Option<SocketAddr>,
+    pub(super) since: Timestamp,
+    pub(super) liveness: Liveness,
+}
+
+impl Peer {
+    /// As many endpoints as a peer can have: where its beacons come from, where it says it is, where its connection came
+    /// from, and one more for a peer that moves.
+    const ENDPOINTS_MAX: usize = 4;
+
+    pub(super) fn new(now: Timestamp, endpoints: Vec<Endpoint>, link: OutboundLink) -> Self {
+        Self {
+            introduction: None,
+            groups: BTreeSet::new(),
+            inbound: None,
+            received: Sequence::default(),
+            outbound: Outbound::new(link),
+            sent: Sequence::default(),
+            endpoints,
+            beacon: None,
+            since: now,
+            liveness: Liveness::new(now),
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.introduction.is_some()
+    }
+
+    /// Its name; empty until it is ready.
+    pub(super) fn name(&self) -> Text {
+        self.introduction.as_ref().map_or_else(Text::default, |introduction| introduction.name.clone())
+    }
+
+    pub(super) fn info(&self, peer: PeerId) -> Option<PeerInfo> {
+        let introduction = self.introduction.as_ref()?;
+        Some(PeerInfo {
+            peer,
+            name: introduction.name.clone(),
+            headers: introduction.headers.clone(),
+            endpoint: introduction.endpoint.clone(),
+            groups: self.groups.iter().cloned().collect(),
+        })
+    }
+
+    /// Adds a place to try after the others.
+    pub(super) fn add_endpoint(&mut self, endpoint: Endpoint) {
+        if !self.endpoints.contains(&endpoint) {
+            self.endpoints.truncate(Self::ENDPOINTS_MAX - 1);
+            self.endpoints.push(endpoint);
+        }
+    }
+
+    /// Makes this the next place to try.
+    pub(super) fn prefer_endpoint(&mut self, endpoint: Endpoint) {
+        self.add_endpoint(endpoint.clone());
+        let place = self.endpoints.iter().position(|other| *other == endpoint);
+        self.outbound.turn = place.unwrap_or_default();
+    }
+
+    /// The place to try now.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoints[self.outbound.turn % self.endpoints.len()]
+    }
+
+    /// When this peer wants attention if nothing happens before.
+    pub(super) fn due(&self, patience: &Patience) -> Timestamp {
+        let dial = match self.outbound.state {
+            State::Waiting { until } => until,
+            State::Dialling | State::Open { .. } => Timestamp::NEVER,
+        };
+        let quiet = if self.is_ready() {
+            self.liveness.due(patience)
+        } else {
+            self.since.after(patience.expired)
+        };
+        dial.min(quiet)
+    }
+}
+
+/// Our link to a peer. There always is one, even while nothing is connected: what we send waits in its queue, after
+/// HELLO, so that nothing is lost to a slow dial.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    pub(super) link: OutboundLink,
+    pub(super) state: State,
+    /// Number of the last attempt to connect this link.
+    pub(super) attempt: u32,
+    /// Counts attempts that failed, to take endpoints in turn.
+    turn: usize,
+    /// Whether every attempt since the first endpoint's was refused.
+    is_refused: bool,
+    back_off: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// An attempt runs.
+    Dialling,
+    /// It is connected.
+    Open { since: Timestamp },
+    /// The next attempt waits.
+    Waiting { until: Timestamp },
+}
+
+/// What to do after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AfterFailure {
+    /// Another endpoint is left to try.
+    TryNext,
+    /// All were tried; each of them refused.
+    AllRefused,
+    /// All were tried.
+    AllFailed,
+}
+
+impl Outbound {
+    const BACK_OFF_MIN: Duration = Duration::from_millis(100);
+    const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+    /// A link that lived shorter than this counts as a failed attempt: a peer that accepts and closes must not make us
+    /// dial without pause.
+    const LIFE_MIN: Duration = Duration::from_secs(1);
+
+    fn new(link: OutboundLink) -> Self {
+        Self {
+            link,
+            state: State::Dialling,
+            attempt: 0,
+            turn: 0,
+            is_refused: true,
+            back_off: Self::BACK_OFF_MIN,
+        }
+    }
+
+    /// Takes a fresh link. What is known about the way to the peer stays.
+    pub(super) fn replace(&mut self, link: OutboundLink) {
+        self.link = link;
+        self.state = State::Dialling;
+        self.attempt = 0;
+    }
+
+    /// Notes that the link is connected.
+    pub(super) fn opened(&mut self, now: Timestamp) {
+        self.state = State::Open { since: now };
+        self.is_refused = false;
+    }
+
+    /// Notes that a connected link closed; whether it may be dialled again at once.
+    pub(super) fn closed(&mut self, now: Timestamp, endpoints: usize) -> bool {
+        let lived = matches!(self.state, State::Open { since } if now.since(since) >= Self::LIFE_MIN);
+        if lived {
+            self.back_off = Self::BACK_OFF_MIN;
+            self.is_refused = true;
+            self.turn %= endpoints;
+        } else {
+            self.turn += 1;
+            self.is_refused = false;
+        }
+        lived
+    }
+
+    /// Notes that an attempt failed.
+    pub(super) fn failed(&mut self, is_refusal: bool, endpoints: usize) -> AfterFailure {
+        if self.turn.is_multiple_of(endpoints) {
+            self.is_refused = true;
+        }
+        self.is_refused &= is_refusal;
+        self.turn += 1;
+        if !self.turn.is_multiple_of(endpoints) {
+            AfterFailure::TryNext
+        } else if self.is_refused {
+            AfterFailure::AllRefused
+        } else {
+            AfterFailure::AllFailed
+        }
+    }
+
+    /// Whether the last attempt at each endpoint was refused, and no other runs.
+    pub(super) fn was_refused(&self) -> bool {
+        self.is_refused && matches!(self.state, State::Waiting { .. })
+    }
+
+    /// Waits before the next attempt, longer each time; `jitter` takes up to half of the time off.
+    pub(super) fn wait(&mut self, now: Timestamp, jitter: u64) -> Timestamp {
+        let nanos = self.back_off.as_nanos() as u64;
+        let until = now.after(Duration::from_nanos(nanos - jitter % (nanos / 2)));
+        self.back_off = (self.back_off * 2).min(Self::BACK_OFF_MAX);
+        self.state = State::Waiting { until };
+        until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_to_a_second_and_keeps_half_of_itself_whatever_the_jitter() {
+        for jitter in [0, 49_999_999, 50_000_000, u64::MAX] {
+            let mut outbound = Outbound::new(OutboundLink::from_number(1));
+            for full in [100, 200, 400, 800, 1000, 1000] {
+                let until = outbound.wait(Timestamp::ZERO, jitter).as_nanos();
+                assert!(until <= full * 1_000_000 && until > full * 500_000, "{until} of {full} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn a_round_is_refused_when_each_endpoint_refused() {
+        let mut outbound = Outbound::new(OutboundLink::from_number(1));
+        assert_eq!(outbound.failed(false, 2), AfterFailure::TryNext);
+        assert_eq!(outbound.failed(true, 2), AfterFailure::AllFailed);
+        assert_eq!(outbound.failed(true, 2), AfterFailure::TryNext);
+        assert_eq!(outbound.failed(true, 2), AfterFailure::AllRefused);
+    }
+}
