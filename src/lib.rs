@@ -19,3 +19,4 @@ pub mod zmtp;
 pub mod zre;
 
 pub use machine::Timestamp;
+pub use zre::{Config, Content, Event, Events, ExitReason, Node, PeerId, PeerInfo};

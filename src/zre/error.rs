@@ -45,7 +45,8 @@ pub enum StartError {
 fn no_interface(wanted: Option<&str>) -> String {
     match wanted {
         Some(name) => format!("no IPv4 interface is up that has the name, index or address {name:?}"),
-        None => "no interface with an IPv4 address is up, except loopbacks and tunnels (name one to use it)".into(),
+        None => "no interface with an IPv4 address is up, except loopbacks and tunnels (name one to use it)"
+            .into(),
     }
 }
 
@@ -64,7 +65,9 @@ pub enum ConfigError {
     #[error("the beacon interval is zero; give at least a millisecond")]
     Interval,
     /// The times of silence are not in order.
-    #[error("the times for quiet peers are not in order: evasive must be above zero, silent at least evasive, expired at least silent")]
+    #[error(
+        "the times for quiet peers are not in order: evasive must be above zero, silent at least evasive, expired at least silent"
+    )]
     Patience,
 }
 

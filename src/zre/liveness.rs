@@ -62,7 +62,14 @@ pub(super) struct Liveness {
 
 impl Liveness {
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { heard: now, link_heard: now, asked: None, is_evasive: false, is_silent: false, probe_until: None }
+        Self {
+            heard: now,
+            link_heard: now,
+            asked: None,
+            is_evasive: false,
+            is_silent: false,
+            probe_until: None,
+        }
     }
 
     /// A sign of life by any way.
@@ -107,7 +114,8 @@ impl Liveness {
         let quiet = match self.asked {
             None => self.heard.after(patience.evasive),
             Some((_, next)) => {
-                let silent = if self.is_silent { Timestamp::NEVER } else { self.heard.after(patience.silent) };
+                let silent =
+                    if self.is_silent { Timestamp::NEVER } else { self.heard.after(patience.silent) };
                 next.min(silent)
             }
         };

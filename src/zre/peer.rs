@@ -122,11 +122,8 @@ impl Peer {
             State::Waiting { until } => until,
             State::Dialling | State::Open { .. } => Timestamp::NEVER,
         };
-        let quiet = if self.is_ready() {
-            self.liveness.due(patience)
-        } else {
-            self.since.after(patience.expired)
-        };
+        let quiet =
+            if self.is_ready() { self.liveness.due(patience) } else { self.since.after(patience.expired) };
         dial.min(quiet)
     }
 }

@@ -63,8 +63,7 @@ impl NodeMachine {
 
     fn on_newcomer(&mut self, now: Timestamp, id: PeerId, address: SocketAddr) {
         let endpoint = Endpoint::from(address);
-        let is_full =
-            self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
+        let is_full = self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
         if endpoint == self.endpoint || is_full || !self.newcomers.take(now) {
             self.counters.beacons_over_limit += 1;
             return;

@@ -8,6 +8,7 @@ use super::{Command, InboundLink, NodeMachine, Output};
 use crate::Timestamp;
 use crate::zre::beacon::Beacon;
 use crate::zre::message::{Body, DecodeError, EncodeError, Message};
+use crate::zre::peer::Peer;
 use crate::zre::sequence::Sequence;
 use crate::zre::{CommandError, Event, ExitReason, PeerId, Text};
 
@@ -92,7 +93,7 @@ impl NodeMachine {
             Command::Join(group) => self.join(group),
             Command::Leave(group) => self.leave(&group),
             Command::Whisper { peer, content } => {
-                if self.peers.get(&peer).is_some_and(|peer| peer.is_ready()) {
+                if self.peers.get(&peer).is_some_and(Peer::is_ready) {
                     self.send_to([peer], Body::Whisper { content: content.into_frames() })
                 } else {
                     Err(CommandError::UnknownPeer(peer))

@@ -25,7 +25,9 @@ use super::limits::Budget;
 use super::liveness::Patience;
 use super::message::{Body, Hello, Message};
 use super::peer::{Peer, PeerInfo};
-use super::{CommandError, Config, ConfigError, Content, Counters, Endpoint, Event, Headers, Limits, PeerId, Text};
+use super::{
+    CommandError, Config, ConfigError, Content, Counters, Endpoint, Event, Headers, Limits, PeerId, Text,
+};
 use crate::Timestamp;
 use crate::machine::Machine;
 

@@ -316,7 +316,9 @@ impl Wire {
         let end = self.now.after(span);
         loop {
             let due = |host: &Host| host.machine.deadline().filter(|_| host.is_alive);
-            let Some(next) = self.hosts.iter().filter_map(due).min().filter(|next| *next <= end) else { break };
+            let Some(next) = self.hosts.iter().filter_map(due).min().filter(|next| *next <= end) else {
+                break;
+            };
             self.now = self.now.max(next);
             for host in 0..self.hosts.len() {
                 if self.hosts[host].machine.deadline().is_some_and(|deadline| deadline <= self.now) {
@@ -362,12 +364,20 @@ impl Wire {
                         assert!(present.insert(peer, BTreeSet::new()).is_none(), "ENTER twice");
                         numbers.insert(peer, None);
                     }
-                    Event::Exit { peer, .. } => assert!(present.remove(&peer).is_some(), "EXIT of a stranger"),
+                    Event::Exit { peer, .. } => {
+                        assert!(present.remove(&peer).is_some(), "EXIT of a stranger");
+                    }
                     Event::Join { peer, group, .. } => {
-                        assert!(present.get_mut(&peer).expect("JOIN after ENTER").insert(group), "JOIN twice");
+                        assert!(
+                            present.get_mut(&peer).expect("JOIN after ENTER").insert(group),
+                            "JOIN twice"
+                        );
                     }
                     Event::Leave { peer, group, .. } => {
-                        assert!(present.get_mut(&peer).expect("LEAVE after ENTER").remove(&group), "LEAVE first");
+                        assert!(
+                            present.get_mut(&peer).expect("LEAVE after ENTER").remove(&group),
+                            "LEAVE first"
+                        );
                     }
                     Event::Whisper { peer, content, .. } => {
                         assert!(present.contains_key(&peer), "WHISPER of a stranger");
@@ -392,7 +402,8 @@ impl Wire {
         for &host in &alive {
             let machine = &self.hosts[host].machine;
             let known: Vec<PeerId> = machine.peers().map(|info| info.peer).collect();
-            let others: Vec<PeerId> = alive.iter().filter(|other| **other != host).map(|other| id(*other)).collect();
+            let others: Vec<PeerId> =
+                alive.iter().filter(|other| **other != host).map(|other| id(*other)).collect();
             assert_eq!(known, others, "peers of {host}");
             assert_eq!((machine.not_ready, machine.outbound.len()), (0, others.len()));
             assert_eq!((machine.inbound.len(), machine.without_hello), (others.len(), 0));
@@ -407,7 +418,10 @@ impl Wire {
                 self.whisper(host, other);
                 self.settle();
                 let news = &self.events(other)[before..];
-                assert!(matches!(news, [Event::Whisper { peer, .. }] if *peer == id(host)), "{host}: {news:?}");
+                assert!(
+                    matches!(news, [Event::Whisper { peer, .. }] if *peer == id(host)),
+                    "{host}: {news:?}"
+                );
             }
         }
     }

@@ -1,0 +1,365 @@
+//! One task per link: it moves messages between a channel and a ZMTP connection.
+//!
+//! Inbound links wait when the node takes nothing more, so that the peer is held back by TCP. Outbound links never make
+//! the node wait: what does not fit into their queue is the node's to decide.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tracing::{Instrument, debug, debug_span};
+
+use crate::net::{Alarm, Net, Task};
+use crate::zmtp::{Connection, Multipart, Session, SessionConfig, SocketType};
+use crate::zre::machine::{DialFailure, InboundLink, OutboundLink};
+use crate::zre::{Endpoint, Limits, PeerId};
+
+/// How long a handshake may take on a connection that is open. On a good network it takes milliseconds; the rest is for
+/// packets that were lost several times over.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages that move between a link and the node in one go.
+const BATCH_MESSAGES: usize = 64;
+/// A batch is not made longer when it holds this many bytes.
+const BATCH_BYTES: usize = 256 << 10;
+/// While a connection has more to write, the rest waits in the queue, where it is counted.
+const UNWRITTEN_MAX: usize = 256 << 10;
+
+/// What an inbound link tells the node, in order.
+#[derive(Debug)]
+pub(super) enum Intake {
+    Opened { link: InboundLink, identity: Bytes, remote: SocketAddr },
+    Messages { link: InboundLink, messages: Vec<Multipart> },
+    Closed { link: InboundLink },
+}
+
+/// What an outbound link tells the node.
+#[derive(Debug)]
+pub(super) enum Note {
+    Opened { link: OutboundLink },
+    DialFailed { link: OutboundLink, attempt: u32, failure: DialFailure },
+    Closed { link: OutboundLink },
+}
+
+/// An attempt to connect that a link is told to make.
+#[derive(Debug)]
+pub(super) struct Dial {
+    pub(super) attempt: u32,
+    pub(super) endpoint: Endpoint,
+    pub(super) timeout: Duration,
+}
+
+/// The node's end of an outbound link. Dropping it ends the link.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    /// As many attempts as the machine asks for; it asks for one at a time.
+    dials: mpsc::UnboundedSender<Dial>,
+    messages: Option<mpsc::Sender<Multipart>>,
+    queued_bytes: Arc<AtomicUsize>,
+    queue_bytes_max: usize,
+    pub(super) is_open: bool,
+    _task: Task,
+}
+
+impl Outbound {
+    pub(super) fn start<N: Net>(
+        net: &N,
+        link: OutboundLink,
+        peer: PeerId,
+        own: PeerId,
+        limits: &Limits,
+        notes: mpsc::UnboundedSender<Note>,
+    ) -> Self {
+        let (dials, dials_rx) = mpsc::unbounded_channel();
+        let (messages, messages_rx) = mpsc::channel(limits.queue_messages);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let task = OutboundTask {
+            net: net.clone(),
+            link,
+            session: SessionConfig {
+                handshake_timeout: HANDSHAKE_TIMEOUT,
+                ..SessionConfig::new(SocketType::Dealer, identity(own))
+            },
+            dials: dials_rx,
+            messages: messages_rx,
+            queued_bytes: Arc::clone(&queued_bytes),
+            notes,
+        };
+        let span = debug_span!("to", %peer, link = link.number());
+        Self {
+            dials,
+            messages: Some(messages),
+            queued_bytes,
+            queue_bytes_max: limits.queue_bytes,
+            is_open: false,
+            _task: net.spawn("zre outbound link", task.run().instrument(span)),
+        }
+    }
+
+    pub(super) fn dial(&self, dial: Dial) {
+        // The task is there for as long as the link is not closed, and then dialling is over.
+        drop(self.dials.send(dial));
+    }
+
+    /// Queues a message; `false` when it does not fit any more.
+    pub(super) fn send(&self, message: Multipart) -> bool {
+        let Some(messages) = &self.messages else { return true };
+        let len = bytes_in(&message);
+        let before = self.queued_bytes.fetch_add(len, Ordering::Relaxed);
+        let fits = before == 0 || before + len <= self.queue_bytes_max;
+        fits && !matches!(messages.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
+    }
+
+    /// Lets the link end when everything that is queued is written.
+    pub(super) fn drain(&mut self) {
+        self.messages = None;
+    }
+}
+
+/// The ZMTP identity of a node: 1 and its UUID, as zyre.
+fn identity(own: PeerId) -> Bytes {
+    [&[1], &own.as_bytes()[..]].concat().into()
+}
+
+fn bytes_in(message: &Multipart) -> usize {
+    message.iter().map(Bytes::len).sum()
+}
+
+struct OutboundTask<N: Net> {
+    net: N,
+    link: OutboundLink,
+    session: SessionConfig,
+    dials: mpsc::UnboundedReceiver<Dial>,
+    messages: mpsc::Receiver<Multipart>,
+    queued_bytes: Arc<AtomicUsize>,
+    notes: mpsc::UnboundedSender<Note>,
+}
+
+type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Connection<S>, DialFailure>)> + Send>>;
+
+impl<N: Net> OutboundTask<N> {
+    async fn run(mut self) {
+        let Some(connection) = self.connect().await else { return };
+        debug!("connected");
+        self.note(Note::Opened { link: self.link });
+        self.carry(connection).await;
+        self.note(Note::Closed { link: self.link });
+    }
+
+    fn note(&self, note: Note) {
+        // Without a node there is nobody to tell.
+        drop(self.notes.send(note));
+    }
+
+    /// Makes the attempts that the node asks for, side by side, until one succeeds.
+    async fn connect(&mut self) -> Option<Connection<N::Stream>> {
+        let mut attempts: Vec<Attempt<N::Stream>> = Vec::new();
+        poll_fn(|context| {
+            loop {
+                match self.dials.poll_recv(context) {
+                    Poll::Ready(Some(dial)) => attempts.push(self.attempt(dial)),
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => break,
+                }
+            }
+            let mut index = 0;
+            while let Some(attempt) = attempts.get_mut(index) {
+                match attempt.as_mut().poll(context) {
+                    Poll::Pending => index += 1,
+                    Poll::Ready((_, Ok(connection))) => return Poll::Ready(Some(connection)),
+                    Poll::Ready((attempt, Err(failure))) => {
+                        drop(attempts.remove(index));
+                        self.note(Note::DialFailed { link: self.link, attempt, failure });
+                    }
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn attempt(&self, Dial { attempt, endpoint, timeout }: Dial) -> Attempt<N::Stream> {
+        debug!(attempt, %endpoint, "dialling");
+        let net = self.net.clone();
+        let session = self.session.clone();
+        Box::pin(async move {
+            let outcome = open(&net, &endpoint, timeout, session).await;
+            if let Err(failure) = &outcome {
+                debug!(attempt, %endpoint, ?failure, "not connected");
+            }
+            (attempt, outcome)
+        })
+    }
+
+    /// Writes what is queued until the connection ends, or nothing more will be queued.
+    async fn carry(&mut self, mut connection: Connection<N::Stream>) {
+        let mut batch = Vec::with_capacity(BATCH_MESSAGES);
+        let now = || self.net.now();
+        let is_drained = poll_fn(|context| {
+            loop {
+                // This writes, too. A ROUTER has nothing to say to us.
+                while let Poll::Ready(received) = pin!(connection.recv(now)).poll(context) {
+                    match received {
+                        Ok(Some(_)) => {}
+                        Ok(None) => return Poll::Ready(false),
+                        Err(error) => {
+                            debug!(%error, "broken");
+                            return Poll::Ready(false);
+                        }
+                    }
+                }
+                if connection.pending_bytes() >= UNWRITTEN_MAX {
+                    return Poll::Pending;
+                }
+                match self.messages.poll_recv_many(context, &mut batch, BATCH_MESSAGES) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(0) => return Poll::Ready(true),
+                    Poll::Ready(_) => {}
+                }
+                for message in batch.drain(..) {
+                    self.queued_bytes.fetch_sub(bytes_in(&message), Ordering::Relaxed);
+                    connection.queue(message);
+                }
+            }
+        })
+        .await;
+        if is_drained && let Err(error) = connection.close().await {
+            debug!(%error, "broken while closing");
+        }
+    }
+}
+
+/// Opens a connection: resolves, connects, shakes hands.
+async fn open<N: Net>(
+    net: &N,
+    endpoint: &Endpoint,
+    timeout: Duration,
+    session: SessionConfig,
+) -> Result<Connection<N::Stream>, DialFailure> {
+    let mut alarm = net.alarm();
+    alarm.set(Some(net.now().after(timeout)));
+    let stream = tokio::select! {
+        biased;
+        stream = connect(net, endpoint) => stream?,
+        () = alarm.ring() => return Err(DialFailure::TimedOut),
+    };
+    let mut connection = Connection::new(stream, Session::new(session, net.now()));
+    match connection.handshake(|| net.now(), &mut alarm).await {
+        Ok(_) => Ok(connection),
+        Err(error) => {
+            debug!(%error, "no handshake");
+            Err(DialFailure::Unreachable)
+        }
+    }
+}
+
+async fn connect<N: Net>(net: &N, endpoint: &Endpoint) -> Result<N::Stream, DialFailure> {
+    let addresses = match endpoint.socket_addr() {
+        Some(address) => vec![address],
+        None => net.resolve(&endpoint.host, endpoint.port).await.map_err(|error| failure(&error))?,
+    };
+    let mut outcome = Err(DialFailure::Unreachable);
+    for address in addresses {
+        outcome = net.connect(address, None).await.map_err(|error| failure(&error));
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn failure(error: &std::io::Error) -> DialFailure {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => DialFailure::Refused,
+        std::io::ErrorKind::TimedOut => DialFailure::TimedOut,
+        _ => DialFailure::Unreachable,
+    }
+}
+
+/// Starts the task of a connection that was accepted.
+pub(super) fn start_inbound<N: Net>(
+    net: &N,
+    link: InboundLink,
+    stream: N::Stream,
+    remote: SocketAddr,
+    intake: mpsc::Sender<Intake>,
+) -> Task {
+    let task = InboundTask { net: net.clone(), link, remote, intake };
+    let span = debug_span!("from", %remote, link = link.number());
+    net.spawn("zre inbound link", task.run(stream).instrument(span))
+}
+
+struct InboundTask<N: Net> {
+    net: N,
+    link: InboundLink,
+    remote: SocketAddr,
+    intake: mpsc::Sender<Intake>,
+}
+
+impl<N: Net> InboundTask<N> {
+    async fn run(self, stream: N::Stream) {
+        if let Err(error) = self.carry(stream).await {
+            debug!(%error, "broken");
+        }
+        self.tell(Intake::Closed { link: self.link }).await;
+    }
+
+    /// Waits until the node takes it. Without a node there is nobody to tell, and the task is about to be ended.
+    async fn tell(&self, intake: Intake) {
+        drop(self.intake.send(intake).await);
+    }
+
+    async fn carry(&self, stream: N::Stream) -> Result<(), crate::zmtp::ConnectionError> {
+        let session = SessionConfig {
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            ..SessionConfig::new(SocketType::Router, Bytes::new())
+        };
+        let now = || self.net.now();
+        let mut connection = Connection::new(stream, Session::new(session, now()));
+        let peer = connection.handshake(now, &mut self.net.alarm()).await?;
+        self.tell(Intake::Opened { link: self.link, identity: peer.identity, remote: self.remote }).await;
+        loop {
+            let (messages, end) = receive(&mut connection, now).await;
+            if !messages.is_empty() {
+                self.tell(Intake::Messages { link: self.link, messages }).await;
+            }
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+}
+
+/// Waits for messages and takes all that are there, up to a batch, and tells whether the connection ended after them.
+async fn receive<S>(
+    connection: &mut Connection<S>,
+    now: impl Fn() -> crate::Timestamp + Send + Copy,
+) -> (Vec<Multipart>, Option<Result<(), crate::zmtp::ConnectionError>>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+{
+    let mut messages = Vec::new();
+    let mut len = 0;
+    let end = poll_fn(|context| {
+        while messages.len() < BATCH_MESSAGES && len < BATCH_BYTES {
+            match pin!(connection.recv(now)).poll(context) {
+                Poll::Ready(Ok(Some(message))) => {
+                    len += bytes_in(&message);
+                    messages.push(message);
+                }
+                Poll::Ready(Ok(None)) => return Poll::Ready(Some(Ok(()))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Poll::Pending if messages.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(None)
+    })
+    .await;
+    (messages, end)
+}

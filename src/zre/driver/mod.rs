@@ -1,0 +1,468 @@
+//! Moves datagrams, connections and messages between a network and a node's machine.
+//!
+//! One task owns the machine. In each round it serves every source for a bounded while: time, links, connections,
+//! datagrams, the application. So no source can starve another, and the order is the same in every run.
+//!
+//! # Who may wait for whom
+//!
+//! The application may wait for the node, and inbound links may. The node waits for nobody: a message that a link has no
+//! room for is the end of its peer, and an event that the application has no room for is kept, while nothing more is
+//! taken from inbound links. Time, beacons and commands go on, so an application may shout while its events pile up.
+//! Such events are few: at most some for each peer, because nothing new comes in.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info, warn};
+
+use self::link::{Dial, Intake, Note, Outbound};
+use super::beacon::Beacon;
+use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
+use super::{CommandError, Event, ExitReason, Limits};
+use crate::Timestamp;
+use crate::machine::Machine;
+use crate::net::{Alarm, Net, Task, TcpListener, UdpSocket};
+
+mod link;
+mod start;
+
+pub(super) use start::bind;
+
+/// How much of one source a round takes.
+const BATCH: usize = 64;
+/// Batches of messages that wait between inbound links and the node.
+const INTAKE: usize = 16;
+/// Beacons that wait for the socket. When it takes none, older ones are of no use.
+const BEACONS: usize = 2;
+/// How long a node that stops goes on writing what was sent before. Peers that are alive take it in milliseconds.
+const LINGER: Duration = Duration::from_secs(1);
+/// Longer than any beacon, so that a datagram that was cut to it is seen to be none.
+const DATAGRAM: usize = 128;
+
+/// What a handle asks of its node.
+pub(super) enum Request {
+    /// Something to do.
+    Command(Command, oneshot::Sender<Result<usize, CommandError>>),
+    /// Something to look up.
+    Look(Box<dyn FnOnce(&NodeMachine) + Send>),
+}
+
+/// The sockets of a node.
+#[derive(Debug)]
+pub(super) struct Sockets<N: Net> {
+    /// Bound to the beacon port at any address: hears beacons.
+    pub(super) ear: N::Udp,
+    /// Bound to the interface's address: sends beacons, so that they carry it.
+    pub(super) mouth: N::Udp,
+    pub(super) broadcast: SocketAddr,
+    pub(super) listener: N::Listener,
+    pub(super) inbox: SocketAddr,
+}
+
+/// The node's task, without its sockets.
+pub(super) struct Driver<N: Net> {
+    net: N,
+    machine: NodeMachine,
+    limits: Limits,
+    alarm: N::Alarm,
+    armed: Option<Timestamp>,
+    requests: mpsc::Receiver<Request>,
+    /// Whom the answer to the command in the machine goes to.
+    asker: Option<oneshot::Sender<Result<usize, CommandError>>>,
+    events: mpsc::Sender<Event>,
+    /// Events that the application had no room for.
+    backlog: VecDeque<Event>,
+    /// Waits for room, while there is a backlog.
+    room: Option<Room>,
+    beacons: VecDeque<[u8; Beacon::LEN]>,
+    outbound: BTreeMap<OutboundLink, Outbound>,
+    full: Vec<OutboundLink>,
+    notes: mpsc::UnboundedReceiver<Note>,
+    notes_tx: mpsc::UnboundedSender<Note>,
+    inbound: BTreeMap<InboundLink, Inbound>,
+    handshakes: usize,
+    last_inbound: u64,
+    intake: mpsc::Receiver<Intake>,
+    intake_tx: mpsc::Sender<Intake>,
+    stop: Option<Stop>,
+    is_stopped: bool,
+}
+
+type Room =
+    Pin<Box<dyn Future<Output = Result<mpsc::OwnedPermit<Event>, mpsc::error::SendError<()>>> + Send>>;
+
+struct Inbound {
+    _task: Task,
+    is_shaking_hands: bool,
+}
+
+/// A node that was asked to stop and writes what was sent before.
+struct Stop {
+    askers: Vec<oneshot::Sender<Result<usize, CommandError>>>,
+    until: Timestamp,
+}
+
+impl<N: Net> Driver<N> {
+    pub(super) fn new(
+        net: N,
+        machine: NodeMachine,
+        limits: Limits,
+        requests: mpsc::Receiver<Request>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let (notes_tx, notes) = mpsc::unbounded_channel();
+        let (intake_tx, intake) = mpsc::channel(INTAKE);
+        Self {
+            alarm: net.alarm(),
+            net,
+            machine,
+            limits,
+            armed: None,
+            requests,
+            asker: None,
+            events,
+            backlog: VecDeque::new(),
+            room: None,
+            beacons: VecDeque::new(),
+            outbound: BTreeMap::new(),
+            full: Vec::new(),
+            notes,
+            notes_tx,
+            inbound: BTreeMap::new(),
+            handshakes: 0,
+            last_inbound: 0,
+            intake,
+            intake_tx,
+            stop: None,
+            is_stopped: false,
+        }
+    }
+
+    /// Runs the node until it stops, and then until the application has its last event.
+    pub(super) async fn run(mut self, sockets: Sockets<N>) {
+        info!(peer = %self.machine.id(), name = %self.machine.name(), endpoint = %self.machine.endpoint(),
+            broadcast = %sockets.broadcast, "node started");
+        self.rounds(&sockets).await;
+        drop(sockets);
+        self.outbound.clear();
+        self.inbound.clear();
+        self.requests.close();
+        for asker in self.stop.take().into_iter().flat_map(|stop| stop.askers) {
+            let _ = asker.send(Ok(0));
+        }
+        info!("node stopped");
+        for event in std::mem::take(&mut self.backlog) {
+            if self.events.send(event).await.is_err() {
+                break;
+            }
+        }
+    }
+
+    async fn rounds(&mut self, sockets: &Sockets<N>) {
+        // These live across rounds, because a future that is dropped is not woken.
+        let mut hearing = pin!(hear(&sockets.ear));
+        let mut accepting = pin!(sockets.listener.accept());
+        let say = |beacon| say(&sockets.mouth, beacon, sockets.broadcast);
+        let mut saying = pin!(self.beacons.pop_front().map(say));
+        poll_fn(|context| {
+            loop {
+                let mut is_idle = self.serve_time(context);
+                is_idle &= self.serve_notes(context);
+                for _ in 0..BATCH {
+                    let Poll::Ready(accepted) = accepting.as_mut().poll(context) else { break };
+                    accepting.set(sockets.listener.accept());
+                    self.on_accepted(accepted);
+                    is_idle = false;
+                }
+                for _ in 0..BATCH {
+                    let Poll::Ready(heard) = hearing.as_mut().poll(context) else { break };
+                    hearing.set(hear(&sockets.ear));
+                    self.on_heard(heard);
+                    is_idle = false;
+                }
+                is_idle &= self.serve_requests(context);
+                is_idle &= self.serve_backlog(context);
+                is_idle &= self.serve_intake(context);
+                self.finish_stop();
+                if saying.is_none() {
+                    saying.set(self.beacons.pop_front().map(say));
+                }
+                while let Some(said) = saying.as_mut().as_pin_mut().map(|said| said.poll(context)) {
+                    match said {
+                        Poll::Pending => break,
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => debug!(%error, "beacon not sent"),
+                    }
+                    saying.set(self.beacons.pop_front().map(say));
+                }
+                if self.is_stopped && saying.is_none() {
+                    return Poll::Ready(());
+                }
+                if is_idle {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Hands the machine one input and does what it wants.
+    fn feed(&mut self, input: Input) {
+        let now = self.net.now();
+        self.machine.handle(now, input);
+        self.act();
+        while let Some(link) = self.full.pop() {
+            self.machine.handle(now, Input::QueueFull { link });
+            self.act();
+        }
+    }
+
+    fn act(&mut self) {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::Answer(answer) => {
+                    if let Some(asker) = self.asker.take() {
+                        let _ = asker.send(answer);
+                    }
+                }
+                Output::Beacon(beacon) => {
+                    if self.beacons.len() == BEACONS {
+                        self.beacons.pop_front();
+                    }
+                    self.beacons.push_back(beacon);
+                }
+                Output::Open { link, peer } => {
+                    let (own, notes) = (self.machine.id(), self.notes_tx.clone());
+                    let outbound = Outbound::start(&self.net, link, peer, own, &self.limits, notes);
+                    self.outbound.insert(link, outbound);
+                }
+                Output::Dial { link, attempt, endpoint, timeout } => {
+                    if let Some(outbound) = self.outbound.get(&link) {
+                        outbound.dial(Dial { attempt, endpoint, timeout });
+                    }
+                }
+                Output::Send { link, frames } => {
+                    if let Some(outbound) = self.outbound.get(&link)
+                        && !outbound.send(frames)
+                        && !self.full.contains(&link)
+                    {
+                        self.full.push(link);
+                    }
+                }
+                Output::Close(link) => drop(self.outbound.remove(&link)),
+                Output::CloseInbound(link) => self.forget_inbound(link),
+                Output::Event(event) => self.tell(event),
+                Output::Stopped => self.is_stopped = true,
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        match &event {
+            Event::Enter { peer, name, endpoint, .. } => debug!(%peer, %name, %endpoint, "peer entered"),
+            Event::Exit {
+                peer,
+                name,
+                reason: reason @ (ExitReason::TooSlow | ExitReason::OutOfSequence),
+            } => {
+                warn!(%peer, %name, %reason, "peer dropped");
+            }
+            Event::Exit { peer, name, reason } => debug!(%peer, %name, %reason, "peer exited"),
+            _ => {}
+        }
+        if self.backlog.is_empty() {
+            match self.events.try_send(event) {
+                Err(mpsc::error::TrySendError::Full(event)) => self.backlog.push_back(event),
+                // An application that dropped its events does not want them.
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            }
+        } else {
+            self.backlog.push_back(event);
+        }
+    }
+
+    fn serve_time(&mut self, context: &mut Context<'_>) -> bool {
+        let stop = self.stop.as_ref().map(|stop| stop.until);
+        let deadline = self.machine.deadline().into_iter().chain(stop).min();
+        if self.armed != deadline {
+            self.alarm.set(deadline);
+            self.armed = deadline;
+        }
+        if self.alarm.poll_ring(context).is_pending() {
+            return true;
+        }
+        self.armed = None;
+        if self.machine.deadline().is_some_and(|deadline| deadline <= self.net.now()) {
+            self.feed(Input::Timeout);
+        }
+        false
+    }
+
+    fn serve_notes(&mut self, context: &mut Context<'_>) -> bool {
+        for served in 0..BATCH {
+            let Poll::Ready(Some(note)) = self.notes.poll_recv(context) else { return served == 0 };
+            match note {
+                Note::Opened { link } => {
+                    if let Some(outbound) = self.outbound.get_mut(&link) {
+                        outbound.is_open = true;
+                    }
+                    self.feed(Input::Opened { link });
+                }
+                Note::DialFailed { link, attempt, failure } => {
+                    self.feed(Input::DialFailed { link, attempt, failure });
+                }
+                Note::Closed { link } => {
+                    self.outbound.remove(&link);
+                    // A node that stops closes its links itself, one by one.
+                    if self.stop.is_none() {
+                        self.feed(Input::Closed { link });
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn on_accepted(&mut self, accepted: io::Result<(N::Stream, SocketAddr)>) {
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => return debug!(%error, "connection not accepted"),
+        };
+        if self.handshakes >= self.limits.handshakes {
+            return debug!(%remote, "connection closed: too many handshakes");
+        }
+        self.last_inbound += 1;
+        let link = InboundLink::from_number(self.last_inbound);
+        let task = link::start_inbound(&self.net, link, stream, remote, self.intake_tx.clone());
+        self.inbound.insert(link, Inbound { _task: task, is_shaking_hands: true });
+        self.handshakes += 1;
+    }
+
+    fn on_heard(&mut self, heard: io::Result<Heard>) {
+        match heard {
+            Ok(Heard { from, datagram, len }) => {
+                self.feed(Input::Beacon { from, beacon: Beacon::decode(&datagram[..len]) });
+            }
+            Err(error) => debug!(%error, "no datagram"),
+        }
+    }
+
+    fn serve_requests(&mut self, context: &mut Context<'_>) -> bool {
+        if self.is_stopped {
+            return true;
+        }
+        for served in 0..BATCH {
+            match self.requests.poll_recv(context) {
+                Poll::Pending => return served == 0,
+                Poll::Ready(Some(Request::Look(look))) => look(&self.machine),
+                Poll::Ready(Some(Request::Command(Command::Stop, asker))) => self.begin_stop(Some(asker)),
+                Poll::Ready(Some(Request::Command(command, asker))) => {
+                    if self.stop.is_some() {
+                        let _ = asker.send(Err(CommandError::Stopped));
+                    } else {
+                        self.asker = Some(asker);
+                        self.feed(Input::Command(command));
+                    }
+                }
+                // The last handle is gone: nobody can ask for anything any more.
+                Poll::Ready(None) if self.stop.is_some() => return served == 0,
+                Poll::Ready(None) => self.begin_stop(None),
+            }
+        }
+        false
+    }
+
+    fn begin_stop(&mut self, asker: Option<oneshot::Sender<Result<usize, CommandError>>>) {
+        let stop = self.stop.get_or_insert_with(|| {
+            self.outbound.values_mut().for_each(Outbound::drain);
+            Stop { askers: Vec::new(), until: self.net.now().after(LINGER) }
+        });
+        stop.askers.extend(asker);
+    }
+
+    /// Stops the machine once links have written what was sent, or have had their time.
+    fn finish_stop(&mut self) {
+        let Some(stop) = &self.stop else { return };
+        let is_drained = !self.outbound.values().any(|outbound| outbound.is_open);
+        if !self.is_stopped && (is_drained || stop.until <= self.net.now()) {
+            self.feed(Input::Command(Command::Stop));
+        }
+    }
+
+    fn serve_backlog(&mut self, context: &mut Context<'_>) -> bool {
+        if self.backlog.is_empty() {
+            return true;
+        }
+        for served in 0..BATCH {
+            let events = &self.events;
+            let room = self.room.get_or_insert_with(|| Box::pin(events.clone().reserve_owned()));
+            let Poll::Ready(permit) = room.as_mut().poll(context) else { return served == 0 };
+            self.room = None;
+            match (permit, self.backlog.pop_front()) {
+                (Ok(permit), Some(event)) => drop(permit.send(event)),
+                (Ok(_), None) => return false,
+                (Err(_), _) => {
+                    self.backlog.clear();
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    fn serve_intake(&mut self, context: &mut Context<'_>) -> bool {
+        for served in 0..BATCH {
+            if !self.backlog.is_empty() || self.is_stopped {
+                return served == 0;
+            }
+            let Poll::Ready(Some(intake)) = self.intake.poll_recv(context) else { return served == 0 };
+            match intake {
+                Intake::Opened { link, identity, remote } => {
+                    // What a link that was closed had still to say is of no use.
+                    let Some(inbound) = self.inbound.get_mut(&link) else { continue };
+                    self.handshakes -= usize::from(std::mem::take(&mut inbound.is_shaking_hands));
+                    self.feed(Input::InboundOpened { link, identity, remote });
+                }
+                Intake::Messages { link, messages } => {
+                    for frames in messages {
+                        self.feed(Input::Received { link, frames });
+                    }
+                }
+                Intake::Closed { link } => {
+                    self.forget_inbound(link);
+                    self.feed(Input::InboundClosed { link });
+                }
+            }
+        }
+        false
+    }
+
+    fn forget_inbound(&mut self, link: InboundLink) {
+        if let Some(inbound) = self.inbound.remove(&link) {
+            self.handshakes -= usize::from(inbound.is_shaking_hands);
+        }
+    }
+}
+
+struct Heard {
+    from: SocketAddr,
+    datagram: [u8; DATAGRAM],
+    len: usize,
+}
+
+async fn hear<U: UdpSocket>(ear: &U) -> io::Result<Heard> {
+    let mut datagram = [0; DATAGRAM];
+    let (len, from) = ear.recv_from(&mut datagram).await?;
+    Ok(Heard { from, datagram, len })
+}
+
+async fn say<U: UdpSocket>(mouth: &U, beacon: [u8; Beacon::LEN], to: SocketAddr) -> io::Result<()> {
+    mouth.send_to(&beacon, to).await?;
+    Ok(())
+}
