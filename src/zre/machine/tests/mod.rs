@@ -18,6 +18,7 @@ mod messages;
 mod pairs;
 mod quiet;
 mod wire;
+mod zyre;
 
 const OWN: PeerId = PeerId::from_bytes([0xaa; 16]);
 const ALICE: PeerId = PeerId::from_bytes([1; 16]);

@@ -95,6 +95,27 @@ fn a_crash_is_noticed_at_once_by_all() {
     wire.check_mesh();
 }
 
+#[test]
+fn a_node_and_zyre_enter_once_and_stay() {
+    let mut wire = Wire::with_zyre(1, 1);
+    wire.run(Duration::from_secs(120));
+    wire.check_stories();
+    assert!(matches!(wire.events(0), [Event::Enter { .. }, Event::Join { .. }, Event::Join { .. }]));
+    wire.check_mesh();
+}
+
+#[test]
+fn zyre_that_lost_us_gets_our_hello_though_it_closes_nothing() {
+    for pause in [1, 20] {
+        let mut wire = Wire::with_zyre(1, 1);
+        wire.run(Duration::from_secs(pause));
+        wire.lose_sync(1, 0);
+        wire.run(Duration::from_secs(6));
+        wire.check_stories();
+        wire.check_mesh();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
@@ -118,6 +139,29 @@ proptest! {
         let mut wire = Wire::new(3);
         play(&mut wire, acts);
         wire.run(Duration::from_secs(60));
+        wire.check_mesh();
+        wire.check_stories();
+    }
+
+    #[test]
+    fn a_node_and_zyre_always_find_each_other_again_and_then_rest(acts in acts(2)) {
+        let mut wire = Wire::with_zyre(1, 1);
+        play(&mut wire, acts);
+        wire.run(Duration::from_secs(90));
+        let events: Vec<usize> = (0..2).map(|host| wire.events(host).len()).collect();
+        wire.check_mesh();
+        wire.run(Duration::from_secs(60));
+        wire.check_mesh();
+        wire.check_stories();
+        let more: Vec<usize> = (0..2).map(|host| wire.events(host).len()).collect();
+        prop_assert_eq!(more, events.iter().map(|count| count + 2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn two_nodes_and_zyre_always_find_each_other_again(acts in acts(3)) {
+        let mut wire = Wire::with_zyre(2, 1);
+        play(&mut wire, acts);
+        wire.run(Duration::from_secs(90));
         wire.check_mesh();
         wire.check_stories();
     }

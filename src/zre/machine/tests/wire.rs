@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::zyre::Zyre;
 use super::*;
 
 /// As many deliveries in one instant can only be an endless conversation.
@@ -38,8 +39,69 @@ struct Dial {
     endpoint: Endpoint,
 }
 
+/// Who thinks in a host.
+pub(super) enum Mind {
+    Hailer(NodeMachine),
+    Zyre(Zyre),
+}
+
+impl Mind {
+    fn handle(&mut self, now: Timestamp, input: Input) {
+        match self {
+            Self::Hailer(machine) => machine.handle(now, input),
+            Self::Zyre(zyre) => zyre.handle(now, input),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        match self {
+            Self::Hailer(machine) => machine.poll(),
+            Self::Zyre(zyre) => zyre.poll(),
+        }
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Self::Hailer(machine) => machine.deadline(),
+            Self::Zyre(zyre) => zyre.deadline(),
+        }
+    }
+
+    fn ready(&self) -> Vec<PeerId> {
+        match self {
+            Self::Hailer(machine) => machine.peers().map(|info| info.peer).collect(),
+            Self::Zyre(zyre) => zyre.ready(),
+        }
+    }
+
+    fn groups(&self) -> Vec<Text> {
+        match self {
+            Self::Hailer(machine) => machine.own_groups().cloned().collect(),
+            Self::Zyre(zyre) => zyre.groups(),
+        }
+    }
+
+    fn groups_of(&self, peer: PeerId) -> Vec<Text> {
+        match self {
+            Self::Hailer(machine) => machine.peer(peer).unwrap().groups,
+            Self::Zyre(zyre) => zyre.groups_of(peer),
+        }
+    }
+
+    /// The link that a peer's messages come on, and the number of its next message.
+    fn stream_of(&self, peer: PeerId) -> Option<(InboundLink, u16)> {
+        match self {
+            Self::Hailer(machine) => {
+                let peer = machine.peers.get(&peer)?;
+                Some((peer.inbound?, peer.received.next()))
+            }
+            Self::Zyre(zyre) => zyre.stream_of(peer),
+        }
+    }
+}
+
 struct Host {
-    machine: NodeMachine,
+    mind: Mind,
     address: SocketAddr,
     is_alive: bool,
     /// Links without a connection, and what waits on them.
@@ -67,16 +129,34 @@ pub(super) fn id(host: usize) -> PeerId {
 }
 
 pub(super) fn machine(host: usize, now: Timestamp) -> NodeMachine {
-    let endpoint = Endpoint { host: format!("10.0.0.{}", host + 1), port: 49152 };
-    let groups = vec![text("ALL"), Text::from(format!("G{host}"))];
-    let config = Config { groups, ..Config::default() };
-    NodeMachine::new(config, Limits::default(), id(host), endpoint, host as u64, now).unwrap()
+    let config = Config { groups: groups(host), ..Config::default() };
+    NodeMachine::new(config, Limits::default(), id(host), endpoint(host), host as u64, now).unwrap()
+}
+
+fn endpoint(host: usize) -> Endpoint {
+    Endpoint { host: format!("10.0.0.{}", host + 1), port: 49152 }
+}
+
+fn groups(host: usize) -> Vec<Text> {
+    vec![text("ALL"), Text::from(format!("G{host}"))]
 }
 
 impl Wire {
     pub(super) fn new(hosts: usize) -> Self {
-        let host = |host| Host {
-            machine: machine(host, Timestamp::ZERO),
+        Self::of((0..hosts).map(|host| Mind::Hailer(machine(host, Timestamp::ZERO))).collect())
+    }
+
+    /// The first `hailers` hosts run our machine, and the other `zyres` run zyre.
+    pub(super) fn with_zyre(hailers: usize, zyres: usize) -> Self {
+        let hailer = (0..hailers).map(|host| Mind::Hailer(machine(host, Timestamp::ZERO)));
+        let zyre = (hailers..hailers + zyres)
+            .map(|host| Mind::Zyre(Zyre::new(id(host), endpoint(host), groups(host))));
+        Self::of(hailer.chain(zyre).collect())
+    }
+
+    fn of(minds: Vec<Mind>) -> Self {
+        let host = |(host, mind)| Host {
+            mind,
             address: SocketAddr::from(([10, 0, 0, host as u8 + 1], 49152)),
             is_alive: true,
             waiting: BTreeMap::new(),
@@ -86,7 +166,7 @@ impl Wire {
         };
         Self {
             now: Timestamp::ZERO,
-            hosts: (0..hosts).map(host).collect(),
+            hosts: minds.into_iter().enumerate().map(host).collect(),
             dials: Vec::new(),
             connections: Vec::new(),
             datagrams: Vec::new(),
@@ -100,9 +180,9 @@ impl Wire {
             return None;
         }
         self.log.push((host, self.now, input.clone()));
-        self.hosts[host].machine.handle(self.now, input);
+        self.hosts[host].mind.handle(self.now, input);
         let mut answer = None;
-        while let Some(output) = self.hosts[host].machine.poll() {
+        while let Some(output) = self.hosts[host].mind.poll() {
             self.outputs.push((host, output.clone()));
             match output {
                 Output::Answer(result) => answer = Some(result),
@@ -282,15 +362,15 @@ impl Wire {
 
     /// One host forgets another, as if it had missed a message of it.
     pub(super) fn lose_sync(&mut self, host: usize, peer: usize) {
-        let Some(peer) = self.hosts[host].machine.peers.get(&id(peer)) else { return };
-        let Some(link) = peer.inbound else { return };
-        let sequence = peer.received.next().wrapping_add(7);
+        let Some((link, next)) = self.hosts[host].mind.stream_of(id(peer)) else { return };
+        let sequence = next.wrapping_add(7);
         let frames = Message { sequence, body: Body::PingOk }.encode().unwrap();
         self.feed(host, Input::Received { link, frames });
     }
 
     pub(super) fn overflow(&mut self, host: usize, peer: usize) {
-        let Some(peer) = self.hosts[host].machine.peers.get(&id(peer)) else { return };
+        let Mind::Hailer(machine) = &self.hosts[host].mind else { return };
+        let Some(peer) = machine.peers.get(&id(peer)) else { return };
         let link = peer.outbound.link;
         self.feed(host, Input::QueueFull { link });
     }
@@ -315,13 +395,13 @@ impl Wire {
     pub(super) fn pass(&mut self, span: Duration) {
         let end = self.now.after(span);
         loop {
-            let due = |host: &Host| host.machine.deadline().filter(|_| host.is_alive);
+            let due = |host: &Host| host.mind.deadline().filter(|_| host.is_alive);
             let Some(next) = self.hosts.iter().filter_map(due).min().filter(|next| *next <= end) else {
                 break;
             };
             self.now = self.now.max(next);
             for host in 0..self.hosts.len() {
-                if self.hosts[host].machine.deadline().is_some_and(|deadline| deadline <= self.now) {
+                if self.hosts[host].mind.deadline().is_some_and(|deadline| deadline <= self.now) {
                     self.feed(host, Input::Timeout);
                 }
             }
@@ -400,16 +480,17 @@ impl Wire {
     pub(super) fn check_mesh(&mut self) {
         let alive: Vec<usize> = (0..self.hosts.len()).filter(|host| self.hosts[*host].is_alive).collect();
         for &host in &alive {
-            let machine = &self.hosts[host].machine;
-            let known: Vec<PeerId> = machine.peers().map(|info| info.peer).collect();
-            let others: Vec<PeerId> =
-                alive.iter().filter(|other| **other != host).map(|other| id(*other)).collect();
-            assert_eq!(known, others, "peers of {host}");
-            assert_eq!((machine.not_ready, machine.outbound.len()), (0, others.len()));
-            assert_eq!((machine.inbound.len(), machine.without_hello), (others.len(), 0));
-            for &other in alive.iter().filter(|other| **other != host) {
-                let groups: Vec<Text> = self.hosts[other].machine.own_groups().cloned().collect();
-                assert_eq!(machine.peer(id(other)).unwrap().groups, groups, "groups of {other} at {host}");
+            let mind = &self.hosts[host].mind;
+            let others: Vec<usize> = alive.iter().copied().filter(|other| *other != host).collect();
+            let ids: Vec<PeerId> = others.iter().map(|other| id(*other)).collect();
+            assert_eq!(mind.ready(), ids, "peers of {host}");
+            for other in others {
+                let groups = self.hosts[other].mind.groups();
+                assert_eq!(mind.groups_of(id(other)), groups, "groups of {other} at {host}");
+            }
+            if let Mind::Hailer(machine) = mind {
+                assert_eq!((machine.not_ready, machine.outbound.len()), (0, ids.len()));
+                assert_eq!((machine.inbound.len(), machine.without_hello), (ids.len(), 0));
             }
         }
         for &host in &alive {
