@@ -21,7 +21,8 @@ fn beacon(c: &mut Criterion) {
 }
 
 fn hello() -> Message {
-    let headers = [("X-ROLE", "demo"), ("X-SITE", "lab 3")].map(|(key, value)| (Text::from(key), Text::from(value)));
+    let headers =
+        [("X-ROLE", "demo"), ("X-SITE", "lab 3")].map(|(key, value)| (Text::from(key), Text::from(value)));
     Message {
         sequence: 1,
         body: Body::Hello(Hello {
@@ -45,7 +46,11 @@ fn message(c: &mut Criterion) {
         let frames = message.encode().expect("the message is within its limits");
         group.bench_function(format!("encode {name}"), |b| b.iter(|| black_box(&message).encode()));
         group.bench_function(format!("decode {name}"), |b| {
-            b.iter_batched(|| frames.clone(), |frames| Message::decode(black_box(frames)), BatchSize::SmallInput);
+            b.iter_batched(
+                || frames.clone(),
+                |frames| Message::decode(black_box(frames)),
+                BatchSize::SmallInput,
+            );
         });
     }
     group.finish();
@@ -63,7 +68,8 @@ fn established(count: usize, bytes: usize) -> (Session, Bytes) {
     while moved {
         moved = false;
         for (from, to) in [(true, false), (false, true)] {
-            let (sender, receiver) = if from && !to { (&mut dealer, &mut router) } else { (&mut router, &mut dealer) };
+            let (sender, receiver) =
+                if from && !to { (&mut dealer, &mut router) } else { (&mut router, &mut dealer) };
             while let Some(output) = sender.poll() {
                 if let Output::Transmit(sent) = output {
                     receiver.handle(Timestamp::ZERO, Input::Received(sent));

@@ -18,7 +18,7 @@ use hailer_sim::scenario::{Delay, Direction, Link, Scenario};
 use hailer_sim::tasks::{Polls, Tasks};
 use hailer_sim::world::{self, Options};
 
-const BEACON: [u8; 22] = *b"ZRE\x01bench-bench-bench\x00\x00";
+const BEACON: [u8; 22] = *b"ZRE\x01bench-bench-benc\xC0\x00";
 const PORT: u16 = 5670;
 
 /// Whole nodes on a LAN without loss, each shouting 64 bytes a second to all others once the mesh stands.
@@ -69,7 +69,8 @@ fn zre(c: &mut Criterion) {
 /// Sends a beacon a second, and hears what comes.
 async fn beacon_node(net: SimNet, delay: Duration) {
     let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT);
-    let socket = net.bind_udp(&UdpOptions { reuse: true, broadcast: true, ..UdpOptions::at(any) }).expect("binds");
+    let socket =
+        net.bind_udp(&UdpOptions { reuse: true, broadcast: true, ..UdpOptions::at(any) }).expect("binds");
     let to = SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), PORT);
     let mut alarm = net.alarm();
     let mut due = net.now().after(delay);
@@ -198,7 +199,9 @@ fn beacons(c: &mut Criterion) {
     }
     for (nodes, seconds) in [(10, 10), (50, 10), (100, 5)] {
         group.throughput(Throughput::Elements(seconds));
-        group.bench_function(BenchmarkId::new("turmoil", nodes), |b| b.iter(|| turmoil_beacons(nodes, seconds)));
+        group.bench_function(BenchmarkId::new("turmoil", nodes), |b| {
+            b.iter(|| turmoil_beacons(nodes, seconds))
+        });
     }
     group.finish();
 }

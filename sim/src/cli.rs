@@ -11,12 +11,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::check::{self, Verdict};
+use crate::check;
+use crate::engine::RunError;
 use crate::report::{self, SweepRun};
 use crate::scenario::Scenario;
-use crate::trace::Trace;
-use crate::engine::RunError;
 use crate::world::{self, Options};
+
+// The codes of a verdict, 128 and 129, are the verdict's own: see `Verdict::exit_code`.
 
 /// Every run passed.
 const EXIT_PASSED: u8 = 0;
@@ -26,10 +27,6 @@ const EXIT_NOT_RUN: u8 = 1;
 const EXIT_USAGE: u8 = 64;
 /// Node code panicked.
 const EXIT_PANIC: u8 = 127;
-/// Something that had to become true did not, or not in time.
-const EXIT_LIVENESS: u8 = 128;
-/// Something that must never happen did.
-const EXIT_SAFETY: u8 = 129;
 
 const EXIT_CODES: &str = "\
 Exit codes (of several runs, the highest):
@@ -105,10 +102,12 @@ struct Seeds {
 }
 
 fn parse_seeds(text: &str) -> Result<Seeds, String> {
-    let wrong = || format!("`{text}` is not a range of seeds; write the first and the last, for example 1..100");
+    let wrong =
+        || format!("`{text}` is not a range of seeds; write the first and the last, for example 1..100");
     let (first, last) = text.split_once("..").ok_or_else(wrong)?;
     let last = last.strip_prefix('=').unwrap_or(last);
-    let seeds = Seeds { first: first.parse().map_err(|_| wrong())?, last: last.parse().map_err(|_| wrong())? };
+    let seeds =
+        Seeds { first: first.parse().map_err(|_| wrong())?, last: last.parse().map_err(|_| wrong())? };
     if seeds.first > seeds.last { Err(format!("the range {text} is empty")) } else { Ok(seeds) }
 }
 
@@ -180,7 +179,11 @@ fn check_all(files: &[PathBuf]) -> io::Result<u8> {
     for Loaded { path, scenario, .. } in loaded {
         let (nodes, steps, expects) = (scenario.nodes.len(), scenario.steps.len(), scenario.expects.len());
         let seconds = scenario.duration.as_secs_f64();
-        writeln!(out, "{}: ok: {nodes} nodes, {seconds} s, {steps} steps, {expects} expectations", path.display())?;
+        writeln!(
+            out,
+            "{}: ok: {nodes} nodes, {seconds} s, {steps} steps, {expects} expectations",
+            path.display()
+        )?;
     }
     Ok(EXIT_PASSED)
 }
@@ -213,7 +216,8 @@ fn tick(run: &Run) -> Option<Duration> {
 fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8> {
     let scenario = &loaded.scenario;
     let seed = run.seed.unwrap_or(scenario.seed);
-    let bar = progress_bar(run, scenario.duration.as_millis() as u64, "{prefix} {bar:40} {percent} % of {msg}");
+    let bar =
+        progress_bar(run, scenario.duration.as_millis() as u64, "{prefix} {bar:40} {percent} % of {msg}");
     bar.set_prefix(scenario.name.clone());
     bar.set_message(format!("{} s simulated", scenario.duration.as_secs_f64()));
     let show = |passed: Duration| bar.set_position(passed.as_millis() as u64);
@@ -231,7 +235,7 @@ fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8>
     }
     let mut out = io::stdout().lock();
     if run.json {
-        writeln!(out, "{}", json_line(loaded, &trace, &verdict, folder))?;
+        writeln!(out, "{}", report::result_line(scenario, &trace, &verdict, &command))?;
     } else {
         writeln!(out, "{}", report::summary(scenario, &trace, &verdict, io::stdout().is_terminal()))?;
         if let Some(folder) = folder {
@@ -239,14 +243,14 @@ fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8>
         }
         writeln!(out, "replay  {command}")?;
     }
-    Ok(exit_code(&verdict))
+    Ok(verdict.exit_code())
 }
 
 fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) -> io::Result<u8> {
     let scenario = &loaded.scenario;
     let bar = progress_bar(run, seeds.last - seeds.first + 1, "{prefix} {bar:40} {pos} of {len} seeds");
     bar.set_prefix(scenario.name.clone());
-    let outcomes: Vec<io::Result<(Option<SweepRun>, Option<serde_json::Value>, u8)>> = (seeds.first..=seeds.last)
+    let outcomes: Vec<io::Result<(Option<SweepRun>, Option<String>, u8)>> = (seeds.first..=seeds.last)
         .into_par_iter()
         .map(|seed| {
             let outcome = world::run(scenario, Options { seed: Some(seed), tick: tick(run), progress: None });
@@ -256,13 +260,13 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
                 Err(error) => return Ok((None, None, failed_to_run(run, loaded, seed, &error))),
             };
             let verdict = check::judge(scenario, &trace);
-            let folder = folder.map(|folder| folder.join(format!("seed-{seed}")));
-            if let Some(folder) = &folder {
-                let command = replay_command(&loaded.path, seed);
-                report::write(folder, scenario, &loaded.text, &trace, &verdict, &command)?;
+            let command = replay_command(&loaded.path, seed);
+            if let Some(folder) = folder {
+                let folder = folder.join(format!("seed-{seed}"));
+                report::write(&folder, scenario, &loaded.text, &trace, &verdict, &command)?;
             }
-            let line = run.json.then(|| json_line(loaded, &trace, &verdict, folder.as_deref()));
-            Ok((Some(SweepRun::new(scenario, &trace, &verdict)), line, exit_code(&verdict)))
+            let line = run.json.then(|| report::result_line(scenario, &trace, &verdict, &command));
+            Ok((Some(SweepRun::of(scenario, &trace, &verdict, command)), line, verdict.exit_code()))
         })
         .collect();
     bar.finish_and_clear();
@@ -278,10 +282,12 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
         }
     }
     if let Some(folder) = folder {
-        report::sweep(folder, scenario, &runs)?;
+        let Seeds { first, last } = seeds;
+        let command = format!("hailer-sim run {} --seeds {first}..{last}", loaded.path.display());
+        report::sweep(folder, scenario, &runs, &command)?;
     }
     if !run.json {
-        writeln!(out, "{}", report::sweep_summary(scenario, &runs, io::stdout().is_terminal()))?;
+        writeln!(out, "{}", report::sweep_summary(scenario, &runs))?;
         if let Some(folder) = folder {
             writeln!(out, "report  {}", folder.join("index.html").display())?;
         }
@@ -290,16 +296,6 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
         }
     }
     Ok(code)
-}
-
-fn exit_code(verdict: &Verdict) -> u8 {
-    if verdict.is_safety_broken() {
-        EXIT_SAFETY
-    } else if verdict.passed() {
-        EXIT_PASSED
-    } else {
-        EXIT_LIVENESS
-    }
 }
 
 fn failed_to_run(run: &Run, loaded: &Loaded, seed: u64, error: &RunError) -> u8 {
@@ -311,13 +307,6 @@ fn failed_to_run(run: &Run, loaded: &Loaded, seed: u64, error: &RunError) -> u8 
         RunError::Panicked { .. } => EXIT_PANIC,
         _ => EXIT_NOT_RUN,
     }
-}
-
-fn json_line(loaded: &Loaded, trace: &Trace, verdict: &Verdict, folder: Option<&Path>) -> serde_json::Value {
-    let mut line = report::result_json(&loaded.scenario, trace, verdict);
-    line["file"] = json!(loaded.path);
-    line["report"] = json!(folder.map(|folder| folder.join("index.html")));
-    line
 }
 
 /// A bar on standard error when that is a terminal and nobody asked for quiet.

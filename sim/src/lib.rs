@@ -11,10 +11,12 @@
 //! * [`trace`]: what a run leaves behind: what every application saw, and what the script did.
 //! * [`check`]: verdicts, from the trace and the scenario alone.
 //! * [`report`]: the trace for people: page, plots, tables.
+//! * [`cli`]: the program `hailer-sim`.
 //!
 //! If a line of protocol behaviour is written in this crate, it is in the wrong place.
 
 pub mod check;
+pub mod cli;
 pub mod engine;
 pub mod fabric;
 pub mod net;

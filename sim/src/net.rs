@@ -189,7 +189,11 @@ impl SimStream {
 }
 
 impl AsyncRead for SimStream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let read = self.fabric.lock().tcp_poll_read(self.key, context, buffer.initialize_unfilled());
         read.map_ok(|read| buffer.advance(read))
     }

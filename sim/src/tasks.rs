@@ -65,7 +65,10 @@ impl Tasks {
         let number = state.next;
         state.next += 1;
         let running = Running { future: Box::pin(future), tasks: self.clone(), number };
-        #[expect(clippy::disallowed_methods, reason = "this is where a node's tasks are kept, so that a crash ends them")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is where a node's tasks are kept, so that a crash ends them"
+        )]
         let handle = tokio::spawn(running).abort_handle();
         if state.is_over {
             handle.abort();

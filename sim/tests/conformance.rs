@@ -75,9 +75,14 @@ impl Script for Stage {
 #[test]
 fn the_simulated_network_passes_every_case() {
     for case in conformance::cases::<SimNet>() {
-        let stage = stage(case);
+        let stage = stage(case.clone());
         let (is_done, tasks) = (stage.is_done.clone(), stage.tasks.clone());
-        let run = Run { seed: 1, duration: Duration::from_secs(120), tick: Duration::from_millis(10), progress: None };
+        let run = Run {
+            seed: 1,
+            duration: Duration::from_secs(120),
+            tick: Duration::from_millis(10),
+            progress: None,
+        };
         engine::run(stage, run).unwrap_or_else(|error| panic!("{}: {error}", case.name));
         assert!(is_done.load(Ordering::Relaxed), "{} did not end", case.name);
         assert_eq!(tasks.live(), 0, "{} left tasks behind", case.name);

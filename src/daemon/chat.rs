@@ -99,7 +99,13 @@ pub(super) async fn run(
             Line::Peers => {
                 for peer in node.peers().await.unwrap_or_default() {
                     let groups: Vec<String> = peer.groups.iter().map(ToString::to_string).collect();
-                    output.remark(&format!("  {}  {}  {}  {}", peer.name, peer.peer, peer.endpoint, groups.join(" ")))?;
+                    output.remark(&format!(
+                        "  {}  {}  {}  {}",
+                        peer.name,
+                        peer.peer,
+                        peer.endpoint,
+                        groups.join(" ")
+                    ))?;
                 }
                 Ok(())
             }
@@ -125,7 +131,9 @@ fn find(peers: &[PeerInfo], wanted: &str) -> Result<PeerId, String> {
     match found.as_slice() {
         [only] => Ok(only.peer),
         [] => Err(format!("nobody here is called {wanted}; /peers lists who is")),
-        several => Err(format!("{} peers are called {wanted}; use the first digits of an identity", several.len())),
+        several => {
+            Err(format!("{} peers are called {wanted}; use the first digits of an identity", several.len()))
+        }
     }
 }
 
@@ -136,7 +144,10 @@ mod tests {
     #[test]
     fn lines_are_shouts_unless_they_start_with_a_slash() {
         assert_eq!(understand("hello / there\r\n"), Line::Shout("hello / there"));
-        assert_eq!(understand("/whisper bob how are you"), Line::Whisper { peer: "bob", text: "how are you" });
+        assert_eq!(
+            understand("/whisper bob how are you"),
+            Line::Whisper { peer: "bob", text: "how are you" }
+        );
         assert_eq!(understand("/join  A B"), Line::Join("A B"));
         assert_eq!(understand("/quit"), Line::Quit);
         assert_eq!(understand(""), Line::Nothing);

@@ -119,7 +119,8 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 
 impl NodeOptions {
     fn config(&self, groups: &[String]) -> Config {
-        let headers = self.header.iter().map(|(key, value)| (Text::from(key.as_str()), Text::from(value.as_str())));
+        let headers =
+            self.header.iter().map(|(key, value)| (Text::from(key.as_str()), Text::from(value.as_str())));
         let defaults = zre::Config::default();
         // The timers keep their proportion to slow beacons: nobody is gone before four beacons were due.
         let stretched = |default: Duration, beacons: u32| default.max(self.interval * beacons);
@@ -267,7 +268,8 @@ mod tests {
 
     #[test]
     fn options_become_the_same_configuration_as_a_file() {
-        let cli = Cli::try_parse_from(["hailer", "peers", "-n", "alice", "-H", "X-ROLE=demo", "-g", "CHAT"]).unwrap();
+        let cli = Cli::try_parse_from(["hailer", "peers", "-n", "alice", "-H", "X-ROLE=demo", "-g", "CHAT"])
+            .unwrap();
         let Verb::Peers { node, group } = cli.command else { panic!("parsed as another command") };
         let text = "[zre]\nname = \"alice\"\nheaders = { X-ROLE = \"demo\" }\ngroups = [\"CHAT\"]\n";
         assert_eq!(node.config(&group), Config::parse("test.toml", text).unwrap());

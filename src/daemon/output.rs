@@ -84,7 +84,8 @@ fn as_json(event: &Event) -> Value {
 /// The event as a line; control characters of a peer's do not reach the terminal.
 fn in_words(event: &Event) -> Option<String> {
     let joined = |content: &[Bytes]| {
-        let frames: Vec<_> = content.iter().map(|frame| String::from_utf8_lossy(frame).into_owned()).collect();
+        let frames: Vec<_> =
+            content.iter().map(|frame| String::from_utf8_lossy(frame).into_owned()).collect();
         frames.join(" | ")
     };
     let line = match event {

@@ -52,9 +52,14 @@ fn draw(delay: &Delay, stream: &mut Stream) -> Duration {
         Delay::Normal { mean, deviation } => {
             let drawn = stream.next();
             let is_above = drawn & 1 == 1;
-            let offset = (u128::from(nanos(*deviation)) * u128::from(half_normal(drawn >> 1)) / 1_000_000) as u64;
+            let offset =
+                (u128::from(nanos(*deviation)) * u128::from(half_normal(drawn >> 1)) / 1_000_000) as u64;
             let mean = nanos(*mean);
-            Duration::from_nanos(if is_above { mean.saturating_add(offset) } else { mean.saturating_sub(offset) })
+            Duration::from_nanos(if is_above {
+                mean.saturating_add(offset)
+            } else {
+                mean.saturating_sub(offset)
+            })
         }
         Delay::Empirical(quantiles) => empirical(quantiles, stream),
     }
@@ -79,13 +84,13 @@ fn empirical(quantiles: &[Duration], stream: &mut Stream) -> Duration {
 /// Quantiles of the absolute value of a standard normal variable at k/64, in millionths, cut off at four deviations.
 /// A table, because floating-point library functions differ between platforms.
 const HALF_NORMAL: [u32; 65] = [
-    0, 19_584, 39_176, 58_783, 78_412, 98_072, 117_770, 137_513, 157_311, 177_170,
-    197_099, 217_107, 237_202, 257_394, 277_690, 298_102, 318_639, 339_312, 360_130, 381_105,
-    402_250, 423_576, 445_097, 466_825, 488_776, 510_966, 533_410, 556_126, 579_132, 602_449,
-    626_099, 650_104, 674_490, 699_283, 724_514, 750_215, 776_422, 803_173, 830_511, 858_484,
-    887_147, 916_557, 946_782, 977_898, 1_009_990, 1_043_158, 1_077_516, 1_113_194, 1_150_349, 1_189_164,
-    1_229_859, 1_272_699, 1_318_011, 1_366_204, 1_417_797, 1_473_468, 1_534_121, 1_601_009, 1_675_940, 1_761_670,
-    1_862_732, 1_987_428, 2_153_875, 2_417_559, 4_000_000,
+    0, 19_584, 39_176, 58_783, 78_412, 98_072, 117_770, 137_513, 157_311, 177_170, 197_099, 217_107, 237_202,
+    257_394, 277_690, 298_102, 318_639, 339_312, 360_130, 381_105, 402_250, 423_576, 445_097, 466_825,
+    488_776, 510_966, 533_410, 556_126, 579_132, 602_449, 626_099, 650_104, 674_490, 699_283, 724_514,
+    750_215, 776_422, 803_173, 830_511, 858_484, 887_147, 916_557, 946_782, 977_898, 1_009_990, 1_043_158,
+    1_077_516, 1_113_194, 1_150_349, 1_189_164, 1_229_859, 1_272_699, 1_318_011, 1_366_204, 1_417_797,
+    1_473_468, 1_534_121, 1_601_009, 1_675_940, 1_761_670, 1_862_732, 1_987_428, 2_153_875, 2_417_559,
+    4_000_000,
 ];
 
 /// The half-normal quantile at `drawn` / 2^63, interpolated.
@@ -121,7 +126,8 @@ mod tests {
         assert!(outs.is_sorted());
 
         let reorder = Chance { ppm: 100_000 };
-        let mut pipe = super::tests::pipe(Direction { delay, reorder, reorder_by: MS * 20, ..Direction::default() });
+        let mut pipe =
+            super::tests::pipe(Direction { delay, reorder, reorder_by: MS * 20, ..Direction::default() });
         let outs: Vec<_> = (0..200).map(|i| pipe.send(Timestamp::from_millis(i))[0].unwrap()).collect();
         assert!(!outs.is_sorted());
     }

@@ -164,7 +164,13 @@ impl Fabric {
     }
 
     /// Plugs a machine into a segment.
-    pub fn attach(&mut self, host: HostId, segment: SegmentId, address: Ipv4Addr, link: &Link) -> InterfaceId {
+    pub fn attach(
+        &mut self,
+        host: HostId,
+        segment: SegmentId,
+        address: Ipv4Addr,
+        link: &Link,
+    ) -> InterfaceId {
         let id = InterfaceId(index(self.interfaces.len()));
         let owner = &mut self.hosts[host.0 as usize];
         let name = format!("{}/eth{}", owner.name, owner.interfaces.len());

@@ -30,7 +30,8 @@ impl<E> Queue<E> {
             slot
         } else {
             self.events.push(Some(event));
-            u32::try_from(self.events.len() - 1).expect("four thousand million events would not fit in memory")
+            u32::try_from(self.events.len() - 1)
+                .expect("four thousand million events would not fit in memory")
         };
         self.heap.push(Reverse((at, self.sequence, slot)));
         self.sequence += 1;

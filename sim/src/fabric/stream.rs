@@ -10,7 +10,7 @@ use hailer::Timestamp;
 use super::alarm::remember;
 use super::packet::{Body, Packet};
 use super::random::Stream;
-use super::tcp::{Config, Connection, Segment, TcpError};
+use super::tcp::{Config, Connection, Segment, State, TcpError};
 use super::{Event, Fabric, HostId};
 
 slotmap::new_key_type! {
@@ -67,11 +67,16 @@ pub(super) fn ephemeral_start(stream: &mut Stream) -> u16 {
 
 impl Fabric {
     /// The next ephemeral port that `is_free` accepts.
-    pub(super) fn free_port(&mut self, host: HostId, is_free: impl Fn(&Self, u16) -> bool) -> io::Result<u16> {
+    pub(super) fn free_port(
+        &mut self,
+        host: HostId,
+        is_free: impl Fn(&Self, u16) -> bool,
+    ) -> io::Result<u16> {
         for _ in EPHEMERAL_PORTS {
             let machine = &mut self.hosts[host.0 as usize];
             let port = machine.next_ephemeral;
-            machine.next_ephemeral = if port == *EPHEMERAL_PORTS.end() { *EPHEMERAL_PORTS.start() } else { port + 1 };
+            machine.next_ephemeral =
+                if port == *EPHEMERAL_PORTS.end() { *EPHEMERAL_PORTS.start() } else { port + 1 };
             if is_free(self, port) {
                 return Ok(port);
             }
@@ -90,9 +95,10 @@ impl Fabric {
         let mut local = at;
         let clashes = |fabric: &Self, port: u16| {
             fabric.hosts[host.0 as usize].listeners.get(&port).is_some_and(|listeners| {
-                listeners.iter().map(|key| fabric.listeners[*key].local.ip()).any(|other| {
-                    other == at.ip() || other.is_unspecified() || at.ip().is_unspecified()
-                })
+                listeners
+                    .iter()
+                    .map(|key| fabric.listeners[*key].local.ip())
+                    .any(|other| other == at.ip() || other.is_unspecified() || at.ip().is_unspecified())
             })
         };
         if at.port() == 0 {
@@ -157,7 +163,12 @@ impl Fabric {
     ///
     /// # Errors
     /// `NetworkUnreachable` without a way there, `AddrNotAvailable` for a source address that is not the machine's.
-    pub fn tcp_connect(&mut self, host: HostId, remote: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpKey> {
+    pub fn tcp_connect(
+        &mut self,
+        host: HostId,
+        remote: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<TcpKey> {
         let address = match from {
             Some(address) if !self.is_own_address(host, address) => {
                 return Err(io::ErrorKind::AddrNotAvailable.into());
@@ -206,7 +217,12 @@ impl Fabric {
     }
 
     /// Reads what has come; 0 at the end of the stream.
-    pub fn tcp_poll_read(&mut self, key: TcpKey, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn tcp_poll_read(
+        &mut self,
+        key: TcpKey,
+        context: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let Some(socket) = self.tcp.get_mut(key) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
@@ -226,7 +242,12 @@ impl Fabric {
     }
 
     /// Writes as much as the send buffer takes.
-    pub fn tcp_poll_write(&mut self, key: TcpKey, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    pub fn tcp_poll_write(
+        &mut self,
+        key: TcpKey,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let Some(socket) = self.tcp.get_mut(key) else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
@@ -236,7 +257,7 @@ impl Fabric {
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if socket.connection.is_write_closed() {
+        if socket.connection.state() > State::Established && socket.connection.state() != State::CloseWait {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let written = socket.connection.write(self.now, data);
@@ -274,18 +295,18 @@ impl Fabric {
         let machine = &self.hosts[host.0 as usize];
         if let Some(key) = machine.connections.get(&(from, to)).copied() {
             let socket = &mut self.tcp[key];
-            let is_fresh_syn = segment.syn && segment.ack.is_none();
-            if !(is_fresh_syn && socket.connection.is_time_wait()) {
+            if !socket.connection.makes_way_for(&segment) {
                 socket.connection.on_segment(self.now, segment);
                 return self.tcp_turn(key);
             }
-            // A connection in TIME_WAIT makes way for a new one from the same port, as Linux does.
             self.remove_connection(key);
         }
         let machine = &self.hosts[host.0 as usize];
         let listener = machine.listeners.get(&to.port()).and_then(|listeners| {
             let exact = listeners.iter().find(|key| self.listeners[**key].local.ip() == to.ip());
-            exact.or_else(|| listeners.iter().find(|key| self.listeners[**key].local.ip().is_unspecified())).copied()
+            exact
+                .or_else(|| listeners.iter().find(|key| self.listeners[**key].local.ip().is_unspecified()))
+                .copied()
         });
         match listener {
             Some(listener) if segment.syn && segment.ack.is_none() && !segment.rst => {
@@ -298,11 +319,12 @@ impl Fabric {
                 let key = self.insert_connection(host, to, from, connection, Owner::Listener(listener));
                 self.tcp_turn(key);
             }
-            _ if segment.rst => {}
             _ => {
-                let reset = Packet { from: to, to: from, body: Body::Tcp(Box::new(segment.reset_reply())) };
-                // Without a way back nobody hears of it, as on a real machine.
-                let _ = self.transmit(host, reset, Some(to.ip()));
+                if let Some(reset) = segment.reset_answering() {
+                    let reset = Packet { from: to, to: from, body: Body::Tcp(Box::new(reset)) };
+                    // Without a way back nobody hears of it, as on a real machine.
+                    let _ = self.transmit(host, reset, Some(to.ip()));
+                }
             }
         }
     }
@@ -327,7 +349,8 @@ impl Fabric {
         connection: Connection,
         owner: Owner,
     ) -> TcpKey {
-        let socket = TcpSocket { host, local, remote, connection, owner, reader: None, writer: None, armed: None };
+        let socket =
+            TcpSocket { host, local, remote, connection, owner, reader: None, writer: None, armed: None };
         let key = self.tcp.insert(socket);
         self.hosts[host.0 as usize].connections.insert((remote, local), key);
         key
@@ -363,7 +386,7 @@ impl Fabric {
         let is_broken = connection.error().is_some();
         let mut reader = None;
         let mut writer = None;
-        if socket.reader.is_some() && (is_broken || connection.is_readable() || connection.is_read_closed()) {
+        if socket.reader.is_some() && (is_broken || connection.is_readable()) {
             reader = socket.reader.take();
         }
         if socket.writer.is_some() && (is_broken || connection.is_writable()) {
@@ -408,7 +431,8 @@ fn io_error(error: TcpError) -> io::Error {
         TcpError::Refused => io::ErrorKind::ConnectionRefused,
         TcpError::Reset => io::ErrorKind::ConnectionReset,
         TcpError::TimedOut => io::ErrorKind::TimedOut,
-        TcpError::Unreachable => io::ErrorKind::HostUnreachable,
+        TcpError::HostUnreachable => io::ErrorKind::HostUnreachable,
+        TcpError::NetworkUnreachable => io::ErrorKind::NetworkUnreachable,
     }
     .into()
 }

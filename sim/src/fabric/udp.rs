@@ -98,7 +98,10 @@ impl Fabric {
     /// `InvalidInput` when the group is not a multicast address; `AddrNotAvailable` when no interface has the address.
     pub fn udp_join(&mut self, key: UdpKey, group: IpAddr, on: IpAddr) -> io::Result<()> {
         if !group.is_multicast() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{group} is not a multicast address")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{group} is not a multicast address"),
+            ));
         }
         let host = self.udp.get(key).ok_or(io::ErrorKind::NotConnected)?.host;
         if !self.is_own_address(host, on) {
@@ -118,11 +121,13 @@ impl Fabric {
         if payload.len() > DATAGRAM_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too long"));
         }
-        let is_broadcast = self.is_broadcast_for(host, to.ip()) || matches!(to.ip(), IpAddr::V4(to) if to.is_broadcast());
+        let is_broadcast =
+            self.is_broadcast_for(host, to.ip()) || matches!(to.ip(), IpAddr::V4(to) if to.is_broadcast());
         if is_broadcast && !socket.options.broadcast {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        let bound = Some(local.ip()).filter(|address| self.is_own_address(host, *address) && !address.is_unspecified());
+        let bound = Some(local.ip())
+            .filter(|address| self.is_own_address(host, *address) && !address.is_unspecified());
         let hint = if to.ip().is_multicast() { socket.options.multicast_from.or(bound) } else { bound };
         let source = match hint {
             Some(address) => address,

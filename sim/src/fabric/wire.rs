@@ -48,7 +48,8 @@ impl Fabric {
     pub(super) fn way_out(&self, host: HostId, to: IpAddr, hint: Option<IpAddr>) -> Option<InterfaceId> {
         let IpAddr::V4(to) = to else { return None };
         let own = &self.hosts[host.0 as usize].interfaces;
-        let hinted = || own.iter().find(|id| hint == Some(IpAddr::V4(self.interfaces[id.0 as usize].address)));
+        let hinted =
+            || own.iter().find(|id| hint == Some(IpAddr::V4(self.interfaces[id.0 as usize].address)));
         let on_link = || {
             own.iter().find(|id| {
                 self.segments[self.interfaces[id.0 as usize].segment.0 as usize].prefix.contains(&to)

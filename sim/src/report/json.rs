@@ -105,14 +105,14 @@ struct Node<'a> {
     dropped: Volume,
 }
 
-/// The file's text.
-pub(super) fn text(
-    scenario: &Scenario,
-    trace: &Trace,
-    verdict: &Verdict,
+/// The result for programs.
+pub(super) fn result<'a>(
+    scenario: &'a Scenario,
+    trace: &'a Trace,
+    verdict: &'a Verdict,
     figures: &Figures,
-    command: &str,
-) -> String {
+    command: &'a str,
+) -> impl Serialize + use<'a> {
     let mesh = figures.mesh_at_end();
     let parts = scenario.nodes.iter().zip(&figures.nodes).zip(&trace.traffic);
     let nodes = parts.map(|((node, numbers), traffic)| Node {
@@ -125,7 +125,7 @@ pub(super) fn text(
         received: volume(figures::sum(&traffic.received)),
         dropped: volume(figures::sum(&traffic.dropped)),
     });
-    let result = ResultFile {
+    ResultFile {
         scenario: &scenario.name,
         about: &scenario.about,
         seed: trace.seed,
@@ -172,8 +172,7 @@ pub(super) fn text(
             beacons_per_node_second: rounded(figures.beacons_per_node_second()),
         },
         nodes: nodes.collect(),
-    };
-    pretty(&result)
+    }
 }
 
 /// JSON as every file of a report is written.

@@ -27,7 +27,7 @@ mod sweep;
 mod text;
 
 pub use samples::{Percentiles, Samples};
-pub use sweep::{SweepRun, sweep};
+pub use sweep::{SweepRun, sweep, sweep_summary};
 
 /// Writes the report of one run into a folder, which is made when it is not there.
 ///
@@ -53,7 +53,7 @@ pub fn write(
     for plot in plots.all() {
         put(&dir.join(format!("{}.svg", plot.name)), plot.file().as_bytes())?;
     }
-    let result = json::text(scenario, trace, verdict, &figures, command);
+    let result = json::pretty(&json::result(scenario, trace, verdict, &figures, command));
     put(&dir.join("result.json"), result.as_bytes())?;
     let path = dir.join("events.csv");
     let file = std::fs::File::create(&path).map_err(|error| naming(&path, &error))?;
@@ -63,6 +63,13 @@ pub fn write(
 /// One run for a terminal: about twenty lines of at most 100 columns, in colour when `styled`.
 pub fn summary(scenario: &Scenario, trace: &Trace, verdict: &Verdict, styled: bool) -> String {
     summary::text(scenario, trace, verdict, styled)
+}
+
+/// What `result.json` says, in one line.
+pub fn result_line(scenario: &Scenario, trace: &Trace, verdict: &Verdict, command: &str) -> String {
+    let figures = figures::Figures::of(scenario, trace);
+    let result = json::result(scenario, trace, verdict, &figures, command);
+    serde_json::to_string(&result).expect("text and numbers can be written as JSON")
 }
 
 fn put(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -87,6 +87,32 @@ pub fn sweep(dir: &Path, scenario: &Scenario, runs: &[SweepRun], command: &str) 
     super::put(&dir.join("runs.csv"), &csv)
 }
 
+/// A sweep for a terminal: how many seeds passed, the spread of the figures, and the first failures.
+pub fn sweep_summary(scenario: &Scenario, runs: &[SweepRun]) -> String {
+    const FAILURES_SHOWN: usize = 5;
+    let passed = runs.iter().filter(|run| run.passed).count();
+    let mut lines =
+        vec![format!("{}: {passed} of {} seeds passed", text::printable(&scenario.name), runs.len())];
+    for (what, of) in [
+        ("discovery", (|run| run.discovery) as fn(&SweepRun) -> Option<Percentiles>),
+        ("latency", |run| run.latency),
+    ] {
+        let p95 = over_runs(runs, of, |one| one.p95);
+        if let (Some(min), Some(median), Some(max)) = (p95.min(), p95.quantile(500), p95.max()) {
+            let [min, median, max] = [min, median, max].map(text::duration);
+            lines.push(format!("  {what}: p95 of each run: least {min}, median {median}, most {max}"));
+        }
+    }
+    let failed: Vec<&SweepRun> = runs.iter().filter(|run| !run.passed).collect();
+    for run in failed.iter().take(FAILURES_SHOWN) {
+        lines.push(format!("  seed {} FAILED: {}", run.seed, run.failures.join("; ")));
+    }
+    if failed.len() > FAILURES_SHOWN {
+        lines.push(format!("  and {} more", failed.len() - FAILURES_SHOWN));
+    }
+    lines.join("\n")
+}
+
 /// One percentile of a distribution, over runs.
 type Pick = (&'static str, fn(&Percentiles) -> u64);
 const PICKS: [Pick; 3] = [

@@ -22,7 +22,12 @@ pub(super) enum Command {
 }
 
 /// One life of a program: starts the roles that the daemon would start, and obeys.
-pub(super) async fn run(net: SimNet, config: Config, author: Author, mut commands: mpsc::UnboundedReceiver<Command>) {
+pub(super) async fn run(
+    net: SimNet,
+    config: Config,
+    author: Author,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
     let groups = config.zre.iter().flat_map(|zre| &zre.groups).map(ToString::to_string).collect::<Vec<_>>();
     let roles = match daemon::start(&net, config).await {
         Ok(roles) => roles,

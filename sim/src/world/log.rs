@@ -55,7 +55,13 @@ impl Log {
     }
 
     /// The trace of a finished run.
-    pub(super) fn into_trace(self, seed: u64, duration: Duration, traffic: Vec<Traffic>, fingerprint: u64) -> Trace {
+    pub(super) fn into_trace(
+        self,
+        seed: u64,
+        duration: Duration,
+        traffic: Vec<Traffic>,
+        fingerprint: u64,
+    ) -> Trace {
         let records = std::mem::take(&mut self.lock().records);
         let mut digest = Digest(blake3::Hasher::new());
         (seed, duration, fingerprint).hash(&mut digest);

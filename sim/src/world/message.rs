@@ -30,7 +30,9 @@ impl Label {
     pub fn read(content: &[Bytes]) -> Option<(Self, bool)> {
         let first = content.first()?;
         let (label, rest) = first.split_at_checked(MESSAGE_BYTES_MIN)?;
-        let number = |range: std::ops::Range<usize>| label[range].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let number = |range: std::ops::Range<usize>| {
+            label[range].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        };
         let read =
             Self { node: NodeIndex(number(0..4) as u32), life: number(4..8) as u32, number: number(8..16) };
         let is_intact = content.len() == 1 && rest.iter().copied().eq(read.filling().take(rest.len()));

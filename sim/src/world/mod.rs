@@ -25,7 +25,7 @@ mod log;
 pub mod message;
 
 /// What a run may be told besides its scenario.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
     /// The seed, instead of the scenario's own.
     pub seed: Option<u64>,
