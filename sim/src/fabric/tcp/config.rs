@@ -15,9 +15,9 @@ pub struct Config {
     pub initial_cwnd: u16,
     /// How often a SYN is repeated with doubling time-outs, after the linear ones (`tcp_syn_retries`).
     pub syn_retries: u8,
-    /// How often a SYN is repeated at an even pace before that (`tcp_syn_linear_timeouts`, new in Linux 6.5). With 4, SYNs
-    /// leave at 0, 1, 2, 3, 4, 5, 7, 11, .. s and the attempt ends after 131 s; with 0, as before, at 0, 1, 3, 7, .. s and
-    /// it ends after 127 s.
+    /// How often a SYN is repeated at an even pace before that (`tcp_syn_linear_timeouts`, new in Linux 6.5). With 4,
+    /// SYNs leave at 0, 1, 2, 3, 4, 5, 7, 11, .. s and the attempt ends after 131 s; with 0, as before, they leave at
+    /// 0, 1, 3, 7, .. s and it ends after 127 s.
     pub syn_linear_timeouts: u8,
     /// How often a SYN-ACK is repeated (`tcp_synack_retries`).
     pub synack_retries: u8,

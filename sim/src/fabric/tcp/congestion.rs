@@ -71,7 +71,8 @@ impl Congestion {
     /// Grows the window for `acked` segments, outside of a reduction.
     pub(super) fn grow(&mut self, now: Timestamp, acked: u32, round_trip_us: u32) {
         let is_slow_start = self.window < self.threshold;
-        if !self.is_limited && !(is_slow_start && self.window < 2 * self.peak_flight) {
+        let is_used = self.is_limited || (is_slow_start && self.window < 2 * self.peak_flight);
+        if !is_used {
             return;
         }
         let mut acked = acked.min(WINDOW_MAX);

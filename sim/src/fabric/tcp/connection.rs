@@ -157,7 +157,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens a connection; SYN leaves with the first [`Connection::poll_transmit`]. `isn` is the first sequence number.
+    /// Opens a connection; SYN leaves with the first [`Connection::poll_transmit`]. `isn` is the first sequence
+    /// number.
     pub fn connect(config: &Config, isn: u32, now: Timestamp) -> Self {
         Self::new(config, isn, now, State::SynSent)
     }
@@ -228,9 +229,9 @@ impl Connection {
         self.congestion = Congestion::new(if is_bad { 1 } else { u32::from(self.config.initial_cwnd) });
     }
 
-    /// Takes a copy of as much of `data` as there is room for, and says how much. 0 when the buffer is full, before the
-    /// handshake is done and after [`Connection::shutdown`]. Poll after each write: what was written and could have left
-    /// travels in a segment of its own, as without Nagle's algorithm.
+    /// Takes a copy of as much of `data` as there is room for, and says how much. 0 when the buffer is full, before
+    /// the handshake is done and after [`Connection::shutdown`]. Poll after each write, so that what could have left at
+    /// once travels in a segment of its own, as without Nagle's algorithm.
     pub fn write(&mut self, now: Timestamp, data: &[u8]) -> usize {
         let length = data.len().min(self.room());
         self.write_bytes(now, Bytes::copy_from_slice(&data[..length]))
@@ -253,8 +254,8 @@ impl Connection {
         self.config.send_buffer_bytes.saturating_sub(self.send.held_bytes()) as usize
     }
 
-    /// Moves bytes to `into` and says how many. 0 with [`Connection::is_read_closed`] false: nothing yet. Poll after it:
-    /// reading may open the window.
+    /// Moves bytes to `into` and says how many. 0 with [`Connection::is_read_closed`] false: nothing yet. Poll after
+    /// it: reading may open the window.
     pub fn read(&mut self, _now: Timestamp, into: &mut [u8]) -> usize {
         let read = self.receive.read(into);
         if read > 0 && self.is_synchronised() && self.state != State::TimeWait {
@@ -281,8 +282,8 @@ impl Connection {
         self.send.is_finishing = true;
     }
 
-    /// The application has dropped the socket. What was written still goes out, then FIN; but if bytes are there or come
-    /// later that nobody will read, the peer gets a reset. Keep the endpoint until [`Connection::is_finished`].
+    /// The application has dropped the socket. What was written still goes out, then FIN; but if bytes are there or
+    /// come later that nobody will read, the peer gets a reset. Keep the endpoint until [`Connection::is_finished`].
     pub fn close(&mut self, now: Timestamp) {
         if self.is_orphan {
             return;

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::segment::{SackBlocks, before};
+use super::send::release;
 
 /// Pieces out of order that one endpoint keeps. Each costs some 40 bytes beside its content, so a peer that sends every
-/// second byte could make a buffer cost many times its size. A full window of whole segments is 180 pieces; a piece that
-/// finds no room is as if it were lost.
+/// second byte could make a buffer cost many times its size. A full window of whole segments is 180 pieces; a piece
+/// that finds no room is as if it were lost.
 pub const PIECES_MAX: usize = 1024;
 
 /// Chunks in order that are kept as they came, for the same reason; more are copied into one.
@@ -222,6 +223,10 @@ impl ReceiveBuffer {
         if fin {
             self.next = self.next.wrapping_add(1);
             self.is_finished = true;
+            // The FIN may have come just past a full window.
+            if before(self.edge, self.next) {
+                self.edge = self.next;
+            }
         }
     }
 
@@ -262,6 +267,7 @@ impl ReceiveBuffer {
             }
             self.unread.pop_front();
         }
+        release(&mut self.unread);
         self.unread_bytes -= read as u32;
         read
     }
@@ -403,6 +409,7 @@ mod tests {
         assert!(!buffer.is_finished);
         assert_eq!(buffer.accept(at(10), text("a"), false), Arrival::Useless);
         assert_eq!(buffer.accept(at(10), text(""), true), Arrival::Next { closes_gap: false });
+        assert_eq!(buffer.window(), 0);
         assert_eq!(read_all(&mut buffer), "0123456789");
     }
 

@@ -77,8 +77,8 @@ impl Segment {
         20 + options.min(40) + self.payload.len()
     }
 
-    /// What a host says to a segment for which it has no connection (RFC 9293, 3.10.7.1): a reset, unless the segment is
-    /// one itself.
+    /// What a host says to a segment for which it has no connection (RFC 9293, 3.10.7.1): a reset, unless the segment
+    /// is one itself.
     pub fn reset_answering(&self) -> Option<Self> {
         if self.rst {
             return None;

@@ -37,6 +37,15 @@ impl Sent {
     }
 }
 
+/// Gives back the memory of an empty queue that was long. A short one keeps it, so that a quiet dialogue allocates
+/// nothing for its queues.
+pub(super) fn release<T>(queue: &mut VecDeque<T>) {
+    const KEPT: usize = 8;
+    if queue.is_empty() && queue.capacity() > KEPT {
+        *queue = VecDeque::new();
+    }
+}
+
 /// What an acknowledgement did to the scoreboard.
 #[derive(Debug, Default)]
 pub(super) struct Acknowledged {
@@ -166,6 +175,7 @@ impl SendBuffer {
             }
             joined.freeze()
         };
+        release(&mut self.unsent);
         self.unsent_bytes -= taken.len() as u32;
         taken
     }
@@ -204,6 +214,7 @@ impl SendBuffer {
                 done.is_reordered |= before(sent.seq, self.highest_sacked);
             }
         }
+        release(&mut self.flight);
         if before(self.una, ack) {
             self.una = ack;
         }
@@ -291,7 +302,7 @@ impl SendBuffer {
     }
 
     /// Notes that segment `index` is sent again, joined with those behind it as far as `limit` bytes reach (Linux does
-    /// so: several small segments lost together cost one repetition). As a probe it stays what it was on the scoreboard.
+    /// so: several small segments lost together cost one repetition). A probe changes nothing on the scoreboard.
     pub(super) fn resend(&mut self, index: usize, limit: usize, now: Timestamp, is_probe: bool) -> &Sent {
         self.join(index, limit);
         let sent = &mut self.flight[index];

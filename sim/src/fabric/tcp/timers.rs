@@ -114,7 +114,11 @@ impl Connection {
             self.timer = None;
             return;
         }
-        if self.probes >= self.retries() {
+        // A peer that answers may keep its window closed for as long as it likes, but not for an application that has
+        // gone.
+        let is_too_long =
+            self.is_orphan && self.window_probe_pause_us() >= u64::from(self.config.rto_max_ms) * 1000;
+        if self.probes >= self.retries() || is_too_long {
             self.fail(TcpError::TimedOut);
             return;
         }
@@ -126,9 +130,12 @@ impl Connection {
 
     /// Sets the timer of the next question whether the peer's window is still closed.
     pub(super) fn arm_window_probe(&mut self, now: Timestamp) {
+        self.arm(now, TimerKind::WindowProbe, self.window_probe_pause_us());
+    }
+
+    fn window_probe_pause_us(&self) -> u64 {
         let base_us = self.trip.timeout_us(&self.config).max(u64::from(self.config.rto_min_ms) * 1000);
-        let wait_us = (base_us << self.probe_backoff.min(20)).min(u64::from(self.config.rto_max_ms) * 1000);
-        self.arm(now, TimerKind::WindowProbe, wait_us);
+        (base_us << self.probe_backoff.min(20)).min(u64::from(self.config.rto_max_ms) * 1000)
     }
 
     fn arm(&mut self, now: Timestamp, kind: TimerKind, wait_us: u64) {

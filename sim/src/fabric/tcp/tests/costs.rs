@@ -1,7 +1,7 @@
 //! What loss costs, in exact times. One way takes 10 ms, a round trip 20 ms.
 
 use super::wire::{End, Wire, losing};
-use crate::fabric::tcp::{Config, TcpError};
+use crate::fabric::tcp::{Config, Connection, Segment, TcpError};
 
 const ONE_WAY_US: u64 = 10_000;
 const ROUND_TRIP_US: u64 = 2 * ONE_WAY_US;
@@ -68,7 +68,7 @@ fn a_syn_to_nowhere_is_repeated_and_times_out() {
 #[test]
 fn a_syn_ack_without_an_answer_is_repeated_and_given_up() {
     let mut wire = Wire::new(losing(0, |from, nth| from == End::Server || nth > 1));
-    wire.run_until(|wire| wire.server.as_ref().is_some_and(|server| server.is_finished()));
+    wire.run_until(|wire| wire.server.as_ref().is_some_and(Connection::is_finished));
     assert_eq!(wire.now.as_millis(), 63_000);
     let sent = wire.times(End::Server, |segment| segment.syn);
     assert_eq!(sent, [0, 1, 3, 7, 15, 31].map(|s| s * 1_000_000));
@@ -188,7 +188,7 @@ fn a_dialogue_acknowledges_after_40_ms_and_a_monologue_at_once() {
     let mut wire = connected(|_, _| false);
     wire.write(End::Client, &[1; 100]);
     wire.run_to(200_000);
-    let pure = |segment: &crate::fabric::tcp::Segment| segment.payload.is_empty() && !segment.syn;
+    let pure = |segment: &Segment| segment.payload.is_empty() && !segment.syn;
     assert_eq!(wire.times(End::Server, pure), [110_000]);
     // An answer makes it a dialogue.
     wire.write(End::Client, &[1; 100]);

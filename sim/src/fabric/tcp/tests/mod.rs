@@ -3,4 +3,5 @@
 mod costs;
 mod endings;
 mod properties;
+mod recorded;
 mod wire;

@@ -16,6 +16,8 @@ pub(super) enum End {
 /// When the copies of a segment arrive, in microseconds after it left; none is a loss.
 pub(super) type Fate = Vec<u64>;
 
+type Rule = Box<dyn FnMut(End, &Segment) -> Fate>;
+
 /// A segment that was sent, for tests that ask what was.
 #[derive(Clone, Debug)]
 pub(super) struct Logged {
@@ -37,7 +39,7 @@ pub(super) struct Wire {
     server_isn: u32,
     sent: u64,
     queue: BTreeMap<(Timestamp, u64), (End, Segment)>,
-    rule: Box<dyn FnMut(End, &Segment) -> Fate>,
+    rule: Rule,
 }
 
 /// A rule: everything arrives `delay_us` later but what `is_lost` names by its end and its number (from 1) among the
