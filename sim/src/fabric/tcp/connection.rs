@@ -123,7 +123,8 @@ pub struct Connection {
     /// The application is gone.
     pub(super) is_orphan: bool,
     pub(super) probe: Probe,
-    pub(super) handshake_due: bool,
+    /// How many SYN or SYN-ACK are to be sent now.
+    pub(super) handshake_due: u8,
     /// Repetitions of SYN or SYN-ACK, and those of them that the timer made.
     pub(super) handshake_repeats: u8,
     pub(super) handshake_timeouts: u8,
@@ -179,7 +180,7 @@ impl Connection {
             error: None,
             is_orphan: false,
             probe: Probe::None,
-            handshake_due: true,
+            handshake_due: 1,
             handshake_repeats: 0,
             handshake_timeouts: 0,
             timeouts: 0,
@@ -223,7 +224,7 @@ impl Connection {
     pub(super) fn establish(&mut self) {
         self.state = State::Established;
         self.timer = None;
-        self.handshake_due = false;
+        self.handshake_due = 0;
         // RFC 6928: more than one lost SYN says that the path is bad.
         let is_bad = self.handshake_timeouts > 0 && self.handshake_repeats > 1;
         self.congestion = Congestion::new(if is_bad { 1 } else { u32::from(self.config.initial_cwnd) });

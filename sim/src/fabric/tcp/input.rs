@@ -61,9 +61,13 @@ impl Connection {
     fn on_segment_in_syn_received(&mut self, now: Timestamp, segment: Segment) {
         let is_repeated_syn = segment.syn && segment.ack.is_none();
         if is_repeated_syn && segment.seq.wrapping_add(1) == self.receive.next {
+            // Over an even path the SYN comes again at the very moment at which the SYN-ACK does. On Linux both happen.
+            if self.timer.is_some_and(|timer| timer.at <= now) {
+                self.on_handshake_timeout(now);
+            }
             // Answered at once, and the timer starts anew.
-            if !segment.rst && self.may_challenge(now) {
-                self.handshake_due = true;
+            if !segment.rst && self.state == State::SynReceived && self.may_challenge(now) {
+                self.handshake_due = self.handshake_due.saturating_add(1);
                 self.handshake_repeats = self.handshake_repeats.saturating_add(1);
                 self.arm_handshake(now);
             }

@@ -37,9 +37,10 @@ impl Connection {
 
     fn send_handshake(&mut self, now: Timestamp) -> Option<Segment> {
         let is_answer = self.state == State::SynReceived;
-        if !std::mem::take(&mut self.handshake_due) {
+        if self.handshake_due == 0 {
             return if is_answer { self.send_acknowledgement(now) } else { None };
         }
+        self.handshake_due -= 1;
         let window = self.config.receive_buffer_bytes.min(u32::from(u16::MAX));
         if is_answer {
             self.receive.advertise(self.acks.segment_bytes, window);

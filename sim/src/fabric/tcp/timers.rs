@@ -25,7 +25,7 @@ impl Connection {
         }
     }
 
-    fn on_handshake_timeout(&mut self, now: Timestamp) {
+    pub(super) fn on_handshake_timeout(&mut self, now: Timestamp) {
         let retries = if self.state == State::SynSent {
             self.config.syn_retries.saturating_add(self.config.syn_linear_timeouts)
         } else {
@@ -37,7 +37,7 @@ impl Connection {
         }
         self.handshake_timeouts += 1;
         self.handshake_repeats = self.handshake_repeats.saturating_add(1);
-        self.handshake_due = true;
+        self.handshake_due = self.handshake_due.saturating_add(1);
         self.arm_handshake(now);
     }
 

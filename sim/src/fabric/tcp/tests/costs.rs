@@ -75,6 +75,14 @@ fn a_syn_ack_without_an_answer_is_repeated_and_given_up() {
 }
 
 #[test]
+fn after_a_lost_syn_ack_two_come_the_repeated_one_and_the_answer_to_the_repeated_syn() {
+    let mut wire = Wire::new(losing(ONE_WAY_US, |from, nth| from == End::Server && nth <= 2));
+    assert_eq!(wire.connect(), (1_000_000 + ROUND_TRIP_US, None));
+    let sent = wire.times(End::Server, |segment| segment.syn);
+    assert_eq!(sent, [0, 1_000_000, 1_000_000].map(|us| us + ONE_WAY_US));
+}
+
+#[test]
 fn a_lost_last_acknowledgement_of_the_handshake_costs_nothing_when_data_follows() {
     let mut wire = Wire::new(losing(ONE_WAY_US, |from, nth| (from, nth) == (End::Client, 2)));
     wire.connect();

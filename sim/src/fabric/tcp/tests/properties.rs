@@ -11,16 +11,16 @@ use crate::fabric::tcp::{Config, Connection, Segment, State, Timestamps};
 
 /// A wire that loses, delays, reorders and doubles by a seed.
 #[derive(Clone, Copy, Debug)]
-struct Weather {
-    seed: u64,
-    loss_percent: u32,
-    double_percent: u32,
-    delay_us: u64,
-    jitter_us: u64,
+pub(super) struct Weather {
+    pub(super) seed: u64,
+    pub(super) loss_percent: u32,
+    pub(super) double_percent: u32,
+    pub(super) delay_us: u64,
+    pub(super) jitter_us: u64,
 }
 
 impl Weather {
-    fn rule(self) -> impl FnMut(End, &Segment) -> Fate {
+    pub(super) fn rule(self) -> impl FnMut(End, &Segment) -> Fate {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         move |_, _| {
             let copies = if random.next_u32() % 100 < self.double_percent { 2 } else { 1 };
@@ -252,54 +252,4 @@ fn hostile() -> impl Strategy<Value = Hostile> {
             Hostile { segment, is_near, pause_us, what }
         },
     )
-}
-
-/// The time that connecting, sending 150 bytes one way and 122 back takes, in microseconds, sorted.
-fn session_times(loss_percent: u32, delay_us: u64, count: u64) -> (Vec<u64>, Vec<u64>) {
-    let mut times = (Vec::new(), Vec::new());
-    for seed in 0..count {
-        let weather = Weather { seed, loss_percent, double_percent: 0, delay_us, jitter_us: 0 };
-        let mut wire = Wire::new(weather.rule());
-        let (connected, error) = wire.connect();
-        if error.is_some() {
-            continue;
-        }
-        times.0.push(connected);
-        wire.write(End::Client, &[1; 150]);
-        let mut is_answered = false;
-        let at = wire.run_until(|wire| {
-            if !is_answered && wire.received[1].len() >= 150 {
-                is_answered = true;
-                wire.write(End::Server, &[2; 122]);
-            }
-            wire.received[0].len() >= 122 || wire.client.error().is_some()
-        });
-        if wire.client.error().is_none() {
-            times.1.push(at);
-        }
-    }
-    times.0.sort_unstable();
-    times.1.sort_unstable();
-    times
-}
-
-#[test]
-fn print_session_times() {
-    for (loss, delay) in [(10, 50), (30, 50), (10, 10_000), (30, 10_000)] {
-        let (connect, session) = session_times(loss, delay, 20_000);
-        for times in [connect, session] {
-            let q = |percent: usize| times[times.len() * percent / 100] as f64 / 1000.0;
-            println!(
-                "{loss} % {delay} us: n {} p25 {} p50 {} p75 {} p90 {} p95 {} p99 {} mean {}",
-                times.len(),
-                q(25),
-                q(50),
-                q(75),
-                q(90),
-                q(95),
-                q(99),
-                times.iter().sum::<u64>() / times.len() as u64
-            );
-        }
-    }
 }

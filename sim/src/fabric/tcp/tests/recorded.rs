@@ -5,6 +5,7 @@
 //! the first. The kernel's timers ring late: by up to two ticks of 4 ms, and by up to 32 ms when set for more than
 //! 256 ms ahead.
 
+use super::properties::Weather;
 use super::wire::{End, Wire, losing};
 
 use End::{Client, Server};
@@ -195,4 +196,54 @@ fn the_machine_sends_what_linux_sent_and_when() {
             assert!(is_close, "{}: {} ms here, {} ms on Linux", recording.name, ours.0, linux.0);
         }
     }
+}
+
+/// 8,000 sessions between two network namespaces where every host lost 30 % of what came in: connect, 150 bytes, and 122
+/// back. The share of sessions that took longer than so many milliseconds.
+const LONGER_AT_30_PERCENT: &[(u64, f64)] = &[
+    (150, 0.7610),
+    (300, 0.6201),
+    (500, 0.5636),
+    (700, 0.5553),
+    (900, 0.5330),
+    (1150, 0.3730),
+    (1300, 0.3048),
+    (1700, 0.2701),
+    (2500, 0.1694),
+    (5000, 0.0555),
+    (7000, 0.0312),
+    (10_000, 0.0186),
+    (15_000, 0.0083),
+    (40_000, 0.0014),
+];
+
+#[test]
+fn sessions_under_loss_take_as_long_as_on_linux() {
+    let times_us: Vec<u64> = (0..8000).map(session_us).collect();
+    for &(limit_ms, linux) in LONGER_AT_30_PERCENT {
+        let longer = times_us.iter().filter(|&&time_us| time_us > limit_ms * 1000).count();
+        let ours = longer as f64 / times_us.len() as f64;
+        // Three standard deviations of the difference of two such samples.
+        let tolerance = 3.0 * (2.0 * linux * (1.0 - linux) / times_us.len() as f64).sqrt();
+        assert!((ours - linux).abs() <= tolerance, "over {limit_ms} ms: {ours} here, {linux} on Linux");
+    }
+}
+
+/// How long one session takes; for ever when it fails.
+fn session_us(seed: u64) -> u64 {
+    let weather = Weather { seed, loss_percent: 30, double_percent: 0, delay_us: 50, jitter_us: 0 };
+    let mut wire = Wire::new(weather.rule());
+    if wire.connect().1.is_some() {
+        return u64::MAX;
+    }
+    wire.write(Client, &[1; 150]);
+    let mut is_answered = false;
+    let time_us = wire.run_until(|wire| {
+        if !is_answered && wire.received[1].len() >= 150 {
+            is_answered = true;
+            wire.write(Server, &[2; 122]);
+        }
+        wire.received[0].len() >= 122 || wire.client.error().is_some()
+    });
+    if wire.client.error().is_some() { u64::MAX } else { time_us }
 }
