@@ -60,7 +60,7 @@ fn message(c: &mut Criterion) {
 fn established(count: usize, bytes: usize) -> (Session, Bytes) {
     let session = |socket_type, identity: &'static [u8]| {
         let identity = Bytes::from_static(identity);
-        Session::new(SessionConfig { identity, ..SessionConfig::new(socket_type) }, Timestamp::ZERO)
+        Session::new(SessionConfig::new(socket_type, identity), Timestamp::ZERO)
     };
     let mut dealer = session(SocketType::Dealer, b"\x010123456789abcdef");
     let mut router = session(SocketType::Router, b"");

@@ -13,9 +13,13 @@ use crate::Timestamp;
 /// How long an asked peer has to answer before it is asked again.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(1);
 
-/// How long a probe of the link waits for its answer: long enough for some lost packets in a row (Linux resends after
-/// 0.2, 0.6, 1.4 and 3 s on a local network), short against the expired time.
-pub(super) const PROBE_TIME: Duration = Duration::from_secs(3);
+/// How long a probe of the link waits for its answer. Taking a live link for a dead one costs an EXIT on the other side, so
+/// it outlasts many lost packets in a row: Linux resends after 0.2, 0.6, 1.4, 3, 6.2, 12.6, 25 and 51 s on a local network.
+pub(super) const PROBE_TIME: Duration = Duration::from_secs(60);
+
+/// A link over which nothing came for this many expired times, while beacons do come, is probed. A link that broke makes
+/// itself known by its own; this is for one whose other end vanished without a word.
+const PROBE_AFTER_EXPIRED: u32 = 4;
 
 /// When a quiet peer is asked, suspected, given up.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,14 @@ pub(super) struct Patience {
     pub(super) evasive: Duration,
     pub(super) silent: Duration,
     pub(super) expired: Duration,
+}
+
+impl Patience {
+    /// How long a peer that has not introduced itself stays. Making it anew says HELLO again, which costs an EXIT on the
+    /// other side if that knew us and was only slow to connect, so this outlasts even bad luck.
+    pub(super) fn not_ready(&self) -> Duration {
+        self.expired * 2
+    }
 }
 
 impl From<&Config> for Patience {
@@ -86,10 +98,10 @@ impl Liveness {
         self.hear(now);
     }
 
-    /// Starts a probe, unless one runs: PING is to be sent, and without PING-OK in [`PROBE_TIME`] the link is dead.
-    pub(super) fn probe(&mut self, now: Timestamp) -> bool {
+    /// Starts a probe, unless one runs: PING is to be sent, and without PING-OK in `wait` the link is dead.
+    pub(super) fn probe(&mut self, now: Timestamp, wait: Duration) -> bool {
         let is_new = self.probe_until.is_none();
-        self.probe_until.get_or_insert(now.after(PROBE_TIME));
+        self.probe_until.get_or_insert(now.after(wait));
         is_new
     }
 
@@ -119,7 +131,7 @@ impl Liveness {
                 next.min(silent)
             }
         };
-        let link = self.probe_until.unwrap_or_else(|| self.link_heard.after(patience.expired));
+        let link = self.probe_until.unwrap_or_else(|| self.link_heard.after(patience.expired * PROBE_AFTER_EXPIRED));
         quiet.min(link).min(self.heard.after(patience.expired))
     }
 
@@ -149,8 +161,8 @@ impl Liveness {
         }
         match self.probe_until {
             Some(until) if until <= now => Some(Sign::LinkDead),
-            None if self.link_heard.after(patience.expired) <= now => {
-                self.probe(now);
+            None if self.link_heard.after(patience.expired * PROBE_AFTER_EXPIRED) <= now => {
+                self.probe(now, PROBE_TIME);
                 Some(Sign::Probe)
             }
             _ => None,
@@ -218,20 +230,20 @@ mod tests {
     fn beacons_keep_a_peer_alive_but_its_silent_link_is_probed() {
         let mut liveness = Liveness::new(Timestamp::ZERO);
         let mut signs = Vec::new();
-        for second in 1..=40 {
+        for second in 1..=200 {
             liveness.hear(Timestamp::from_millis(second * 1000));
             signs.extend(run(&mut liveness, second * 1000 + 999));
             if signs.len() == 2 {
                 break;
             }
         }
-        assert_eq!(signs, [(30_000, Sign::Probe), (33_000, Sign::LinkDead)]);
+        assert_eq!(signs, [(120_000, Sign::Probe), (180_000, Sign::LinkDead)]);
     }
 
     #[test]
     fn an_answered_probe_is_over() {
         let mut liveness = Liveness::new(Timestamp::ZERO);
-        assert!(liveness.probe(Timestamp::from_millis(100)) && !liveness.probe(Timestamp::from_millis(150)));
+        assert!(liveness.probe(Timestamp::from_millis(100), PROBE_TIME) && !liveness.probe(Timestamp::from_millis(150), PROBE_TIME));
         liveness.end_probe(Timestamp::from_millis(200));
         assert_eq!(run(&mut liveness, 4999), []);
     }

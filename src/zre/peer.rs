@@ -123,7 +123,7 @@ impl Peer {
             State::Dialling | State::Open { .. } => Timestamp::NEVER,
         };
         let quiet =
-            if self.is_ready() { self.liveness.due(patience) } else { self.since.after(patience.expired) };
+            if self.is_ready() { self.liveness.due(patience) } else { self.since.after(patience.not_ready()) };
         dial.min(quiet)
     }
 }

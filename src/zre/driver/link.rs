@@ -23,6 +23,11 @@ use crate::zre::{Endpoint, Limits, PeerId};
 /// How long a handshake may take on a connection that is open. On a good network it takes milliseconds; the rest is for
 /// packets that were lost several times over.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// While no connection stands, another is tried each time this has passed: a lost SYN is sent again by the kernel after a
+/// second at the earliest, and on a network that loses a third of its packets half of all attempts lose one.
+const RACE_STEP: Duration = Duration::from_millis(50);
+/// Connections that are tried side by side, at most. At 30 % loss each way eight attempts fail together once in 200 times.
+const RACERS_MAX: usize = 8;
 /// Messages that move between a link and the node in one go.
 const BATCH_MESSAGES: usize = 64;
 /// A batch is not made longer when it holds this many bytes.
@@ -265,12 +270,34 @@ async fn connect<N: Net>(net: &N, endpoint: &Endpoint) -> Result<N::Stream, Dial
     };
     let mut outcome = Err(DialFailure::Unreachable);
     for address in addresses {
-        outcome = net.connect(address, None).await.map_err(|error| failure(&error));
+        outcome = race(net, address).await;
         if outcome.is_ok() {
             break;
         }
     }
     outcome
+}
+
+/// Connects, trying anew beside attempts that got no answer yet. The first answer counts, be it a connection or a refusal;
+/// the others are given up, before anything was said on them.
+async fn race<N: Net>(net: &N, address: SocketAddr) -> Result<N::Stream, DialFailure> {
+    let mut racers = Vec::new();
+    let mut alarm = net.alarm();
+    alarm.set(Some(net.now()));
+    poll_fn(|context| {
+        while racers.len() < RACERS_MAX && alarm.poll_ring(context).is_ready() {
+            alarm.set(Some(net.now().after(RACE_STEP)));
+            let net = net.clone();
+            racers.push(Box::pin(async move { net.connect(address, None).await }));
+        }
+        for racer in &mut racers {
+            if let Poll::Ready(outcome) = racer.as_mut().poll(context) {
+                return Poll::Ready(outcome.map_err(|error| failure(&error)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn failure(error: &std::io::Error) -> DialFailure {

@@ -78,7 +78,7 @@ impl NodeMachine {
         let Some(peer) = self.peers.get(&id) else { return };
         if !peer.is_ready() {
             // Beacons do not keep it: perhaps only our HELLO got lost, and a fresh link heals that.
-            if peer.since.after(self.patience.expired) <= now {
+            if peer.since.after(self.patience.not_ready()) <= now {
                 self.exit(id, ExitReason::Expired);
             }
             return;
