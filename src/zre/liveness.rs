@@ -131,7 +131,8 @@ impl Liveness {
                 next.min(silent)
             }
         };
-        let link = self.probe_until.unwrap_or_else(|| self.link_heard.after(patience.expired * PROBE_AFTER_EXPIRED));
+        let link =
+            self.probe_until.unwrap_or_else(|| self.link_heard.after(patience.expired * PROBE_AFTER_EXPIRED));
         quiet.min(link).min(self.heard.after(patience.expired))
     }
 
@@ -243,7 +244,10 @@ mod tests {
     #[test]
     fn an_answered_probe_is_over() {
         let mut liveness = Liveness::new(Timestamp::ZERO);
-        assert!(liveness.probe(Timestamp::from_millis(100), PROBE_TIME) && !liveness.probe(Timestamp::from_millis(150), PROBE_TIME));
+        assert!(
+            liveness.probe(Timestamp::from_millis(100), PROBE_TIME)
+                && !liveness.probe(Timestamp::from_millis(150), PROBE_TIME)
+        );
         liveness.end_probe(Timestamp::from_millis(200));
         assert_eq!(run(&mut liveness, 4999), []);
     }

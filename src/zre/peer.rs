@@ -122,8 +122,11 @@ impl Peer {
             State::Waiting { until } => until,
             State::Dialling | State::Open { .. } => Timestamp::NEVER,
         };
-        let quiet =
-            if self.is_ready() { self.liveness.due(patience) } else { self.since.after(patience.not_ready()) };
+        let quiet = if self.is_ready() {
+            self.liveness.due(patience)
+        } else {
+            self.since.after(patience.not_ready())
+        };
         dial.min(quiet)
     }
 }

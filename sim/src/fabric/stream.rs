@@ -25,6 +25,9 @@ const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// Connections that wait to be accepted, at most; what tokio asks for. A further SYN is dropped, as Linux does.
 const BACKLOG_MAX: usize = 1024;
 
+/// What every socket is set to: Linux's defaults, and the option that the product sets on the real network.
+const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config::LINUX };
+
 #[derive(Debug)]
 pub(super) struct Listener {
     host: HostId,
@@ -186,7 +189,7 @@ impl Fabric {
         })?;
         let local = SocketAddr::new(address, port);
         let sequence = self.hosts[host.0 as usize].stream.next() as u32;
-        let connection = Connection::connect(&Config::default(), sequence, self.now);
+        let connection = Connection::connect(&SOCKET, sequence, self.now);
         let key = self.insert_connection(host, local, remote, connection, Owner::Program);
         self.tcp_turn(key);
         Ok(key)
@@ -315,7 +318,7 @@ impl Fabric {
                 }
                 self.listeners[listener].pending += 1;
                 let sequence = self.hosts[host.0 as usize].stream.next() as u32;
-                let connection = Connection::accept(&Config::default(), sequence, &segment, self.now);
+                let connection = Connection::accept(&SOCKET, sequence, &segment, self.now);
                 let key = self.insert_connection(host, to, from, connection, Owner::Listener(listener));
                 self.tcp_turn(key);
             }

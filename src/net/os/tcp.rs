@@ -49,7 +49,7 @@ impl TcpListener for OsListener {
         match self.0.accept().await {
             Ok((stream, from)) => {
                 // Fails when the other side has gone already; reading will say so better.
-                let _ = stream.set_nodelay(true);
+                let _ = prepare(&stream);
                 Ok((stream, from))
             }
             Err(error) => {
@@ -84,8 +84,21 @@ pub(super) async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<
     if stream.local_addr()? == to {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     Ok(stream)
+}
+
+/// Sets what messages want of a connection: small ones leave at once, and one that gets lost is repeated at an even pace.
+///
+/// Linux doubles the time-out with each repetition. A busy sender's other segments tell it of a loss much sooner, but a
+/// peer that says little has nothing else in flight: at 10 % loss one message in 20,000 waits for 6 s and all others behind
+/// it. With this option the first six repetitions come at the first time-out's pace while fewer than four segments are in
+/// flight.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_thin_linear_timeouts(true)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -102,6 +115,17 @@ mod tests {
         let ours = connect(listener.local_addr().unwrap(), None).await.unwrap();
         let (theirs, _) = listener.accept().await.unwrap();
         assert!(ours.nodelay().unwrap() && theirs.nodelay().unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn both_sides_repeat_lost_messages_at_an_even_pace() {
+        let listener = OsListener::bind((LOOPBACK, 0).into()).unwrap();
+        let ours = connect(listener.local_addr().unwrap(), None).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        for stream in [&ours, &theirs] {
+            assert!(socket2::SockRef::from(stream).tcp_thin_linear_timeouts().unwrap());
+        }
     }
 
     #[test]

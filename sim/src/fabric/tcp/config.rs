@@ -32,6 +32,9 @@ pub struct Config {
     pub rto_min_ms: u32,
     /// The ceiling of the retransmission time-out (`tcp_rto_max_ms`).
     pub rto_max_ms: u32,
+    /// Do not double the first six time-outs while fewer than four segments are in flight (`TCP_THIN_LINEAR_TIMEOUTS`, an
+    /// option of the socket).
+    pub thin_linear_timeouts: bool,
     /// The shortest delay of an acknowledgement that need not leave at once.
     pub delayed_ack_min_ms: u32,
     /// The longest.
@@ -44,28 +47,32 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            mss: 1460,
-            send_buffer_bytes: 256 * 1024,
-            receive_buffer_bytes: 256 * 1024,
-            initial_cwnd: 10,
-            syn_retries: 6,
-            syn_linear_timeouts: 4,
-            synack_retries: 5,
-            retries2: 15,
-            orphan_retries: 8,
-            rto_initial_ms: 1000,
-            rto_min_ms: 200,
-            rto_max_ms: 120_000,
-            delayed_ack_min_ms: 40,
-            delayed_ack_max_ms: 200,
-            fin_timeout_ms: 60_000,
-            time_wait_ms: 60_000,
-        }
+        Self::LINUX
     }
 }
 
 impl Config {
+    /// What Linux does unasked.
+    pub const LINUX: Self = Self {
+        mss: 1460,
+        send_buffer_bytes: 256 * 1024,
+        receive_buffer_bytes: 256 * 1024,
+        initial_cwnd: 10,
+        syn_retries: 6,
+        syn_linear_timeouts: 4,
+        synack_retries: 5,
+        retries2: 15,
+        orphan_retries: 8,
+        rto_initial_ms: 1000,
+        rto_min_ms: 200,
+        rto_max_ms: 120_000,
+        thin_linear_timeouts: false,
+        delayed_ack_min_ms: 40,
+        delayed_ack_max_ms: 200,
+        fin_timeout_ms: 60_000,
+        time_wait_ms: 60_000,
+    };
+
     /// The same settings with every value in the range that the machine's arithmetic is made for.
     pub(super) fn bounded(&self) -> Self {
         Self {

@@ -193,6 +193,11 @@ impl Congestion {
         self.epoch = Timestamp::NEVER;
     }
 
+    /// Nothing was ever lost: the threshold has not been found yet.
+    pub(super) fn is_in_initial_slow_start(&self) -> bool {
+        self.threshold == u32::MAX
+    }
+
     fn current_threshold(&self) -> u32 {
         if self.threshold == u32::MAX { u32::MAX } else { self.threshold.max(self.window * 3 / 4) }
     }

@@ -105,6 +105,11 @@ impl RoundTrip {
         (u64::from(self.timeout_us) << self.backoff.min(20)).min(u64::from(config.rto_max_ms) * 1000)
     }
 
+    /// Takes the doublings back.
+    pub(super) fn hold_back_off(&mut self) {
+        self.backoff = 0;
+    }
+
     /// Doubles the time-out.
     pub(super) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1);

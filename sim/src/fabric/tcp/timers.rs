@@ -7,6 +7,11 @@ use super::recovery::Phase;
 use super::rtt::{elapsed_us, later};
 use super::segment::before;
 
+/// How many time-outs of a thin stream are not doubled (`TCP_THIN_LINEAR_RETRIES`).
+const THIN_LINEAR_RETRIES: u8 = 6;
+/// A stream with fewer segments in flight is thin (`tcp_stream_is_thin`).
+const THIN_SEGMENTS: u32 = 4;
+
 impl Connection {
     /// Does what is due by `now`; nothing when it is early.
     pub fn on_timer(&mut self, now: Timestamp) {
@@ -80,8 +85,20 @@ impl Connection {
         self.recovery.phase = Phase::Loss;
         self.recovery.high = self.send.next;
         self.timeouts = self.timeouts.saturating_add(1);
-        self.trip.back_off();
+        if self.is_thin() && self.timeouts <= THIN_LINEAR_RETRIES {
+            self.trip.hold_back_off();
+        } else {
+            self.trip.back_off();
+        }
         self.arm(now, TimerKind::Retransmit, self.trip.timeout_us(&self.config));
+    }
+
+    /// Too few segments are in flight for other means than the time-out, and it is not for want of a start.
+    fn is_thin(&self) -> bool {
+        self.config.thin_linear_timeouts
+            && self.state == State::Established
+            && self.send.in_flight() < THIN_SEGMENTS
+            && !self.congestion.is_in_initial_slow_start()
     }
 
     fn on_tail_probe(&mut self, now: Timestamp) {
