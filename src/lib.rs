@@ -10,6 +10,22 @@
 //!
 //! Each protocol folder holds the same three kinds of file. A *codec* turns bytes into values and back. A *machine*
 //! decides; it is driven by hand in tests. A *driver* is async and moves bytes between a [`net::Net`] and a machine.
+//!
+//! ```no_run
+//! use hailer::Node;
+//! use hailer::net::OsNet;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let (node, mut events) = Node::builder().name("alice").header("X-ROLE", "demo").start(&OsNet::new()).await?;
+//! node.join("CHAT").await?;
+//! let members = node.shout("CHAT", "hello, whoever is there").await?;
+//! println!("{} said hello to {members} peers", node.id());
+//! while let Some(event) = events.next().await {
+//!     println!("{event:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod codec;
 pub mod daemon;

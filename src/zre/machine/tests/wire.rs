@@ -41,7 +41,7 @@ struct Dial {
 
 /// Who thinks in a host.
 pub(super) enum Mind {
-    Hailer(NodeMachine),
+    Hailer(Box<NodeMachine>),
     Zyre(Zyre),
 }
 
@@ -143,12 +143,12 @@ fn groups(host: usize) -> Vec<Text> {
 
 impl Wire {
     pub(super) fn new(hosts: usize) -> Self {
-        Self::of((0..hosts).map(|host| Mind::Hailer(machine(host, Timestamp::ZERO))).collect())
+        Self::of((0..hosts).map(|host| Mind::Hailer(Box::new(machine(host, Timestamp::ZERO)))).collect())
     }
 
     /// The first `hailers` hosts run our machine, and the other `zyres` run zyre.
     pub(super) fn with_zyre(hailers: usize, zyres: usize) -> Self {
-        let hailer = (0..hailers).map(|host| Mind::Hailer(machine(host, Timestamp::ZERO)));
+        let hailer = (0..hailers).map(|host| Mind::Hailer(Box::new(machine(host, Timestamp::ZERO))));
         let zyre = (hailers..hailers + zyres)
             .map(|host| Mind::Zyre(Zyre::new(id(host), endpoint(host), groups(host))));
         Self::of(hailer.chain(zyre).collect())
