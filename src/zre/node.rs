@@ -136,7 +136,8 @@ impl Node {
 
     /// Sends to all peers in a group, in which this node need not be itself. Returns how many they are.
     ///
-    /// It does not wait for them: a peer that does not take what it is sent exits as too slow.
+    /// It waits while more than half of what may be queued for one of them is queued. A peer that then takes nothing for
+    /// three seconds exits as too slow.
     ///
     /// # Errors
     /// When the message is over a limit of [`message`](super::message), or the node has stopped.
@@ -148,7 +149,7 @@ impl Node {
         self.command(Command::Shout { group: group.into(), content: content.into() }).await
     }
 
-    /// Sends to one peer.
+    /// Sends to one peer. It waits as [`Node::shout`] does.
     ///
     /// # Errors
     /// When there is no such peer, the message is over a limit of [`message`](super::message), or the node has stopped.

@@ -1,13 +1,13 @@
 //! One task per link: it moves messages between a channel and a ZMTP connection.
 //!
 //! Inbound links wait when the node takes nothing more, so that the peer is held back by TCP. Outbound links never make
-//! the node wait: what does not fit into their queue is the node's to decide.
+//! the node wait: it is told whether a queue is half full, and what does not fit is its to decide.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -46,9 +46,21 @@ pub(super) enum Intake {
 /// What an outbound link tells the node.
 #[derive(Debug)]
 pub(super) enum Note {
-    Opened { link: OutboundLink },
-    DialFailed { link: OutboundLink, attempt: u32, failure: DialFailure },
-    Closed { link: OutboundLink },
+    Opened {
+        link: OutboundLink,
+    },
+    DialFailed {
+        link: OutboundLink,
+        attempt: u32,
+        failure: DialFailure,
+    },
+    /// The queue is less than half full again, and somebody waits for that.
+    Room {
+        link: OutboundLink,
+    },
+    Closed {
+        link: OutboundLink,
+    },
 }
 
 /// An attempt to connect that a link is told to make.
@@ -59,14 +71,60 @@ pub(super) struct Dial {
     pub(super) timeout: Duration,
 }
 
+/// What both ends of an outbound link's queue know of it.
+#[derive(Debug)]
+struct Queue {
+    bytes: AtomicUsize,
+    messages: AtomicUsize,
+    /// How many messages were ever taken out.
+    taken: AtomicUsize,
+    /// Whether the node wants to be told of [`Note::Room`].
+    is_awaited: AtomicBool,
+    bytes_max: usize,
+    messages_max: usize,
+}
+
+impl Queue {
+    // The orderings let the end that waits and the end that takes not miss each other: each writes its part before it
+    // reads the other's.
+
+    fn put(&self, len: usize) -> bool {
+        let bytes = self.bytes.fetch_add(len, Ordering::SeqCst);
+        let messages = self.messages.fetch_add(1, Ordering::SeqCst);
+        messages < self.messages_max && (bytes == 0 || bytes + len <= self.bytes_max)
+    }
+
+    fn take(&self, len: usize) {
+        self.bytes.fetch_sub(len, Ordering::SeqCst);
+        self.messages.fetch_sub(1, Ordering::SeqCst);
+        self.taken.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.bytes.load(Ordering::SeqCst) > self.bytes_max / 2
+            || self.messages.load(Ordering::SeqCst) > self.messages_max / 2
+    }
+
+    fn await_room(&self) -> bool {
+        self.is_awaited.store(true, Ordering::SeqCst);
+        self.is_half_full()
+    }
+
+    fn has_awaited_room(&self) -> bool {
+        self.is_awaited.load(Ordering::SeqCst)
+            && !self.is_half_full()
+            && self.is_awaited.swap(false, Ordering::SeqCst)
+    }
+}
+
 /// The node's end of an outbound link. Dropping it ends the link.
 #[derive(Debug)]
 pub(super) struct Outbound {
     /// As many attempts as the machine asks for; it asks for one at a time.
     dials: mpsc::UnboundedSender<Dial>,
-    messages: Option<mpsc::Sender<Multipart>>,
-    queued_bytes: Arc<AtomicUsize>,
-    queue_bytes_max: usize,
+    /// Bounded by [`Queue`]. `None` when nothing more is to be sent.
+    messages: Option<mpsc::UnboundedSender<Multipart>>,
+    queue: Arc<Queue>,
     pub(super) is_open: bool,
     _task: Task,
 }
@@ -81,8 +139,15 @@ impl Outbound {
         notes: mpsc::UnboundedSender<Note>,
     ) -> Self {
         let (dials, dials_rx) = mpsc::unbounded_channel();
-        let (messages, messages_rx) = mpsc::channel(limits.queue_messages);
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let (messages, messages_rx) = mpsc::unbounded_channel();
+        let queue = Arc::new(Queue {
+            bytes: AtomicUsize::new(0),
+            messages: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            is_awaited: AtomicBool::new(false),
+            bytes_max: limits.queue_bytes,
+            messages_max: limits.queue_messages,
+        });
         let task = OutboundTask {
             net: net.clone(),
             link,
@@ -92,15 +157,14 @@ impl Outbound {
             },
             dials: dials_rx,
             messages: messages_rx,
-            queued_bytes: Arc::clone(&queued_bytes),
+            queue: Arc::clone(&queue),
             notes,
         };
         let span = debug_span!("to", %peer, link = link.number());
         Self {
             dials,
             messages: Some(messages),
-            queued_bytes,
-            queue_bytes_max: limits.queue_bytes,
+            queue,
             is_open: false,
             _task: net.spawn("zre outbound link", task.run().instrument(span)),
         }
@@ -114,10 +178,27 @@ impl Outbound {
     /// Queues a message; `false` when it does not fit any more.
     pub(super) fn send(&self, message: Multipart) -> bool {
         let Some(messages) = &self.messages else { return true };
-        let len = bytes_in(&message);
-        let before = self.queued_bytes.fetch_add(len, Ordering::Relaxed);
-        let fits = before == 0 || before + len <= self.queue_bytes_max;
-        fits && !matches!(messages.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
+        let fits = self.queue.put(bytes_in(&message));
+        if fits {
+            // A link that just ended says so in its notes.
+            let _ = messages.send(message);
+        }
+        fits
+    }
+
+    /// Whether the queue is half full, and so the application better waits.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.queue.is_half_full()
+    }
+
+    /// Asks for [`Note::Room`]; `false` when there is room already.
+    pub(super) fn await_room(&self) -> bool {
+        self.queue.await_room()
+    }
+
+    /// How many messages were ever taken out of the queue.
+    pub(super) fn taken(&self) -> usize {
+        self.queue.taken.load(Ordering::SeqCst)
     }
 
     /// Lets the link end when everything that is queued is written.
@@ -140,8 +221,8 @@ struct OutboundTask<N: Net> {
     link: OutboundLink,
     session: SessionConfig,
     dials: mpsc::UnboundedReceiver<Dial>,
-    messages: mpsc::Receiver<Multipart>,
-    queued_bytes: Arc<AtomicUsize>,
+    messages: mpsc::UnboundedReceiver<Multipart>,
+    queue: Arc<Queue>,
     notes: mpsc::UnboundedSender<Note>,
 }
 
@@ -203,8 +284,9 @@ impl<N: Net> OutboundTask<N> {
 
     /// Writes what is queued until the connection ends, or nothing more will be queued.
     async fn carry(&mut self, mut connection: Connection<N::Stream>) {
+        let Self { net, link, messages, queue, notes, .. } = self;
         let mut batch = Vec::with_capacity(BATCH_MESSAGES);
-        let now = || self.net.now();
+        let now = || net.now();
         let is_drained = poll_fn(|context| {
             loop {
                 // This writes, too. A ROUTER has nothing to say to us.
@@ -221,14 +303,17 @@ impl<N: Net> OutboundTask<N> {
                 if connection.pending_bytes() >= UNWRITTEN_MAX {
                     return Poll::Pending;
                 }
-                match self.messages.poll_recv_many(context, &mut batch, BATCH_MESSAGES) {
+                match messages.poll_recv_many(context, &mut batch, BATCH_MESSAGES) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(0) => return Poll::Ready(true),
                     Poll::Ready(_) => {}
                 }
                 for message in batch.drain(..) {
-                    self.queued_bytes.fetch_sub(bytes_in(&message), Ordering::Relaxed);
+                    queue.take(bytes_in(&message));
                     connection.queue(message);
+                }
+                if queue.has_awaited_room() {
+                    let _ = notes.send(Note::Room { link: *link });
                 }
             }
         })

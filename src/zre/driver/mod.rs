@@ -9,6 +9,9 @@
 //! room for is the end of its peer, and an event that the application has no room for is kept, while nothing more is
 //! taken from inbound links. Time, beacons and commands go on, so an application may shout while its events pile up.
 //! Such events are few: at most some for each peer, because nothing new comes in.
+//!
+//! An application that sends faster than a peer takes is answered late, when the peer's queue is half full no more. So it
+//! is as fast as the slowest peer that takes anything; a peer that takes nothing at all in that time is dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -42,6 +45,9 @@ const INTAKE: usize = 16;
 const BEACONS: usize = 2;
 /// How long a node that stops goes on writing what was sent before. Peers that are alive take it in milliseconds.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a peer whose queue is half full may take nothing, when the application waits for it. Long enough for some
+/// packets that are lost in a row.
+const HOLD: Duration = Duration::from_secs(3);
 /// Longer than any beacon, so that a datagram that was cut to it is seen to be none.
 const DATAGRAM: usize = 128;
 
@@ -74,7 +80,11 @@ pub(super) struct Driver<N: Net> {
     armed: Option<Timestamp>,
     requests: mpsc::Receiver<Request>,
     /// Whom the answer to the command in the machine goes to.
-    asker: Option<oneshot::Sender<Result<usize, CommandError>>>,
+    asker: Option<Asker>,
+    /// Half full links that the command in the machine sends on.
+    busy: Vec<OutboundLink>,
+    /// Answers that wait for room in a queue, oldest first.
+    held: Vec<Held>,
     events: mpsc::Sender<Event>,
     /// Events that the application had no room for.
     backlog: VecDeque<Event>,
@@ -94,6 +104,17 @@ pub(super) struct Driver<N: Net> {
     is_stopped: bool,
 }
 
+type Asker = oneshot::Sender<Result<usize, CommandError>>;
+
+/// An answer that waits until its message's links are half full no more.
+struct Held {
+    asker: Asker,
+    answer: Result<usize, CommandError>,
+    until: Timestamp,
+    /// Each with the number of messages that it had taken.
+    links: Vec<(OutboundLink, usize)>,
+}
+
 type Room =
     Pin<Box<dyn Future<Output = Result<mpsc::OwnedPermit<Event>, mpsc::error::SendError<()>>> + Send>>;
 
@@ -104,7 +125,7 @@ struct Inbound {
 
 /// A node that was asked to stop and writes what was sent before.
 struct Stop {
-    askers: Vec<oneshot::Sender<Result<usize, CommandError>>>,
+    askers: Vec<Asker>,
     until: Timestamp,
 }
 
@@ -126,6 +147,8 @@ impl<N: Net> Driver<N> {
             armed: None,
             requests,
             asker: None,
+            busy: Vec::new(),
+            held: Vec::new(),
             events,
             backlog: VecDeque::new(),
             room: None,
@@ -217,8 +240,12 @@ impl<N: Net> Driver<N> {
         let now = self.net.now();
         self.machine.handle(now, input);
         self.act();
+        self.drop_full();
+    }
+
+    fn drop_full(&mut self) {
         while let Some(link) = self.full.pop() {
-            self.machine.handle(now, Input::QueueFull { link });
+            self.machine.handle(self.net.now(), Input::QueueFull { link });
             self.act();
         }
     }
@@ -228,7 +255,7 @@ impl<N: Net> Driver<N> {
             match output {
                 Output::Answer(answer) => {
                     if let Some(asker) = self.asker.take() {
-                        let _ = asker.send(answer);
+                        self.answer(asker, answer);
                     }
                 }
                 Output::Beacon(beacon) => {
@@ -248,19 +275,62 @@ impl<N: Net> Driver<N> {
                     }
                 }
                 Output::Send { link, frames } => {
-                    if let Some(outbound) = self.outbound.get(&link)
-                        && !outbound.send(frames)
-                        && !self.full.contains(&link)
-                    {
-                        self.full.push(link);
+                    let Some(outbound) = self.outbound.get(&link) else { continue };
+                    if !outbound.send(frames) {
+                        if !self.full.contains(&link) {
+                            self.full.push(link);
+                        }
+                    } else if self.asker.is_some() && outbound.is_half_full() {
+                        self.busy.push(link);
                     }
                 }
-                Output::Close(link) => drop(self.outbound.remove(&link)),
+                Output::Close(link) => {
+                    self.outbound.remove(&link);
+                    self.release(link);
+                }
                 Output::CloseInbound(link) => self.forget_inbound(link),
                 Output::Event(event) => self.tell(event),
                 Output::Stopped => self.is_stopped = true,
             }
         }
+    }
+
+    /// Answers the application, now or when there is room again in the queues that its message went to.
+    fn answer(&mut self, asker: Asker, answer: Result<usize, CommandError>) {
+        let links = std::mem::take(&mut self.busy).into_iter().filter_map(|link| {
+            let outbound = self.outbound.get(&link)?;
+            outbound.await_room().then(|| (link, outbound.taken()))
+        });
+        let links: Vec<_> = links.collect();
+        if links.is_empty() {
+            let _ = asker.send(answer);
+        } else {
+            self.held.push(Held { asker, answer, until: self.net.now().after(HOLD), links });
+        }
+    }
+
+    /// Nobody has to wait for this link any more.
+    fn release(&mut self, link: OutboundLink) {
+        for held in &mut self.held {
+            held.links.retain(|(other, _)| *other != link);
+        }
+        for held in self.held.extract_if(.., |held| held.links.is_empty()) {
+            let _ = held.asker.send(held.answer);
+        }
+    }
+
+    /// Ends the wait of those who waited for long. A link that took nothing in that time is too slow.
+    fn end_waits(&mut self, now: Timestamp) {
+        for held in self.held.extract_if(.., |held| held.until <= now) {
+            for (link, taken) in held.links {
+                let is_stuck = self.outbound.get(&link).is_some_and(|outbound| outbound.taken() == taken);
+                if is_stuck && !self.full.contains(&link) {
+                    self.full.push(link);
+                }
+            }
+            let _ = held.asker.send(held.answer);
+        }
+        self.drop_full();
     }
 
     fn tell(&mut self, event: Event) {
@@ -289,7 +359,8 @@ impl<N: Net> Driver<N> {
 
     fn serve_time(&mut self, context: &mut Context<'_>) -> bool {
         let stop = self.stop.as_ref().map(|stop| stop.until);
-        let deadline = self.machine.deadline().into_iter().chain(stop).min();
+        let held = self.held.first().map(|held| held.until);
+        let deadline = self.machine.deadline().into_iter().chain(stop).chain(held).min();
         if self.armed != deadline {
             self.alarm.set(deadline);
             self.armed = deadline;
@@ -298,6 +369,7 @@ impl<N: Net> Driver<N> {
             return true;
         }
         self.armed = None;
+        self.end_waits(self.net.now());
         if self.machine.deadline().is_some_and(|deadline| deadline <= self.net.now()) {
             self.feed(Input::Timeout);
         }
@@ -317,8 +389,10 @@ impl<N: Net> Driver<N> {
                 Note::DialFailed { link, attempt, failure } => {
                     self.feed(Input::DialFailed { link, attempt, failure });
                 }
+                Note::Room { link } => self.release(link),
                 Note::Closed { link } => {
                     self.outbound.remove(&link);
+                    self.release(link);
                     // A node that stops closes its links itself, one by one.
                     if self.stop.is_none() {
                         self.feed(Input::Closed { link });
@@ -378,7 +452,7 @@ impl<N: Net> Driver<N> {
         false
     }
 
-    fn begin_stop(&mut self, asker: Option<oneshot::Sender<Result<usize, CommandError>>>) {
+    fn begin_stop(&mut self, asker: Option<Asker>) {
         let stop = self.stop.get_or_insert_with(|| {
             self.outbound.values_mut().for_each(Outbound::drain);
             Stop { askers: Vec::new(), until: self.net.now().after(LINGER) }

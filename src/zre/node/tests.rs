@@ -177,6 +177,32 @@ async fn a_peer_that_does_not_read_is_too_slow_and_costs_no_more_than_its_queue(
 }
 
 #[tokio::test]
+async fn an_application_that_sends_faster_than_a_peer_takes_waits_for_it() {
+    let (net, port) = (OsNet::new(), free_port());
+    let limits = Limits { queue_bytes: 1 << 20, queue_messages: 64, ..Limits::default() };
+    let (alice, mut to_alice) = builder(port, "alice").limits(limits).start(&net).await.unwrap();
+    let few = Limits { events: 1, ..Limits::default() };
+    let (bob, mut to_bob) = builder(port, "bob").limits(few).start(&net).await.unwrap();
+    assert!(matches!(next(&mut to_alice).await, Event::Enter { .. }));
+    assert!(matches!(next(&mut to_bob).await, Event::Enter { .. }));
+    let big = Bytes::from(vec![7; 100_000]);
+    let sending = async {
+        for _ in 0..1000 {
+            alice.whisper(bob.id(), big.clone()).await.unwrap();
+        }
+    };
+    let taking = async {
+        for _ in 0..1000 {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            assert!(matches!(next(&mut to_bob).await, Event::Whisper { .. }));
+        }
+    };
+    tokio::join!(sending, taking);
+}
+
+#[tokio::test]
 async fn nodes_on_one_address_listen_on_successive_ports() {
     let (net, port) = (OsNet::new(), free_port());
     let (alice, _) = builder(port, "alice").start(&net).await.unwrap();
