@@ -200,7 +200,7 @@ fn beacons(c: &mut Criterion) {
     for (nodes, seconds) in [(10, 10), (50, 10), (100, 5)] {
         group.throughput(Throughput::Elements(seconds));
         group.bench_function(BenchmarkId::new("turmoil", nodes), |b| {
-            b.iter(|| turmoil_beacons(nodes, seconds))
+            b.iter(|| turmoil_beacons(nodes, seconds));
         });
     }
     group.finish();

@@ -246,11 +246,14 @@ fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8>
     Ok(verdict.exit_code())
 }
 
+/// What one seed of many leaves: its figures and its line of JSON, unless it could not be run, and its exit code.
+type OneOfMany = (Option<SweepRun>, Option<String>, u8);
+
 fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) -> io::Result<u8> {
     let scenario = &loaded.scenario;
     let bar = progress_bar(run, seeds.last - seeds.first + 1, "{prefix} {bar:40} {pos} of {len} seeds");
     bar.set_prefix(scenario.name.clone());
-    let outcomes: Vec<io::Result<(Option<SweepRun>, Option<String>, u8)>> = (seeds.first..=seeds.last)
+    let outcomes: Vec<io::Result<OneOfMany>> = (seeds.first..=seeds.last)
         .into_par_iter()
         .map(|seed| {
             let outcome = world::run(scenario, Options { seed: Some(seed), tick: tick(run), progress: None });

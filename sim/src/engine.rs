@@ -169,11 +169,7 @@ struct OuterClock {
 }
 
 impl OuterClock {
-    #[expect(
-        clippy::disallowed_methods,
-        clippy::disallowed_types,
-        reason = "this is the runtime's simulated clock"
-    )]
+    #[expect(clippy::disallowed_types, reason = "this is the runtime's simulated clock")]
     fn start(tick: Duration) -> Self {
         Self { start: tokio::time::Instant::now(), tick, passed: Duration::ZERO }
     }

@@ -50,7 +50,7 @@ fn draw(delay: &Delay, stream: &mut Stream) -> Duration {
         Delay::Fixed(delay) => *delay,
         Delay::Uniform(low, high) => Duration::from_nanos(stream.between(nanos(*low), nanos(*high))),
         Delay::Normal { mean, deviation } => {
-            let drawn = stream.next();
+            let drawn = stream.draw();
             let is_above = drawn & 1 == 1;
             let offset =
                 (u128::from(nanos(*deviation)) * u128::from(half_normal(drawn >> 1)) / 1_000_000) as u64;

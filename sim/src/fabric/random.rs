@@ -22,7 +22,7 @@ impl Stream {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0.next_u64()
     }
 
@@ -34,7 +34,7 @@ impl Stream {
     /// A number from `low` to `high`, both possible. `low` is not greater than `high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         let span = u128::from(high - low) + 1;
-        low + ((u128::from(self.next()) * span) >> 64) as u64
+        low + ((u128::from(self.draw()) * span) >> 64) as u64
     }
 
     /// True with the given chance. A chance of zero or of one draws nothing.
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn streams_depend_on_seed_and_name_and_on_nothing_else() {
-        let draw = |seed, name| Stream::new(seed, name).next();
+        let draw = |seed, name| Stream::new(seed, name).draw();
         assert_eq!(draw(1, "n01/up"), draw(1, "n01/up"));
         assert_ne!(draw(1, "n01/up"), draw(1, "n02/up"));
         assert_ne!(draw(1, "n01/up"), draw(2, "n01/up"));

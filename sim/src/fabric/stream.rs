@@ -188,7 +188,7 @@ impl Fabric {
             !is_taken && machine.listeners.get(&port).is_none_or(Vec::is_empty)
         })?;
         let local = SocketAddr::new(address, port);
-        let sequence = self.hosts[host.0 as usize].stream.next() as u32;
+        let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
         let connection = Connection::connect(&SOCKET, sequence, self.now);
         let key = self.insert_connection(host, local, remote, connection, Owner::Program);
         self.tcp_turn(key);
@@ -317,7 +317,7 @@ impl Fabric {
                     return;
                 }
                 self.listeners[listener].pending += 1;
-                let sequence = self.hosts[host.0 as usize].stream.next() as u32;
+                let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
                 let connection = Connection::accept(&SOCKET, sequence, &segment, self.now);
                 let key = self.insert_connection(host, to, from, connection, Owner::Listener(listener));
                 self.tcp_turn(key);
