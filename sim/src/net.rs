@@ -194,8 +194,7 @@ impl AsyncRead for SimStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = self.fabric.lock().tcp_poll_read(self.key, context, buffer.initialize_unfilled());
-        read.map_ok(|read| buffer.advance(read))
+        self.fabric.lock().tcp_poll_read(self.key, context, buffer)
     }
 }
 

@@ -37,6 +37,7 @@ impl Polls {
 #[derive(Clone, Debug)]
 pub struct Tasks {
     polls: Polls,
+    is_paused: Arc<AtomicBool>,
     state: Arc<Mutex<State>>,
 }
 
@@ -44,7 +45,6 @@ pub struct Tasks {
 struct State {
     live: BTreeMap<u64, AbortHandle>,
     next: u64,
-    is_paused: bool,
     is_over: bool,
     /// Who wanted to run while the node was paused.
     held: Vec<Waker>,
@@ -53,7 +53,7 @@ struct State {
 impl Tasks {
     /// No tasks yet.
     pub fn new(polls: Polls) -> Self {
-        Self { polls, state: Arc::default() }
+        Self { polls, is_paused: Arc::default(), state: Arc::default() }
     }
 
     /// Starts a task. After the end of the life nothing starts any more.
@@ -91,16 +91,13 @@ impl Tasks {
 
     /// Stops running tasks: a task that is woken is held until [`Tasks::resume`].
     pub fn pause(&self) {
-        self.lock().is_paused = true;
+        self.is_paused.store(true, Ordering::Relaxed);
     }
 
     /// Lets the tasks that were woken meanwhile run.
     pub fn resume(&self) {
-        let held = {
-            let mut state = self.lock();
-            state.is_paused = false;
-            std::mem::take(&mut state.held)
-        };
+        self.is_paused.store(false, Ordering::Relaxed);
+        let held = std::mem::take(&mut self.lock().held);
         held.into_iter().for_each(Waker::wake);
     }
 
@@ -125,12 +122,9 @@ impl Future for Running {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         self.tasks.polls.0.polls.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut state = self.tasks.lock();
-            if state.is_paused {
-                state.held.push(context.waker().clone());
-                return Poll::Pending;
-            }
+        if self.tasks.is_paused.load(Ordering::Relaxed) {
+            self.tasks.lock().held.push(context.waker().clone());
+            return Poll::Pending;
         }
         self.future.as_mut().poll(context)
     }

@@ -21,7 +21,7 @@ use crate::net::Alarm;
 
 /// Received bytes land in buffers of this size at first. A short message that is kept keeps its whole buffer, so a
 /// connection that carries little should use little ones.
-const READ_MIN: usize = 4 << 10;
+const READ_MIN: usize = 512;
 /// Buffers double up to this size while reads fill them.
 const READ_MAX: usize = 64 << 10;
 /// While more unsent answers to the peer's PINGs than this wait, nothing is read: a peer that asks and does not listen

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 
 use hailer::Timestamp;
+use tokio::io::ReadBuf;
 
 use super::alarm::remember;
 use super::packet::{Body, Packet};
@@ -219,26 +220,29 @@ impl Fabric {
         Ok((socket.local, socket.remote))
     }
 
-    /// Reads what has come; 0 at the end of the stream.
+    /// Reads what has come; nothing at the end of the stream.
     pub fn tcp_poll_read(
         &mut self,
         key: TcpKey,
         context: &mut Context<'_>,
-        into: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let Some(socket) = self.tcp.get_mut(key) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        let read = socket.connection.read(self.now, into);
-        if read > 0 {
+        // Not all of the room: clearing it would cost more than all the rest when little has come.
+        let some = into.remaining().min(socket.connection.unread_bytes());
+        if some > 0 {
+            let read = socket.connection.read(self.now, into.initialize_unfilled_to(some));
+            into.advance(read);
             self.tcp_turn(key);
-            return Poll::Ready(Ok(read));
+            return Poll::Ready(Ok(()));
         }
         if let Some(error) = socket.connection.error() {
             return Poll::Ready(Err(io_error(error)));
         }
-        if socket.connection.is_read_closed() || into.is_empty() {
-            return Poll::Ready(Ok(0));
+        if socket.connection.is_read_closed() || into.remaining() == 0 {
+            return Poll::Ready(Ok(()));
         }
         remember(&mut socket.reader, context);
         Poll::Pending

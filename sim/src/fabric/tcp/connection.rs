@@ -355,6 +355,11 @@ impl Connection {
         !matches!(self.state, State::SynSent | State::SynReceived | State::Closed)
     }
 
+    /// Bytes that are there to be read.
+    pub fn unread_bytes(&self) -> usize {
+        self.receive.unread_bytes() as usize
+    }
+
     /// [`Connection::read`] would not have to wait: bytes, the end, or an error.
     pub fn is_readable(&self) -> bool {
         self.receive.unread_bytes() > 0 || self.is_read_closed()
