@@ -1,6 +1,7 @@
 //! How fast worlds run: simulated seconds per second, read as criterion's `elem/s`.
 //!
-//! * `zre`: whole nodes, fully meshed, each shouting once a second: what a scenario costs.
+//! * `zre`: whole nodes, fully meshed, each shouting to all others once a second (`busy`) or every ten seconds (`calm`):
+//!   what a scenario costs.
 //! * `beacons`: a 22-byte broadcast per node and second and nothing else, on the fabric and on turmoil's own network. It
 //!   says what the engine costs, and why the fabric is not turmoil's.
 
@@ -21,8 +22,8 @@ use hailer_sim::world::{self, Options};
 const BEACON: [u8; 22] = *b"ZRE\x01bench-bench-benc\xC0\x00";
 const PORT: u16 = 5670;
 
-/// Whole nodes on a LAN without loss, each shouting 64 bytes a second to all others once the mesh stands.
-fn zre_scenario(nodes: usize, seconds: u64) -> Scenario {
+/// Whole nodes on a LAN without loss, each shouting 64 bytes to all others every so often once the mesh stands.
+fn zre_scenario(nodes: usize, seconds: u64, pause_s: u64) -> Scenario {
     let text = format!(
         r#"
         [scenario]
@@ -44,10 +45,12 @@ fn zre_scenario(nodes: usize, seconds: u64) -> Scenario {
         [[traffic]]
         from = "n"
         shout = "ALL"
-        every = "1 s"
+        every = "{pause_s} s"
         start = "2 s"
         stop = "{seconds} s"
         bytes = 64
+        [[expect]]
+        always = "nobody-unknown-appears"
         "#
     );
     Scenario::parse("bench.toml", &text).unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
@@ -57,11 +60,13 @@ fn zre(c: &mut Criterion) {
     let mut group = c.benchmark_group("zre");
     group.sample_size(10);
     for (nodes, seconds) in [(10, 60), (30, 60), (100, 20)] {
-        let scenario = zre_scenario(nodes, seconds);
-        group.throughput(Throughput::Elements(seconds));
-        group.bench_with_input(BenchmarkId::from_parameter(nodes), &scenario, |b, scenario| {
-            b.iter(|| world::run(scenario, Options::default()).expect("the world runs"));
-        });
+        for (name, pause_s) in [("busy", 1), ("calm", 10)] {
+            let scenario = zre_scenario(nodes, seconds, pause_s);
+            group.throughput(Throughput::Elements(seconds));
+            group.bench_with_input(BenchmarkId::new(name, nodes), &scenario, |b, scenario| {
+                b.iter(|| world::run(scenario, Options::default()).expect("the world runs"));
+            });
+        }
     }
     group.finish();
 }
