@@ -1,4 +1,4 @@
-//! `hailer chat`: what is typed goes to the group, what the group says is shown.
+//! `hailer chat`: what is typed goes to the group joined last, what any group says is shown.
 
 use std::future::Future;
 use std::io;
@@ -6,14 +6,14 @@ use std::io;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::output::Output;
-use crate::zre::{Events, Node, PeerId, PeerInfo};
+use crate::zre::{CommandError, Events, Node, PeerId, PeerInfo};
 
 /// What can be typed.
 pub(super) const HELP: &str = "\
 What you type is shouted to the group. A line that starts with / is a command:
   /whisper PEER TEXT   say something to one peer: its name or the first digits of its identity
-  /join GROUP          join another group and shout there
-  /leave GROUP         leave a group
+  /join GROUP          join another group and shout there from now on
+  /leave GROUP         leave a group; what you type goes to the one you joined before it
   /peers               who is here
   /help                this list
   /quit                leave (so do Ctrl-C and the end of the input)";
@@ -54,16 +54,17 @@ fn understand(line: &str) -> Line<'_> {
     }
 }
 
-/// Talks until the input ends or `stop` is ready.
+/// Talks until the input ends or `stop` is ready. The node is in `group` already.
 pub(super) async fn run(
     node: &Node,
     events: &mut Events,
     output: &Output,
-    mut group: String,
+    group: String,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    output.remark(&format!("{} at {}, in {group}; /help lists commands", node.name(), node.endpoint()))?;
-    let mut input = BufReader::new(tokio::io::stdin()).lines();
+    output.remark(&format!("{} at {}, in {group}; /help lists commands", node.name(), node.endpoint()));
+    let mut input = BufReader::new(tokio::io::stdin()).split(b'\n');
+    let mut groups = vec![group];
     tokio::pin!(stop);
     loop {
         let line = tokio::select! {
@@ -76,47 +77,73 @@ pub(super) async fn run(
                 }
                 continue;
             }
-            line = input.next_line() => match line? {
+            line = input.next_segment() => match line? {
                 Some(line) => line,
                 None => return Ok(()),
             },
         };
-        let done = match understand(&line) {
-            Line::Nothing => Ok(()),
-            Line::Shout(text) => node.shout(group.as_str(), text).await.map(drop),
-            Line::Whisper { peer, text } => match find(&node.peers().await.unwrap_or_default(), peer) {
-                Ok(peer) => node.whisper(peer, text).await,
-                Err(problem) => {
-                    output.remark(&problem)?;
-                    Ok(())
-                }
-            },
-            Line::Join(name) => {
-                name.clone_into(&mut group);
-                node.join(name).await
-            }
-            Line::Leave(name) => node.leave(name).await,
-            Line::Peers => {
-                for peer in node.peers().await.unwrap_or_default() {
-                    let groups: Vec<String> = peer.groups.iter().map(ToString::to_string).collect();
-                    output.remark(&format!(
-                        "  {}  {}  {}  {}",
-                        peer.name,
-                        peer.peer,
-                        peer.endpoint,
-                        groups.join(" ")
-                    ))?;
-                }
-                Ok(())
-            }
-            Line::Help => output.remark(HELP).map(|()| Ok(()))?,
+        // A stray byte that is no UTF-8 is no reason to end a conversation.
+        let line = String::from_utf8_lossy(&line);
+        match understand(&line) {
             Line::Quit => return Ok(()),
-            Line::Wrong(why) => output.remark(why).map(|()| Ok(()))?,
-        };
-        if let Err(problem) = done {
-            output.remark(&format!("not sent: {problem}"))?;
+            line => match obey(node, &mut groups, line).await {
+                Ok(None) => {}
+                Ok(Some(remark)) => output.remark(&remark),
+                Err(problem) => output.remark(&format!("not done: {problem}")),
+            },
         }
     }
+}
+
+/// Does what a line asks for. Returns what the person should know.
+///
+/// `groups` are those the person is in, the one joined last at the end: lines go there.
+async fn obey(node: &Node, groups: &mut Vec<String>, line: Line<'_>) -> Result<Option<String>, CommandError> {
+    Ok(match line {
+        Line::Nothing | Line::Quit => None,
+        Line::Shout(text) => match groups.last() {
+            None => Some("you are in no group; /join one to shout to it".to_owned()),
+            Some(group) => match node.shout(group.as_str(), text).await? {
+                0 => Some(format!("nobody else is in {group} yet")),
+                _ => None,
+            },
+        },
+        Line::Whisper { peer, text } => match find(&node.peers().await?, peer) {
+            Ok(peer) => node.whisper(peer, text).await.map(|()| None)?,
+            Err(problem) => Some(problem),
+        },
+        Line::Join(group) => {
+            node.join(group).await?;
+            groups.retain(|other| other != group);
+            groups.push(group.to_owned());
+            Some(format!("what you type goes to {group} now"))
+        }
+        Line::Leave(group) if !groups.iter().any(|other| other == group) => {
+            Some(format!("you are not in {group}"))
+        }
+        Line::Leave(group) => {
+            node.leave(group).await?;
+            groups.retain(|other| other != group);
+            Some(match groups.last() {
+                Some(group) => format!("what you type goes to {group} now"),
+                None => "you are in no group now".to_owned(),
+            })
+        }
+        Line::Peers => {
+            let peers = node.peers().await?;
+            let lines: Vec<String> = peers.iter().map(describe).collect();
+            Some(if lines.is_empty() { "nobody yet".to_owned() } else { lines.join("\n") })
+        }
+        Line::Help => Some(HELP.to_owned()),
+        Line::Wrong(why) => Some(why.to_owned()),
+    })
+}
+
+fn describe(peer: &PeerInfo) -> String {
+    let groups: Vec<String> = peer.groups.iter().map(ToString::to_string).collect();
+    let line = format!("  {}  {}  {}  {}", peer.name, peer.peer, peer.endpoint, groups.join(" "));
+    // One peer is one line, whatever it calls itself.
+    line.trim_end().replace(char::is_control, "\u{fffd}")
 }
 
 /// The peer with this name, or whose identity starts with these digits.

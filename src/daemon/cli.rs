@@ -26,9 +26,23 @@ Examples:
   hailer chat ROBOTS --name alice         shout what you type to the group ROBOTS
   hailer run --config hailer.toml         run the roles that a file describes
 
-Peers may be zyre, pyre or other ZRE programs on the same network: beacons go to UDP port 5670, messages over TCP from
-port 49152 on. Environment: RUST_LOG chooses what is logged (for example RUST_LOG=hailer=debug).
-Exit codes: 0 done, 1 could not run, 64 wrong command line or configuration.";
+Peers may be zyre, pyre or other ZRE programs on the same network. A firewall must let in UDP to port 5670
+(beacons) and TCP from port 49152 on (messages).
+
+Environment: RUST_LOG chooses what is logged, for example RUST_LOG=hailer=debug
+Exit codes:  0 done, 1 could not run, 64 wrong command line or configuration";
+
+/// Held right by a test.
+const EXAMPLE_FILE: &str = "\
+Example of a file, in which only the first line is needed:
+  [zre]
+  name = \"alice\"
+  groups = [\"ROBOTS\"]
+  headers = { X-ROLE = \"camera\" }
+  interface = \"eth0\"                     # its name, index or address
+  interval = \"1 s\"                       # between two beacons
+
+A mistake is answered with its line and with what would be right; --check only looks for mistakes.";
 
 /// Peer discovery and messaging for the networks where discovery is hard.
 #[derive(Debug, Parser)]
@@ -60,8 +74,9 @@ enum Verb {
         node: NodeOptions,
     },
     /// Run the roles that a configuration file describes, until told to stop
+    #[command(after_help = EXAMPLE_FILE)]
     Run {
-        /// The file, in TOML; scenarios/README.md describes its tables
+        /// The file, in TOML
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
         /// Only say whether the file is right; start nothing
@@ -204,30 +219,34 @@ async fn watch(config: Config, is_json: bool) -> io::Result<()> {
     let output = Output::new(is_json);
     let roles = start(&OsNet::new(), config).await.map_err(io::Error::other)?;
     let Some((node, mut events)) = roles.zre else { return Ok(()) };
-    output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()))?;
-    let stop = stop_signal();
+    output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
+    let outcome = show(&mut events, &output).await;
+    node.stop().await;
+    outcome.and(drain(&mut events, &output).await)
+}
+
+async fn show(events: &mut Events, output: &Output) -> io::Result<()> {
+    let stop = stop_requested(output);
     tokio::pin!(stop);
     loop {
         tokio::select! {
             biased;
-            () = &mut stop => break,
+            () = &mut stop => return Ok(()),
             event = events.next() => match event {
                 Some(event) => output.event(&event)?,
                 None => return Ok(()),
             },
         }
     }
-    node.stop().await;
-    drain(&mut events, &output).await
 }
 
 async fn talk(config: Config, is_json: bool, group: String) -> io::Result<()> {
     let output = Output::new(is_json);
     let roles = start(&OsNet::new(), config).await.map_err(io::Error::other)?;
     let Some((node, mut events)) = roles.zre else { return Ok(()) };
-    chat::run(&node, &mut events, &output, group, stop_signal()).await?;
+    let outcome = chat::run(&node, &mut events, &output, group, stop_requested(&output)).await;
     node.stop().await;
-    drain(&mut events, &output).await
+    outcome.and(drain(&mut events, &output).await)
 }
 
 /// Shows the last events of a node that was asked to stop.
@@ -236,6 +255,15 @@ async fn drain(events: &mut Events, output: &Output) -> io::Result<()> {
         output.event(&event)?;
     }
     Ok(())
+}
+
+/// Waits for a signal to stop, or until nobody reads what is printed.
+async fn stop_requested(output: &Output) {
+    tokio::select! {
+        biased;
+        () = stop_signal() => {}
+        () = output.is_unread() => {}
+    }
 }
 
 /// Waits for Ctrl-C or, on Unix, a request to terminate.
@@ -273,6 +301,16 @@ mod tests {
         let Verb::Peers { node, group } = cli.command else { panic!("parsed as another command") };
         let text = "[zre]\nname = \"alice\"\nheaders = { X-ROLE = \"demo\" }\ngroups = [\"CHAT\"]\n";
         assert_eq!(node.config(&group), Config::parse("test.toml", text).unwrap());
+    }
+
+    #[test]
+    fn the_example_of_a_file_is_right() {
+        let lines = EXAMPLE_FILE.lines().filter_map(|line| line.strip_prefix("  "));
+        let config = Config::parse("help", &lines.collect::<Vec<_>>().join("\n")).unwrap().zre.unwrap();
+        assert_eq!(
+            (config.name.unwrap(), config.groups.len(), config.headers.len()),
+            (Text::from("alice"), 1, 1)
+        );
     }
 
     #[test]

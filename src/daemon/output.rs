@@ -1,4 +1,7 @@
 //! How events are shown: a line of words for people, or one JSON object a line for programs.
+//!
+//! Standard output has events and nothing else. What else there is to say goes to standard error, where a person at a
+//! terminal sees it all the same.
 
 use std::io::{self, Write};
 
@@ -27,13 +30,37 @@ impl Output {
         line.map_or(Ok(()), |line| print(&line))
     }
 
-    /// Prints a remark that is no event; programs don't get it.
-    ///
-    /// # Errors
-    /// As [`Output::event`].
-    pub(super) fn remark(&self, text: &str) -> io::Result<()> {
-        if self.is_json { Ok(()) } else { print(text) }
+    /// Says what is no event, on standard error. Each line of `text` is one; other control characters are made harmless.
+    pub(super) fn remark(&self, text: &str) {
+        let mut err = io::stderr().lock();
+        for line in text.lines() {
+            // Nobody is left to tell when even this can't be written.
+            let _ = writeln!(err, "{}", harmless(line));
+        }
     }
+
+    /// Waits until whoever reads standard output has gone, as `head` does. Where that can't be noticed (a file, a
+    /// terminal) it waits for ever.
+    pub(super) async fn is_unread(&self) {
+        #[cfg(unix)]
+        {
+            use std::os::fd::AsFd;
+            use tokio::{io::Interest, net::unix::pipe::Sender};
+            // Only watched, never written to, so that it need not be non-blocking as tokio would have it.
+            if let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned()
+                && let Ok(pipe) = Sender::from_owned_fd_unchecked(stdout)
+                && pipe.ready(Interest::ERROR).await.is_ok()
+            {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The line without what a peer could steer a terminal with.
+fn harmless(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn print(line: &str) -> io::Result<()> {
@@ -102,7 +129,7 @@ fn in_words(event: &Event) -> Option<String> {
         Event::Shout { name, group, content, .. } => format!("{name} in {group}: {}", joined(content)),
         Event::Stop => return None,
     };
-    Some(line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect())
+    Some(harmless(&line))
 }
 
 #[cfg(test)]

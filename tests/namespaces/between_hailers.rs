@@ -1,5 +1,6 @@
 //! Hailers among themselves.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
@@ -46,6 +47,8 @@ fn two_hailers_meet_talk_and_part() {
     bob.expect(SOON, json!({"event": "JOIN", "name": "alice", "group": "ROOM"}));
     alice.say("/leave ROOM");
     bob.expect(SOON, json!({"event": "LEAVE", "name": "alice", "group": "ROOM"}));
+    alice.say("back here");
+    bob.expect(SOON, json!({"event": "SHOUT", "name": "alice", "group": "CHAT", "content": ["back here"]}));
 
     alice.end_input();
     bob.expect(SOON, json!({"event": "EXIT", "peer": alice_id, "name": "alice"}));
@@ -74,6 +77,27 @@ fn a_watcher_sees_a_chat_and_an_interrupt_says_goodbye() {
     watcher.interrupt();
     assert!(watcher.ended(SOON).success(), "an interrupt is a clean end");
     watcher.expect(SOON, json!({"event": "STOP"}));
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and pyre: .ci/run runs them"]
+fn a_watcher_that_nobody_reads_any_more_says_goodbye() {
+    if !lab::is_available_or_say_so() {
+        return;
+    }
+    let lab = Lab::new(2);
+    let mut alice = Peer::hailer_chat(&lab, 0, "alice", "CHAT");
+    let mut watcher = lab
+        .command(1, env!("CARGO_BIN_EXE_hailer"))
+        .args(["peers", "--interface", "eth0", "--name", "watcher"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it was built for this test");
+    alice.expect(SOON, json!({"event": "ENTER", "name": "watcher"}));
+    // Nothing happens that it would print.
+    drop(watcher.stdout.take());
+    alice.expect(SOON, json!({"event": "EXIT", "name": "watcher", "reason": "left"}));
+    assert!(watcher.wait().expect("it is our child").success(), "a reader that goes is no failure");
 }
 
 #[test]
