@@ -9,7 +9,7 @@ use super::lab::{self, Lab};
 use super::peer::{Peer, SOON};
 
 /// How long a killed program may stay known. Its kernel closes or refuses its connections at once; zyre takes 30 s.
-const KILLED_KNOWN_MAX: Duration = Duration::from_secs(3);
+pub(crate) const KILLED_KNOWN_MAX: Duration = Duration::from_secs(3);
 
 #[test]
 #[ignore = "needs root, network namespaces and pyre: .ci/run runs them"]

@@ -12,5 +12,6 @@ mod between_hailers;
 mod inside;
 mod lab;
 mod peer;
+mod pyre_stays;
 mod under_loss;
 mod with_pyre;

@@ -9,7 +9,7 @@ use super::inside::Inside;
 use super::lab::{self, Lab};
 use super::peer::{self, Peer, SOON};
 
-fn is_possible() -> bool {
+pub(crate) fn is_possible() -> bool {
     lab::is_available_or_say_so() && peer::is_pyre_available_or_say_so()
 }
 
