@@ -179,6 +179,15 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            while let Ok(line) = self.lines.try_recv() {
+                self.log.push_str(match &line {
+                    Line::Event(line) | Line::Complaint(line) => line,
+                });
+                self.log.push('\n');
+            }
+            eprintln!("All that {} said:\n{}", self.name, self.log);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
