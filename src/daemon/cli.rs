@@ -13,11 +13,15 @@ use super::chat;
 use super::output::Output;
 use super::reader::parse_duration;
 use super::{Config, LoadError, start};
-use crate::net::OsNet;
+use crate::net::{Alarm, Net, OsNet};
 use crate::zre::{self, Events, Text};
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
+
+/// How long the end may take once a signal asked for it. The goodbyes take a second at most; the rest is for output that
+/// its reader takes slowly, or not at all.
+const END_TIME: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -169,9 +173,13 @@ pub async fn main() -> ExitCode {
         }
     };
     start_logs(cli.verbose);
+    let net = OsNet::new();
+    let _force = net.spawn("end by force", end_by_force(net.clone()));
     let outcome = match cli.command {
-        Verb::Peers { node, group } => watch(node.config(&group), node.json).await,
-        Verb::Chat { group, node } => talk(node.config(std::slice::from_ref(&group)), node.json, group).await,
+        Verb::Peers { node, group } => watch(&net, node.config(&group), node.json).await,
+        Verb::Chat { group, node } => {
+            talk(&net, node.config(std::slice::from_ref(&group)), node.json, group).await
+        }
         Verb::Run { config: path, check, json } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
@@ -188,7 +196,7 @@ pub async fn main() -> ExitCode {
                 println!("{}: ok", path.display());
                 return ExitCode::SUCCESS;
             }
-            watch(config, json).await
+            watch(&net, config, json).await
         }
     };
     match outcome {
@@ -215,9 +223,9 @@ fn start_logs(verbose: u8) {
 }
 
 /// Shows events until told to stop.
-async fn watch(config: Config, is_json: bool) -> io::Result<()> {
+async fn watch(net: &OsNet, config: Config, is_json: bool) -> io::Result<()> {
     let output = Output::new(is_json);
-    let roles = start(&OsNet::new(), config).await.map_err(io::Error::other)?;
+    let roles = start(net, config).await.map_err(io::Error::other)?;
     let Some((node, mut events)) = roles.zre else { return Ok(()) };
     output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
     let outcome = show(&mut events, &output).await;
@@ -240,9 +248,9 @@ async fn show(events: &mut Events, output: &Output) -> io::Result<()> {
     }
 }
 
-async fn talk(config: Config, is_json: bool, group: String) -> io::Result<()> {
+async fn talk(net: &OsNet, config: Config, is_json: bool, group: String) -> io::Result<()> {
     let output = Output::new(is_json);
-    let roles = start(&OsNet::new(), config).await.map_err(io::Error::other)?;
+    let roles = start(net, config).await.map_err(io::Error::other)?;
     let Some((node, mut events)) = roles.zre else { return Ok(()) };
     let outcome = chat::run(&node, &mut events, &output, group, stop_requested(&output)).await;
     node.stop().await;
@@ -264,6 +272,16 @@ async fn stop_requested(output: &Output) {
         () = stop_signal() => {}
         () = output.is_unread() => {}
     }
+}
+
+/// Ends the program some time after it was asked to stop, if it is still there: a write to an output that nobody reads can't be
+/// called off.
+async fn end_by_force(net: OsNet) {
+    stop_signal().await;
+    let mut alarm = net.alarm();
+    alarm.set(Some(net.now().after(END_TIME)));
+    alarm.ring().await;
+    std::process::exit(1);
 }
 
 /// Waits for Ctrl-C or, on Unix, a request to terminate.

@@ -1,8 +1,10 @@
 //! Hailers among themselves.
 
+use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::lab::{self, Lab};
@@ -98,6 +100,37 @@ fn a_watcher_that_nobody_reads_any_more_says_goodbye() {
     drop(watcher.stdout.take());
     alice.expect(SOON, json!({"event": "EXIT", "name": "watcher", "reason": "left"}));
     assert!(watcher.wait().expect("it is our child").success(), "a reader that goes is no failure");
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and pyre: .ci/run runs them"]
+fn a_watcher_whose_output_is_stuck_ends_all_the_same() {
+    if !lab::is_available_or_say_so() {
+        return;
+    }
+    let lab = Lab::new(2);
+    let mut alice = Peer::hailer_chat(&lab, 0, "alice", "CHAT");
+    let mut watcher = lab
+        .command(1, env!("CARGO_BIN_EXE_hailer"))
+        .args(["peers", "--interface", "eth0", "--name", "watcher", "--group", "CHAT"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it was built for this test");
+    alice.expect(SOON, json!({"event": "JOIN", "name": "watcher"}));
+    // Many times what a pipe holds. Its beginning is read, the rest never, and the pipe stays open.
+    alice.say(&"long ".repeat(100_000));
+    let mut stuck = watcher.stdout.take().expect("it is piped");
+    let mut begun = String::new();
+    while !begun.contains("long long") {
+        let mut byte = [0];
+        stuck.read_exact(&mut byte).expect("it prints the message");
+        begun.push(byte[0].into());
+    }
+    let pid = Pid::from_child(&watcher);
+    kill_process(pid, Signal::TERM).expect("it is ours");
+    alice.expect(SOON, json!({"event": "EXIT", "name": "watcher"}));
+    assert_eq!(watcher.wait().expect("it is our child").code(), Some(1), "not all was shown");
+    drop(stuck);
 }
 
 #[test]
