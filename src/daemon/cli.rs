@@ -30,8 +30,8 @@ Examples:
   hailer chat ROBOTS --name alice         shout what you type to the group ROBOTS
   hailer run --config hailer.toml         run the roles that a file describes
 
-Peers may be zyre, pyre or other ZRE programs on the same network. A firewall must let in UDP to port 5670
-(beacons) and TCP from port 49152 on (messages).
+Peers may be zyre, pyre or other ZRE programs on the same network.
+A firewall must let in UDP to port 5670 (beacons) and TCP from port 49152 on (messages).
 
 Environment: RUST_LOG chooses what is logged, for example RUST_LOG=hailer=debug
 Exit codes:  0 done, 1 could not run, 64 wrong command line or configuration";
