@@ -88,7 +88,8 @@ impl Default for Link {
     }
 }
 
-/// What happens to packets in one direction of a link. Each chance is drawn for each packet by itself.
+/// What happens to packets in one direction of a link. Each chance is drawn for each packet by itself, those of loss and
+/// damage for each fragment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Direction {
     /// How long a packet takes.
