@@ -106,7 +106,7 @@ impl Beacons {
         let segment = fabric.add_segment("10.0.0.0/16".parse().expect("a prefix"));
         let (low, high) = (Duration::from_millis(2), Duration::from_millis(6));
         let down = Direction { delay: Delay::Uniform(low, high), ..Direction::default() };
-        let link = Link { up: Direction::default(), down };
+        let link = Link { up: Direction::default(), down, ..Link::default() };
         let hosts: Vec<_> = (0..nodes)
             .map(|number| {
                 let host = fabric.add_host(&format!("n{number}"));

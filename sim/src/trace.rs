@@ -117,7 +117,7 @@ pub struct Traffic {
     pub dropped: BTreeMap<Drop, Count>,
 }
 
-/// Packets and their bytes.
+/// Packets and their bytes. A datagram that was sent in fragments is one packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Count {
     /// Packets.
@@ -156,6 +156,10 @@ pub enum Drop {
     NoSocket,
     /// The socket's receive queue was full.
     QueueFull,
+    /// It came faster than the link could send, and found the link's queue full.
+    LinkQueueFull,
+    /// The link damaged it, so that it was thrown away at the other end for its checksum.
+    Corrupt,
 }
 
 /// A finished run.

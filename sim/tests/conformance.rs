@@ -27,7 +27,7 @@ fn stage(case: Case<SimNet>) -> Stage {
     let mut fabric = Fabric::new(1, 5670);
     let segment = fabric.add_segment("10.1.2.0/24".parse().unwrap());
     let direction = Direction { delay: Delay::Fixed(Duration::from_micros(100)), ..Direction::default() };
-    let link = Link { up: direction.clone(), down: direction };
+    let link = Link { up: direction.clone(), down: direction, ..Link::default() };
     let addresses = [Ipv4Addr::new(10, 1, 2, 1), Ipv4Addr::new(10, 1, 2, 2)];
     let hosts = ["a", "b"].map(|name| fabric.add_host(name));
     for (host, address) in hosts.into_iter().zip(addresses) {

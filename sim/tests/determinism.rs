@@ -10,8 +10,8 @@ use hailer_sim::scenario::Scenario;
 use hailer_sim::trace::{Trace, What};
 use hailer_sim::world::{self, Options};
 
-/// Short enough for a debug build, and with everything in it that draws or waits: loss, duplicates, reordering, a crash
-/// of each kind, a restart, a pause, traffic.
+/// Short enough for a debug build, and with everything in it that draws or waits: loss, bad times, damage, duplicates,
+/// reordering, new plans, a queue, a crash of each kind, a restart, a pause, traffic.
 const SCENARIO: &str = r#"
 [scenario]
 about = "a bit of everything, for determinism"
@@ -22,6 +22,11 @@ duration = "12 s"
 name = "lan"
 prefix = "10.0.0.0/24"
 link = { delay = "1 ms..4 ms", loss = "5 %", duplicate = "2 %", reorder = "2 %", reorder_by = "3 ms" }
+
+[[segment]]
+name = "air"
+prefix = "10.0.1.0/24"
+link = { profile = "leo", corruption = "1 %", mtu = 1400, bandwidth = "2 Mbit/s", burst = { loss = "90 %", good = "900 ms", bad = "100 ms" }, replan = { every = "1 s", spread = "20 ms" } }
 
 [[node]]
 name = "n"
@@ -34,8 +39,15 @@ evasive = "1 s"
 silent = "2 s"
 expired = "3 s"
 
+[[node]]
+name = "far"
+count = 3
+segment = "air"
+[node.zre]
+groups = ["ALL"]
+
 [[traffic]]
-from = "n"
+from = ["n", "far"]
 shout = "ALL"
 every = "250 ms"
 start = "2 s"
@@ -148,7 +160,7 @@ fn one_more_idle_node_changes_nothing_for_the_others() {
     let others = |trace: Trace| -> Vec<_> {
         let is_idle = |what: &What| matches!(what, What::Up { .. });
         let records = trace.records.into_iter();
-        records.filter(|record| record.node.0 < 6 || !is_idle(&record.what)).collect()
+        records.filter(|record| record.node.0 < 9 || !is_idle(&record.what)).collect()
     };
     assert_eq!(others(run(SCENARIO, 7)), others(run(&more, 7)));
 }

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hailer_sim::scenario::profiles::{PROFILES, Profile};
 use hailer_sim::scenario::{
-    Action, Chance, Crash, Delay, Direction, NodeIndex, Property, Scenario, TrafficKind,
+    Action, Burst, Chance, Crash, Delay, Direction, NodeIndex, Property, Scenario, TrafficKind,
 };
 
 fn scenarios() -> PathBuf {
@@ -158,6 +159,40 @@ fn a_link_changes_what_it_names_and_keeps_the_rest_of_its_segment() {
     assert_eq!((&own.up.delay, &plain.down.delay), (&fixed, &fixed));
     let (mean, deviation) = (Duration::from_millis(1), Duration::from_micros(100));
     assert_eq!(own.down.delay, Delay::Normal { mean, deviation });
+}
+
+#[test]
+fn a_link_may_start_from_a_profile_and_change_it() {
+    let scenario = with(
+        "[[segment]]\nname = \"lan\"\nprefix = \"10.0.0.0/24\"\nlink = \"lte\"\n\
+         [[node]]\nname = \"plain\"\nsegment = \"lan\"\n\
+         [[node]]\nname = \"own\"\nsegment = \"lan\"\n\
+         link = { queue = \"4 KiB\", mtu = 1400, burst = { loss = \"50 %\", good = \"9 s\", bad = \"200 ms\" }, \
+         up = { bandwidth = \"0.5 Mbit/s\" } }\n\
+         [[node]]\nname = \"other\"\nsegment = \"lan\"\n\
+         link = { profile = \"dsl\", loss = \"1 %\", corruption = \"0.1 %\" }\n",
+    );
+    let [plain, own, other] = [0, 1, 2].map(|node: usize| scenario.nodes[node].interfaces[0].link.clone());
+    let profile = |name| PROFILES.iter().find(|profile| profile.name == name).map(Profile::link);
+    assert_eq!(Some(&plain), profile("lte").as_ref());
+    assert_eq!((plain.up.bandwidth, plain.down.bandwidth), (Some(20_000_000), Some(50_000_000)));
+    // A tenth of a second's worth.
+    assert_eq!((plain.up.queue_bytes(), plain.down.queue_bytes(), plain.mtu), (250_000, 625_000, 1500));
+
+    assert_eq!((own.up.bandwidth, own.down.bandwidth), (Some(500_000), Some(50_000_000)));
+    assert_eq!((own.up.queue_bytes(), own.down.queue_bytes(), own.mtu), (4096, 4096, 1400));
+    let (good, bad) = (Duration::from_secs(9), Duration::from_millis(200));
+    assert_eq!(own.down.burst, Some(Burst { loss: Chance { ppm: 500_000 }, good, bad }));
+    assert_eq!(own.down.delay, plain.down.delay);
+
+    let dsl = profile("dsl").unwrap();
+    let changed = |direction: Direction| Direction {
+        loss: Chance { ppm: 10_000 },
+        corruption: Chance { ppm: 1_000 },
+        ..direction
+    };
+    assert_eq!((other.up, other.down), (changed(dsl.up), changed(dsl.down)));
+    assert_eq!((other.mtu, dsl.mtu), (1500, 1500));
 }
 
 #[test]

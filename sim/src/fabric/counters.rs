@@ -15,7 +15,8 @@ const KINDS: [Kind; 7] = [
     Kind::TcpControl,
     Kind::TcpReset,
 ];
-const DROPS: [Drop; 4] = [Drop::Loss, Drop::NoHost, Drop::NoSocket, Drop::QueueFull];
+const DROPS: [Drop; 6] =
+    [Drop::Loss, Drop::NoHost, Drop::NoSocket, Drop::QueueFull, Drop::LinkQueueFull, Drop::Corrupt];
 
 /// Counters of all machines.
 #[derive(Debug)]

@@ -86,6 +86,8 @@ struct Interface {
     host: HostId,
     segment: SegmentId,
     address: Ipv4Addr,
+    /// The longest packet that leaves or comes here whole.
+    mtu: u16,
     up: Pipe,
     down: Pipe,
 }
@@ -175,9 +177,9 @@ impl Fabric {
         let owner = &mut self.hosts[host.0 as usize];
         let name = format!("{}/eth{}", owner.name, owner.interfaces.len());
         owner.interfaces.push(id);
-        let up = Pipe::new(link.up.clone(), Stream::new(self.seed, &format!("{name}/up")));
-        let down = Pipe::new(link.down.clone(), Stream::new(self.seed, &format!("{name}/down")));
-        self.interfaces.push(Interface { host, segment, address, up, down });
+        let up = Pipe::new(link.up.clone(), self.seed, &format!("{name}/up"));
+        let down = Pipe::new(link.down.clone(), self.seed, &format!("{name}/down"));
+        self.interfaces.push(Interface { host, segment, address, mtu: link.mtu, up, down });
         let segment = &mut self.segments[segment.0 as usize];
         segment.by_address.insert(address, id);
         segment.members.push(id);

@@ -27,10 +27,30 @@ pub enum Body {
     Tcp(Box<Segment>),
 }
 
+/// What a packet is on a link: itself, or the fragments that it was cut into because it does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pieces {
+    /// How many there are, at least one.
+    pub count: u32,
+    /// Bytes on the wire of each but the last.
+    pub each: u32,
+    /// Bytes on the wire of the last, or of the only one.
+    pub last: u32,
+}
+
+impl Pieces {
+    /// A packet of `len` bytes that fits.
+    pub const fn whole(len: u32) -> Self {
+        Self { count: 1, each: 0, last: len }
+    }
+}
+
 /// Bytes of an IPv4 header without options.
 const IPV4_HEADER_BYTES: usize = 20;
 /// Bytes of an IPv6 header.
 const IPV6_HEADER_BYTES: usize = 40;
+/// Bytes of the header that makes an IPv6 packet a fragment.
+const IPV6_FRAGMENT_HEADER_BYTES: usize = 8;
 /// Bytes of a UDP header.
 const UDP_HEADER_BYTES: usize = 8;
 
@@ -42,6 +62,26 @@ impl Packet {
             Body::Udp(payload) => UDP_HEADER_BYTES + payload.len(),
             Body::Tcp(segment) => segment.wire_len(),
         }
+    }
+
+    /// What it is on a link with this MTU, which is at least 68. Only datagrams are cut: TCP makes no segment that is too
+    /// long for either end, and forbids fragments.
+    pub fn pieces(&self, mtu: u16) -> Pieces {
+        let (len, mtu) = (self.wire_len(), usize::from(mtu));
+        if len <= mtu || matches!(self.body, Body::Tcp(_)) {
+            return Pieces::whole(len as u32);
+        }
+        // Offsets count in eights of bytes (RFC 791). In IPv6 every fragment has a header more.
+        let (own, each) = if self.to.is_ipv4() {
+            (IPV4_HEADER_BYTES, IPV4_HEADER_BYTES)
+        } else {
+            (IPV6_HEADER_BYTES, IPV6_HEADER_BYTES + IPV6_FRAGMENT_HEADER_BYTES)
+        };
+        let room = (mtu.saturating_sub(each) / 8).max(1) * 8;
+        let body = len - own;
+        let count = body.div_ceil(room);
+        let last = body - (count - 1) * room;
+        Pieces { count: count as u32, each: (each + room) as u32, last: (each + last) as u32 }
     }
 
     /// How the report sorts it.
@@ -65,5 +105,36 @@ impl Packet {
     /// Whether it goes to the limited broadcast address.
     pub fn is_limited_broadcast(&self) -> bool {
         matches!(self.to.ip(), IpAddr::V4(address) if address.is_broadcast())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(to: &str, len: usize) -> Packet {
+        let to = to.parse().unwrap();
+        Packet { from: to, to, body: Body::Udp(Bytes::from(vec![0; len])) }
+    }
+
+    #[test]
+    fn a_datagram_is_cut_as_linux_cuts_it() {
+        // `ping -s 3992`, whose ICMP header is as long as UDP's, on Ethernet: 1500, 1500 and 1060 bytes.
+        let pieces = datagram("10.0.0.1:1", 3992).pieces(1500);
+        assert_eq!(pieces, Pieces { count: 3, each: 1500, last: 1060 });
+        assert_eq!(datagram("10.0.0.1:1", 1472).pieces(1500), Pieces::whole(1500));
+        assert_eq!(datagram("10.0.0.1:1", 1473).pieces(1500), Pieces { count: 2, each: 1500, last: 21 });
+        // 1400 less the header is not a multiple of eight.
+        assert_eq!(datagram("10.0.0.1:1", 1400).pieces(1400), Pieces { count: 2, each: 1396, last: 52 });
+        assert_eq!(datagram("[fd00::1]:1", 1453).pieces(1500), Pieces { count: 2, each: 1496, last: 61 });
+        assert_eq!(datagram("10.0.0.1:1", 65_507).pieces(1500).count, 45);
+    }
+
+    #[test]
+    fn tcp_is_never_cut() {
+        let to = "10.0.0.1:1".parse().unwrap();
+        let segment = Segment { payload: Bytes::from(vec![0; 4000]), ..Segment::default() };
+        let packet = Packet { from: to, to, body: Body::Tcp(Box::new(segment)) };
+        assert_eq!(packet.pieces(1500), Pieces::whole(4040));
     }
 }

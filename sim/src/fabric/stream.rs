@@ -29,6 +29,9 @@ const BACKLOG_MAX: usize = 1024;
 /// What every socket is set to: Linux's defaults, and the option that the product sets on the real network.
 const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config::LINUX };
 
+/// Bytes of the headers of IPv4 and TCP, which a segment's size does not count.
+const HEADER_BYTES: u16 = 40;
+
 #[derive(Debug)]
 pub(super) struct Listener {
     host: HostId,
@@ -190,7 +193,7 @@ impl Fabric {
         })?;
         let local = SocketAddr::new(address, port);
         let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
-        let connection = Connection::connect(&SOCKET, sequence, self.now);
+        let connection = Connection::connect(&self.socket_config(host, address), sequence, self.now);
         let key = self.insert_connection(host, local, remote, connection, Owner::Program);
         self.tcp_turn(key);
         Ok(key)
@@ -322,7 +325,8 @@ impl Fabric {
                 }
                 self.listeners[listener].pending += 1;
                 let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
-                let connection = Connection::accept(&SOCKET, sequence, &segment, self.now);
+                let config = self.socket_config(host, to.ip());
+                let connection = Connection::accept(&config, sequence, &segment, self.now);
                 let key = self.insert_connection(host, to, from, connection, Owner::Listener(listener));
                 self.tcp_turn(key);
             }
@@ -346,6 +350,13 @@ impl Fabric {
             socket.connection.on_timer(self.now);
         }
         self.tcp_turn(key);
+    }
+
+    /// What a socket with this address is set to: the largest segment follows the MTU of the interface.
+    fn socket_config(&self, host: HostId, local: IpAddr) -> Config {
+        let own = self.hosts[host.0 as usize].interfaces.iter().map(|id| &self.interfaces[id.0 as usize]);
+        let mtu = own.into_iter().find(|own| IpAddr::V4(own.address) == local).map(|own| own.mtu);
+        Config { mss: mtu.map_or(SOCKET.mss, |mtu| mtu.saturating_sub(HEADER_BYTES)), ..SOCKET }
     }
 
     fn insert_connection(

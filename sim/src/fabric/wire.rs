@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::packet::{Body, Packet};
-use super::{Event, Fabric, HostId, InterfaceId};
+use super::{Event, Fabric, HostId, Interface, InterfaceId};
 use crate::trace::Drop;
 
 /// How long a packet takes that never leaves its machine.
@@ -27,14 +27,14 @@ impl Fabric {
         let interface = &mut self.interfaces[id.0 as usize];
         let prefix = self.segments[interface.segment.0 as usize].prefix;
         let is_for_all = packet.is_multicast() || is_broadcast(to, prefix.broadcast());
-        let arrivals = interface.up.send(self.now);
+        let arrivals = interface.up.send(self.now, packet.pieces(interface.mtu));
         if is_for_all {
             // Linux hands a machine its own broadcasts, and its own multicasts unless told not to.
             self.queue.push(self.now.after(SELF_DELAY), Event::AtSelf(host, packet.clone()));
         }
         match arrivals {
-            [None, _] => self.counters.dropped(host, Drop::Loss, &packet),
-            [Some(first), second] => {
+            Err(cause) => self.counters.dropped(host, cause, &packet),
+            Ok((first, second)) => {
                 if let Some(second) = second {
                     self.queue.push(second, Event::AtSegment(id, packet.clone()));
                 }
@@ -81,7 +81,8 @@ impl Fabric {
 
     /// A packet is on the segment: it goes on to whom it is meant for.
     pub(super) fn cross_segment(&mut self, from: InterfaceId, packet: Packet) {
-        let segment = &self.segments[self.interfaces[from.0 as usize].segment.0 as usize];
+        let Interface { segment, mtu, .. } = self.interfaces[from.0 as usize];
+        let segment = &self.segments[segment.0 as usize];
         let IpAddr::V4(to) = packet.to.ip() else { return };
         if packet.is_multicast() || is_broadcast(IpAddr::V4(to), segment.prefix.broadcast()) {
             for id in &segment.members {
@@ -89,19 +90,20 @@ impl Fabric {
                     continue;
                 }
                 let receiver = &mut self.interfaces[id.0 as usize];
-                let arrivals = receiver.down.send(self.now);
-                if arrivals[0].is_none() {
-                    self.counters.dropped(receiver.host, Drop::Loss, &packet);
-                }
-                for at in arrivals.into_iter().flatten() {
-                    self.queue.push(at, Event::AtInterface(*id, packet.clone()));
+                match receiver.down.send(self.now, packet.pieces(mtu.min(receiver.mtu))) {
+                    Err(cause) => self.counters.dropped(receiver.host, cause, &packet),
+                    Ok((first, second)) => {
+                        for at in std::iter::once(first).chain(second) {
+                            self.queue.push(at, Event::AtInterface(*id, packet.clone()));
+                        }
+                    }
                 }
             }
         } else if let Some(id) = segment.by_address.get(&to).copied() {
             let receiver = &mut self.interfaces[id.0 as usize];
-            match receiver.down.send(self.now) {
-                [None, _] => self.counters.dropped(receiver.host, Drop::Loss, &packet),
-                [Some(first), second] => {
+            match receiver.down.send(self.now, packet.pieces(mtu.min(receiver.mtu))) {
+                Err(cause) => self.counters.dropped(receiver.host, cause, &packet),
+                Ok((first, second)) => {
                     if let Some(second) = second {
                         self.queue.push(second, Event::AtInterface(id, packet.clone()));
                     }

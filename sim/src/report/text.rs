@@ -80,6 +80,8 @@ pub(super) fn drop_cause(cause: Drop) -> &'static str {
         Drop::NoHost => "nobody at the address",
         Drop::NoSocket => "no socket at the port",
         Drop::QueueFull => "receive queue full",
+        Drop::LinkQueueFull => "link queue full",
+        Drop::Corrupt => "damaged on a link",
     }
 }
 
@@ -103,6 +105,8 @@ pub(super) fn drop_key(cause: Drop) -> &'static str {
         Drop::NoHost => "no_host",
         Drop::NoSocket => "no_socket",
         Drop::QueueFull => "queue_full",
+        Drop::LinkQueueFull => "link_queue_full",
+        Drop::Corrupt => "corrupt",
     }
 }
 

@@ -1,74 +1,163 @@
 //! Links in scenario files: delays, chances, and the two directions.
 //!
-//! A link starts from another one (perfect for a segment, the segment's for an interface), and what its table says
-//! replaces parts of it: first the keys for both directions, then those in `up` and `down`.
+//! A link starts from another one (a profile, or else perfect for a segment and the segment's for an interface), and what
+//! its table says replaces parts of it: first the keys for both directions, then those in `up` and `down`.
 
 use std::time::Duration;
 
-use hailer::daemon::reader::{Given, Refused, Table, Value, duration, quantity, written};
+use hailer::daemon::reader::{Given, Refused, Table, Value, duration, integer, suggestion, written};
 
-use super::{Chance, Delay, Direction, Link};
+use super::amounts::{bandwidth, chance, size};
+use super::profiles::{PROFILES, Profile};
+use super::{Burst, Chance, Delay, Direction, Link, MTU_MIN, Replan};
+
+/// The longest packet that Ethernet with jumbo frames takes.
+const MTU_MAX: u64 = 9216;
+/// The shortest mean of good and bad times, and the shortest plan: what is shorter is jitter, and would cost a step each.
+const TIMES_MIN: Duration = Duration::from_millis(1);
 
 /// What a table says about a direction.
+#[derive(Default)]
 struct Change {
     delay: Option<Delay>,
+    replan: Option<Replan>,
     loss: Option<Chance>,
+    burst: Option<Burst>,
+    corruption: Option<Chance>,
     duplicate: Option<Chance>,
     reorder: Option<Chance>,
     reorder_by: Option<Duration>,
+    bandwidth: Option<u64>,
+    queue: Option<u64>,
 }
 
-/// A link that is `base` where the table says nothing.
+/// A link that is `base` where the value says nothing: the name of a profile, or a table.
 pub(super) fn link(base: &Link) -> impl FnOnce(Value<'_>) -> Result<Link, Refused> {
     move |value| {
-        value.table(|table| {
-            let both = change(table);
-            let up = table.optional("up", |value| value.table(change));
-            let down = table.optional("down", |value| value.table(change));
-            let (both, up, down) = (both?, up?, down?);
-            let both = Some(Given { value: both, span: table.span() });
-            let link = Link { up: base.up.with(&both).with(&up), down: base.down.with(&both).with(&down) };
-            for (key, own, direction) in [("up", up, &link.up), ("down", down, &link.down)] {
-                if direction.reorder > Chance::default() && direction.reorder_by.is_zero() {
-                    let is_own = own.is_some_and(|own| own.value.reorder.is_some());
-                    let path = [key, "reorder"];
-                    let span = table.span_of(if is_own { &path } else { &path[1..] });
-                    let help = "add how long such a packet is held back, for example `reorder_by = \"5 ms\"`";
-                    return Err(table.refuse(span, "`reorder` needs `reorder_by`", help));
-                }
-            }
-            Ok(link)
-        })
+        if value.as_str().is_some() {
+            return Ok(profile(value)?.link());
+        }
+        if !value.is_table() && !value.is_list() {
+            let help = "write for example \"lte\", or { delay = \"2 ms\" }";
+            return Err(value.refuse_kind("the name of a profile, or a table", help));
+        }
+        value.table(|table| link_table(table, base))
     }
+}
+
+fn profile(value: Value<'_>) -> Result<&'static Profile, Refused> {
+    let names = PROFILES.iter().map(|profile| profile.name);
+    let name = value.text()?;
+    PROFILES.iter().find(|profile| profile.name == name).ok_or_else(|| {
+        let message = format!("there is no profile `{}`", name.escape_debug());
+        value.refuse(message, suggestion(name, "the profiles are", names))
+    })
+}
+
+fn link_table(table: &mut Table<'_>, base: &Link) -> Result<Link, Refused> {
+    let profile = table.optional("profile", profile);
+    let mtu = table.optional("mtu", integer(u64::from(MTU_MIN)..=MTU_MAX, 1400));
+    let both = change(table);
+    let up = table.optional("up", |value| value.table(change));
+    let down = table.optional("down", |value| value.table(change));
+    let (profile, mtu, both, up, down) = (profile?, mtu?, both?, up?, down?);
+    let base = profile.map_or_else(|| base.clone(), |profile| profile.value.link());
+    let own = |change: Option<Given<Change>>| change.map(|given| given.value).unwrap_or_default();
+    let (up, down) = (own(up), own(down));
+    let link = Link {
+        up: base.up.with(&both).with(&up),
+        down: base.down.with(&both).with(&down),
+        mtu: mtu.map_or(base.mtu, |mtu| mtu.value as u16),
+    };
+    for (way, own, direction) in [("up", up, &link.up), ("down", down, &link.down)] {
+        let place = |key, is_own| if is_own { table.span_of(&[way, key]) } else { table.span_of(&[key]) };
+        if direction.reorder > Chance::default() && direction.reorder_by.is_zero() {
+            let help = "add how long such a packet is held back, for example `reorder_by = \"5 ms\"`";
+            let span = place("reorder", own.reorder.is_some());
+            return Err(table.refuse(span, "`reorder` needs `reorder_by`", help));
+        }
+        let Some(queue) = direction.queue else { continue };
+        if direction.bandwidth.is_none() {
+            let help =
+                "nothing waits on a link without a limit; add one, for example `bandwidth = \"20 Mbit/s\"`";
+            let span = place("queue", own.queue.is_some());
+            return Err(table.refuse(span, "`queue` needs `bandwidth`", help));
+        }
+        if queue < u64::from(link.mtu) {
+            let message = format!("a queue of {queue} bytes has no room for a packet of {}", link.mtu);
+            let span = place("queue", own.queue.is_some());
+            return Err(table.refuse(span, message, "write some packets' worth, for example \"64 KiB\""));
+        }
+    }
+    Ok(link)
 }
 
 impl Direction {
     /// This direction with a change made to it.
-    fn with(&self, change: &Option<Given<Change>>) -> Self {
-        let Some(Given { value: change, .. }) = change else { return self.clone() };
+    fn with(&self, change: &Change) -> Self {
         Self {
             delay: change.delay.clone().unwrap_or_else(|| self.delay.clone()),
+            replan: change.replan.or(self.replan),
             loss: change.loss.unwrap_or(self.loss),
+            burst: change.burst.or(self.burst),
+            corruption: change.corruption.unwrap_or(self.corruption),
             duplicate: change.duplicate.unwrap_or(self.duplicate),
             reorder: change.reorder.unwrap_or(self.reorder),
             reorder_by: change.reorder_by.unwrap_or(self.reorder_by),
+            bandwidth: change.bandwidth.or(self.bandwidth),
+            queue: change.queue.or(self.queue),
         }
     }
 }
 
 fn change(table: &mut Table<'_>) -> Result<Change, Refused> {
     let delay = table.optional("delay", delay);
+    let replan = table.optional("replan", |value| value.table(replan));
     let loss = table.optional("loss", chance);
+    let burst = table.optional("burst", |value| value.table(burst));
+    let corruption = table.optional("corruption", chance);
     let duplicate = table.optional("duplicate", chance);
     let reorder = table.optional("reorder", chance);
     let reorder_by = table.optional("reorder_by", duration);
+    let bandwidth = table.optional("bandwidth", bandwidth);
+    let queue = table.optional("queue", size);
     Ok(Change {
         delay: delay?.map(|given| given.value),
+        replan: replan?.map(|given| given.value),
         loss: loss?.map(|given| given.value),
+        burst: burst?.map(|given| given.value),
+        corruption: corruption?.map(|given| given.value),
         duplicate: duplicate?.map(|given| given.value),
         reorder: reorder?.map(|given| given.value),
         reorder_by: reorder_by?.map(|given| given.value),
+        bandwidth: bandwidth?.map(|given| given.value),
+        queue: queue?.map(|given| given.value),
     })
+}
+
+/// `{ loss, good, bad }`.
+fn burst(table: &mut Table<'_>) -> Result<Burst, Refused> {
+    let loss = table.required("loss", "loss = \"100 %\"", chance);
+    let good = table.required("good", "good = \"9 s\"", stretch);
+    let bad = table.required("bad", "bad = \"200 ms\"", stretch);
+    Ok(Burst { loss: loss?.value, good: good?.value, bad: bad?.value })
+}
+
+/// `{ every, spread }`.
+fn replan(table: &mut Table<'_>) -> Result<Replan, Refused> {
+    let every = table.required("every", "every = \"15 s\"", stretch);
+    let spread = table.required("spread", "spread = \"9 ms\"", duration);
+    Ok(Replan { every: every?.value, spread: spread?.value })
+}
+
+/// A duration that is not too short to be a time of its own.
+fn stretch(value: Value<'_>) -> Result<Duration, Refused> {
+    let given = duration(value.clone())?;
+    if given < TIMES_MIN {
+        let message = format!("{} can't be {}", value.name(), written(given));
+        return Err(value.refuse(message, format!("write \"{}\" or more", written(TIMES_MIN))));
+    }
+    Ok(given)
 }
 
 /// `"2 ms"`, `"1 ms..3 ms"`, `{ mean, deviation }` or `{ quantiles }`.
@@ -128,25 +217,4 @@ pub(super) fn moments(value: Value<'_>) -> Result<(Duration, Duration), Refused>
         return Err(value.refuse(message, format!("write \"{to}..{from}\"")));
     }
     Ok((from, to))
-}
-
-/// A percentage: `"10 %"`.
-fn chance(value: Value<'_>) -> Result<Chance, Refused> {
-    const WHAT: &str = "a percentage";
-    let help = "write a number and a percent sign in quotes, for example \"10 %\"";
-    let text = value.as_str().ok_or_else(|| value.refuse_kind(WHAT, help))?;
-    let (number, decimals, unit) = quantity(text).ok_or_else(|| value.refuse_kind(WHAT, help))?;
-    if unit != "%" {
-        return Err(value.refuse_kind(WHAT, help));
-    }
-    let (parts, scale) = (u128::from(number) * 10_000, 10_u128.pow(decimals));
-    if parts > 1_000_000 * scale {
-        let message = format!("`{}` is more than always", text.escape_debug());
-        return Err(value.refuse(message, "a chance is from \"0 %\" to \"100 %\""));
-    }
-    if parts % scale != 0 {
-        let message = format!("`{}` is finer than a millionth", text.escape_debug());
-        return Err(value.refuse(message, "a percentage has four decimals at most"));
-    }
-    Ok(Chance { ppm: (parts / scale) as u32 })
 }

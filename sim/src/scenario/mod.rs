@@ -2,7 +2,8 @@
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
 //! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `script`,
-//! `timeline`, and `names` for all of them. `scenarios/README.md` lists every key.
+//! `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names. `scenarios/README.md` lists
+//! every key.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,10 +11,12 @@ use std::time::Duration;
 use hailer::daemon::Config;
 use ipnet::Ipv4Net;
 
+mod amounts;
 mod file;
 mod link;
 mod names;
 mod nodes;
+pub mod profiles;
 mod script;
 mod timeline;
 
@@ -62,21 +65,43 @@ pub struct Segment {
 }
 
 /// The two directions of the cable between an interface and its segment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// From the node to the segment.
     pub up: Direction,
     /// From the segment to the node.
     pub down: Direction,
+    /// The longest packet that the interface takes, in bytes from the IP header on; at least [`MTU_MIN`]. A longer
+    /// datagram is sent in fragments, and TCP makes its segments fit.
+    pub mtu: u16,
 }
 
-/// What happens to packets in one direction of a link. Each chance is drawn for each packet by itself.
+/// The MTU of Ethernet.
+pub const MTU_DEFAULT: u16 = 1500;
+
+/// What every machine on the Internet takes (RFC 791).
+pub const MTU_MIN: u16 = 576;
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { up: Direction::default(), down: Direction::default(), mtu: MTU_DEFAULT }
+    }
+}
+
+/// What happens to packets in one direction of a link. Each chance is drawn for each packet by itself, those of loss and
+/// damage for each fragment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Direction {
     /// How long a packet takes.
     pub delay: Delay,
+    /// How the delay changes from time to time for all packets.
+    pub replan: Option<Replan>,
     /// How many packets never arrive.
     pub loss: Chance,
+    /// When more packets than that never arrive.
+    pub burst: Option<Burst>,
+    /// How many packets arrive damaged, and are thrown away for their checksum.
+    pub corruption: Chance,
     /// How many packets arrive twice, each copy with a delay of its own.
     pub duplicate: Chance,
     /// How many packets are held back by [`Direction::reorder_by`], so that later ones overtake them. Other packets
@@ -84,6 +109,40 @@ pub struct Direction {
     pub reorder: Chance,
     /// How long a reordered packet is held back.
     pub reorder_by: Duration,
+    /// Bits of packets that can leave in a second, from the IP header on; without it any number.
+    pub bandwidth: Option<u64>,
+    /// Bytes that may be there which have not left yet; see [`Direction::queue_bytes`].
+    pub queue: Option<u64>,
+}
+
+impl Direction {
+    /// Bytes that may be there which have not left yet: what the file says, or else a tenth of a second's worth, but not
+    /// less than 32 KiB, about twenty long packets, and not more than 1 MiB.
+    pub fn queue_bytes(&self) -> u64 {
+        self.queue.unwrap_or_else(|| (self.bandwidth.unwrap_or(0) / 80).clamp(32 << 10, 1 << 20))
+    }
+}
+
+/// Bad times of a link, in which it loses packets as [`Burst::loss`] says and not as [`Direction::loss`] does. Both kinds
+/// of times have random lengths, exponentially distributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// How many packets are lost in a bad time.
+    pub loss: Chance,
+    /// The mean length of a good time; longer than zero.
+    pub good: Duration,
+    /// The mean length of a bad time; longer than zero.
+    pub bad: Duration,
+}
+
+/// A path that is planned anew from time to time, such as one over satellites that move on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replan {
+    /// How long a plan is in force, counted from the start of the world, at the same moments on every link; longer than
+    /// zero.
+    pub every: Duration,
+    /// How much a plan changes the delay at most, to both sides; every change up to this is as likely as any other.
+    pub spread: Duration,
 }
 
 /// A probability, in parts of a million.

@@ -1,51 +1,46 @@
-//! One direction of a link: what becomes of each packet, and when it comes out at the other end.
+//! How long a packet takes: draws from distributions of delays, and plans that change from time to time.
+//!
+//! Integers and tables only: floating-point library functions differ between platforms.
 
 use std::time::Duration;
 
 use hailer::Timestamp;
 
-use super::random::Stream;
-use crate::scenario::{Delay, Direction};
+use super::super::random::Stream;
+use crate::scenario::{Delay, Replan};
 
-/// One direction of a link at work.
+/// What a plan adds to every delay while it is in force.
 #[derive(Debug)]
-pub struct Pipe {
-    direction: Direction,
+pub(super) struct Plans {
+    replan: Replan,
     stream: Stream,
-    /// When the last packet that was not held back comes out: the next one can't be earlier.
-    last_out: Timestamp,
+    /// Which plan is in force, counted from the start of the world.
+    number: u64,
+    /// Nanoseconds above the earliest that a plan can make a packet; from zero to twice the spread.
+    added: u64,
 }
 
-/// When the copies of a packet come out: none when it is lost, two when it is duplicated.
-pub type Arrivals = [Option<Timestamp>; 2];
-
-impl Pipe {
-    /// A pipe with its own random stream.
-    pub fn new(direction: Direction, stream: Stream) -> Self {
-        Self { direction, stream, last_out: Timestamp::ZERO }
+impl Plans {
+    /// Plans that are drawn from a stream of their own, one after the other and whether or not a packet meets them.
+    pub(super) fn new(replan: Replan, mut stream: Stream) -> Self {
+        let added = stream.between(0, nanos(replan.spread) * 2);
+        Self { replan, stream, number: 0, added }
     }
 
-    /// Sends a packet in at `now`.
-    pub fn send(&mut self, now: Timestamp) -> Arrivals {
-        if self.stream.happens(self.direction.loss) {
-            return [None, None];
+    /// `delay` as the plan at `at` makes it, not below zero. `at` is never earlier than in the call before.
+    pub(super) fn planned(&mut self, at: Timestamp, delay: Duration) -> Duration {
+        let spread = nanos(self.replan.spread);
+        let current = at.as_nanos() / nanos(self.replan.every).max(1);
+        while self.number < current {
+            self.number += 1;
+            self.added = self.stream.between(0, spread * 2);
         }
-        let first = self.arrival(now);
-        let second = self.stream.happens(self.direction.duplicate).then(|| self.arrival(now));
-        [Some(first), second]
-    }
-
-    fn arrival(&mut self, now: Timestamp) -> Timestamp {
-        let out = now.after(draw(&self.direction.delay, &mut self.stream));
-        if self.stream.happens(self.direction.reorder) {
-            return out.after(self.direction.reorder_by);
-        }
-        self.last_out = self.last_out.max(out);
-        self.last_out
+        Duration::from_nanos((nanos(delay) + self.added).saturating_sub(spread))
     }
 }
 
-fn draw(delay: &Delay, stream: &mut Stream) -> Duration {
+/// A delay from a distribution.
+pub(super) fn draw(delay: &Delay, stream: &mut Stream) -> Duration {
     match delay {
         Delay::Fixed(delay) => *delay,
         Delay::Uniform(low, high) => Duration::from_nanos(stream.between(nanos(*low), nanos(*high))),
@@ -65,7 +60,7 @@ fn draw(delay: &Delay, stream: &mut Stream) -> Duration {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     duration.as_nanos().min(u128::from(u64::MAX)) as u64
 }
 
@@ -104,43 +99,29 @@ fn half_normal(drawn: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Chance;
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn pipe(direction: Direction) -> Pipe {
-        Pipe::new(direction, Stream::new(1, "test"))
-    }
-
     #[test]
-    fn a_fixed_delay_is_exact() {
-        let mut pipe = pipe(Direction { delay: Delay::Fixed(MS * 5), ..Direction::default() });
-        assert_eq!(pipe.send(Timestamp::from_millis(1)), [Some(Timestamp::from_millis(6)), None]);
-    }
-
-    #[test]
-    fn packets_do_not_overtake_each_other_unless_reordering_says_so() {
-        let delay = Delay::Uniform(MS, MS * 50);
-        let mut pipe = pipe(Direction { delay: delay.clone(), ..Direction::default() });
-        let outs: Vec<_> = (0..200).map(|i| pipe.send(Timestamp::from_millis(i))[0].unwrap()).collect();
-        assert!(outs.is_sorted());
-
-        let reorder = Chance { ppm: 100_000 };
-        let mut pipe =
-            super::tests::pipe(Direction { delay, reorder, reorder_by: MS * 20, ..Direction::default() });
-        let outs: Vec<_> = (0..200).map(|i| pipe.send(Timestamp::from_millis(i))[0].unwrap()).collect();
-        assert!(!outs.is_sorted());
-    }
-
-    #[test]
-    fn loss_and_duplication_are_as_frequent_as_configured() {
-        let (loss, duplicate) = (Chance { ppm: 100_000 }, Chance { ppm: 200_000 });
-        let mut pipe = pipe(Direction { loss, duplicate, ..Direction::default() });
-        let sent: Vec<Arrivals> = (0..20_000).map(|i| pipe.send(Timestamp::from_millis(i))).collect();
-        let lost = sent.iter().filter(|arrivals| arrivals[0].is_none()).count();
-        let doubled = sent.iter().filter(|arrivals| arrivals[1].is_some()).count();
-        assert!((1_800..2_200).contains(&lost), "{lost} of 20000 at 10 %");
-        assert!((3_350..3_850).contains(&doubled), "{doubled} of about 18000 at 20 %");
+    fn a_plan_holds_until_the_next_and_is_the_same_whoever_asks() {
+        let replan = Replan { every: MS * 15_000, spread: MS * 9 };
+        let plans = || Plans::new(replan, Stream::new(5, "plans"));
+        let (mut dense, mut sparse) = (plans(), plans());
+        let mut seen = std::collections::BTreeSet::new();
+        for second in 0..15_000 {
+            let at = Timestamp::from_millis(second * 1000);
+            let delay = dense.planned(at, MS * 25);
+            assert!((MS * 16..=MS * 34).contains(&delay), "{delay:?}");
+            if second % 60 == 44 {
+                assert_eq!(sparse.planned(at, MS * 25), delay, "at {second} s");
+            }
+            seen.insert(delay);
+        }
+        assert_eq!(seen.len(), 1000, "one delay for each plan");
+        let mean = seen.iter().sum::<Duration>() / 1000;
+        assert!((MS * 24..MS * 26).contains(&mean), "{mean:?}");
+        assert!(seen.first().is_some_and(|least| *least < MS * 17));
+        assert_eq!(plans().planned(Timestamp::ZERO, Duration::ZERO).max(MS * 9), MS * 9);
     }
 
     #[test]
