@@ -10,6 +10,7 @@
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
 //! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
+//! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,15 +30,18 @@ use packet::Packet;
 use queue::Queue;
 use random::Stream;
 use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
+use tap::Tap;
 use udp::{UdpKey, UdpSocket};
 
 pub mod alarm;
+pub mod capture;
 mod counters;
 pub mod link;
 pub mod packet;
 pub mod queue;
 pub mod random;
 pub mod stream;
+pub mod tap;
 pub mod tcp;
 pub mod udp;
 mod wire;
@@ -45,6 +49,13 @@ mod wire;
 /// A machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostId(u32);
+
+impl HostId {
+    /// Its place among all machines, in the order of their making.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A broadcast domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,6 +214,7 @@ impl Fabric {
     pub fn step(&mut self) -> Option<u64> {
         let (at, event) = self.queue.pop()?;
         self.now = at;
+        self.counters.now = at;
         match event {
             Event::AtSegment(from, packet) => self.cross_segment(from, packet),
             Event::AtInterface(interface, packet) => self.arrive(interface, packet),
@@ -296,6 +308,27 @@ impl Fabric {
         let shared: Vec<SegmentId> = self.hosts[asker.0 as usize].interfaces.iter().map(segment_of).collect();
         let near = named.interfaces.iter().filter(|id| shared.contains(&segment_of(id)));
         near.map(|id| IpAddr::V4(self.interfaces[id.0 as usize].address)).collect()
+    }
+
+    /// The names of all interfaces, in the order of their making: `node/eth0`.
+    pub fn interface_names(&self) -> Vec<String> {
+        let name = |interface: &Interface, id| {
+            let host = &self.hosts[interface.host.0 as usize];
+            let number = host.interfaces.iter().position(|own| *own == id).unwrap_or_default();
+            format!("{}/eth{number}", host.name)
+        };
+        let ids = (0..).map(InterfaceId);
+        self.interfaces.iter().zip(ids).map(|(interface, id)| name(interface, id)).collect()
+    }
+
+    /// Lets somebody look on from now on.
+    pub fn add_tap(&mut self, tap: Box<dyn Tap>) {
+        self.counters.taps.push(tap);
+    }
+
+    /// Sends the onlookers away, in the order in which they came.
+    pub fn take_taps(&mut self) -> Vec<Box<dyn Tap>> {
+        std::mem::take(&mut self.counters.taps)
     }
 
     /// What the network carried so far, one entry for each machine in the order of their making.

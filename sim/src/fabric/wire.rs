@@ -23,7 +23,7 @@ impl Fabric {
             return Ok(());
         }
         let id = self.way_out(host, to, hint).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        self.counters.sent(host, &packet);
+        self.counters.sent(host, id, &packet);
         let interface = &mut self.interfaces[id.0 as usize];
         let prefix = self.segments[interface.segment.0 as usize].prefix;
         let is_for_all = packet.is_multicast() || is_broadcast(to, prefix.broadcast());
@@ -118,7 +118,7 @@ impl Fabric {
     pub(super) fn arrive(&mut self, interface: InterfaceId, packet: Packet) {
         let host = self.interfaces[interface.0 as usize].host;
         if self.hosts[host.0 as usize].is_powered {
-            self.counters.received(self.now, host, interface, &packet);
+            self.counters.received(host, interface, &packet);
             self.deliver(host, packet);
         } else {
             self.counters.dropped(host, Drop::NoHost, &packet);

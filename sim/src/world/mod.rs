@@ -1,8 +1,11 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
-//! * `log`: who is who, and the records.
+//! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
 
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +14,7 @@ use hailer::zre::PeerId;
 use tokio::sync::mpsc;
 
 use crate::engine::{self, RunError, Script};
+use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
@@ -18,9 +22,11 @@ use crate::scenario::{Action, Crash, NodeIndex, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
+use journal::Journal;
 use log::Log;
 
 mod application;
+mod journal;
 mod log;
 pub mod message;
 
@@ -33,6 +39,10 @@ pub struct Options<'a> {
     pub tick: Option<Duration>,
     /// Called now and then with the simulated time that has passed.
     pub progress: Option<&'a dyn Fn(Duration)>,
+    /// Where to write every packet at every interface, as a capture file (pcapng).
+    pub pcap: Option<&'a Path>,
+    /// Where to write every record and every dropped packet, as lines of JSON.
+    pub trace: Option<&'a Path>,
 }
 
 /// Runs a scenario to its end.
@@ -43,10 +53,22 @@ pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError>
     let seed = options.seed.unwrap_or(scenario.seed);
     let world = World::new(scenario.clone(), seed);
     let (fabric, log) = (world.fabric.clone(), world.log.clone());
+    let onlookers = world.invite_onlookers(&options)?;
     let (duration, tick) = (scenario.duration, options.tick.unwrap_or(scenario.tick));
-    engine::run(world, engine::Run { seed, duration, tick, progress: options.progress })?;
+    let outcome = engine::run(world, engine::Run { seed, duration, tick, progress: options.progress });
+    // What was seen of a world that panicked is worth the most.
+    let written = finish(&mut fabric.lock(), onlookers);
+    outcome.and(written)?;
     let fabric = fabric.lock();
     Ok(log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint()))
+}
+
+/// Sends the onlookers away, each of which wrote one of the files.
+fn finish(fabric: &mut Fabric, files: Vec<PathBuf>) -> Result<(), RunError> {
+    for (mut tap, path) in fabric.take_taps().into_iter().zip(files) {
+        tap.finish().map_err(|source| RunError::NotWritten { path, source })?;
+    }
+    Ok(())
 }
 
 /// The nodes and the script.
@@ -88,9 +110,7 @@ enum Appointment {
 
 impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
-        let beacon_port =
-            scenario.nodes.iter().find_map(|node| node.config.zre.as_ref()).map_or(5670, |zre| zre.port);
-        let mut fabric = Fabric::new(seed, beacon_port);
+        let mut fabric = Fabric::new(seed, beacon_port(&scenario));
         let segments: Vec<SegmentId> =
             scenario.segments.iter().map(|segment| fabric.add_segment(segment.prefix)).collect();
         let mut nodes = Vec::new();
@@ -115,6 +135,27 @@ impl World {
             nodes,
             appointments: appointments.into_iter().map(|(_, what)| what).collect(),
         }
+    }
+
+    /// Lets those look on that the options ask for; returns the file of each.
+    fn invite_onlookers(&self, options: &Options<'_>) -> Result<Vec<PathBuf>, RunError> {
+        let mut fabric = self.fabric.lock();
+        let mut files = Vec::new();
+        let mut open = |path: &Path| {
+            files.push(path.to_owned());
+            File::create(path).map(BufWriter::new).map_err(not_written(path))
+        };
+        if let Some(path) = options.pcap {
+            let capture = Capture::new(open(path)?, &fabric.interface_names());
+            fabric.add_tap(Box::new(capture.map_err(not_written(path))?));
+        }
+        if let Some(path) = options.trace {
+            let beacon_port = beacon_port(&self.scenario);
+            let journal = Journal::new(open(path)?, self.scenario.clone(), beacon_port);
+            self.log.write_to(journal.clone());
+            fabric.add_tap(Box::new(journal));
+        }
+        Ok(files)
     }
 
     fn keep_appointment(&mut self, token: u64) {
@@ -266,6 +307,16 @@ impl Script for World {
             }
         }
     }
+}
+
+/// The UDP port whose datagrams count as beacons: that of the first ZRE node.
+fn beacon_port(scenario: &Scenario) -> u16 {
+    scenario.nodes.iter().find_map(|node| node.config.zre.as_ref()).map_or(5670, |zre| zre.port)
+}
+
+fn not_written(path: &Path) -> impl FnOnce(io::Error) -> RunError + use<> {
+    let path = path.to_owned();
+    |source| RunError::NotWritten { path, source }
 }
 
 /// The script, in the order of time; at the same moment nodes start first.
