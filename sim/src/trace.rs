@@ -104,6 +104,10 @@ pub enum What {
     },
     /// Event STOP.
     Stopped,
+    /// The script cut the node off from others; the text says how.
+    Cut(String),
+    /// The script undid what had cut the node off.
+    Mended(String),
 }
 
 /// What the network carried for one node, by kind.
@@ -156,6 +160,10 @@ pub enum Drop {
     NoSocket,
     /// The socket's receive queue was full.
     QueueFull,
+    /// A partition was between the sender and the receiver.
+    Partition,
+    /// The cable of the sender or the receiver was unplugged.
+    Unplugged,
 }
 
 /// A finished run.

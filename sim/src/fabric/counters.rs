@@ -16,7 +16,8 @@ const KINDS: [Kind; 7] = [
     Kind::TcpControl,
     Kind::TcpReset,
 ];
-const DROPS: [Drop; 4] = [Drop::Loss, Drop::NoHost, Drop::NoSocket, Drop::QueueFull];
+const DROPS: [Drop; 6] =
+    [Drop::Loss, Drop::NoHost, Drop::NoSocket, Drop::QueueFull, Drop::Partition, Drop::Unplugged];
 
 /// Counters of all machines.
 #[derive(Debug)]

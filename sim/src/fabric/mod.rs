@@ -8,6 +8,7 @@
 //!
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
+//! * `faults`: partitions, pulled cables, links that change.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
 //! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
@@ -25,6 +26,7 @@ use crate::scenario::Link;
 use crate::trace::Traffic;
 use alarm::{Alarm, AlarmKey};
 use counters::Counters;
+use faults::Partition;
 use link::Pipe;
 use packet::Packet;
 use queue::Queue;
@@ -36,6 +38,7 @@ use udp::{UdpKey, UdpSocket};
 pub mod alarm;
 pub mod capture;
 mod counters;
+mod faults;
 pub mod link;
 pub mod packet;
 pub mod queue;
@@ -79,6 +82,7 @@ pub struct Fabric {
     tcp: SlotMap<TcpKey, TcpSocket>,
     alarms: SlotMap<AlarmKey, Alarm>,
     counters: Counters,
+    partitions: Vec<Partition>,
     /// How many wakers were woken since the driver asked last.
     woken: u64,
 }
@@ -99,6 +103,8 @@ struct Interface {
     address: Ipv4Addr,
     up: Pipe,
     down: Pipe,
+    /// Whether its cable is in.
+    is_plugged: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +120,8 @@ struct Host {
     /// Initial sequence numbers and ephemeral ports.
     stream: Stream,
     next_ephemeral: u16,
+    /// How often its links were changed: each change has random streams of its own.
+    link_changes: u32,
 }
 
 /// Something that will happen.
@@ -146,6 +154,7 @@ impl Fabric {
             tcp: SlotMap::with_key(),
             alarms: SlotMap::with_key(),
             counters: Counters::new(beacon_port),
+            partitions: Vec::new(),
             woken: 0,
         }
     }
@@ -169,6 +178,7 @@ impl Fabric {
             connections: BTreeMap::new(),
             stream,
             next_ephemeral,
+            link_changes: 0,
         });
         self.counters.add_host();
         HostId(index(self.hosts.len() - 1))
@@ -188,7 +198,7 @@ impl Fabric {
         owner.interfaces.push(id);
         let up = Pipe::new(link.up.clone(), Stream::new(self.seed, &format!("{name}/up")));
         let down = Pipe::new(link.down.clone(), Stream::new(self.seed, &format!("{name}/down")));
-        self.interfaces.push(Interface { host, segment, address, up, down });
+        self.interfaces.push(Interface { host, segment, address, up, down, is_plugged: true });
         let segment = &mut self.segments[segment.0 as usize];
         segment.by_address.insert(address, id);
         segment.members.push(id);

@@ -93,6 +93,8 @@ pub(super) fn row(scenario: &Scenario, what: &What) -> Row {
             Row { number: number_text(number), intact: intact_text(is_intact), ..with_peer("WHISPER", from) }
         }
         What::Stopped => Row { what: "STOP", ..Row::default() },
+        What::Cut(how) => Row { what: "cut off", text: how.clone(), ..Row::default() },
+        What::Mended(how) => Row { what: "mended", text: how.clone(), ..Row::default() },
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
 //! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `script`,
-//! `timeline`, and `names` for all of them. `scenarios/README.md` lists every key.
+//! `faults`, `timeline`, and `names` for all of them. `scenarios/README.md` lists every key.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use hailer::daemon::Config;
 use ipnet::Ipv4Net;
 
+mod faults;
 mod file;
 mod link;
 mod names;
@@ -148,7 +150,7 @@ pub struct Attachment {
 pub struct Step {
     /// When.
     pub at: Duration,
-    /// To whom, in the order of the file; never empty.
+    /// To whom, in the order of the file; empty for what is done to the network: partition and heal.
     pub nodes: Vec<NodeIndex>,
     /// What.
     pub action: Action,
@@ -185,6 +187,29 @@ pub enum Action {
         /// Size of the message in bytes, at least [`MESSAGE_BYTES_MIN`].
         bytes: usize,
     },
+    /// Nodes are cut off from others.
+    Partition(Partition),
+    /// The partition with this name ends; without one, all that there are.
+    Heal(Option<String>),
+    /// The links of the node's interfaces, in their order, become these.
+    Link(BTreeMap<NodeIndex, Vec<Link>>),
+    /// The node's cables are pulled out of all its interfaces.
+    Unplug,
+    /// The node's cables are put back.
+    Plug,
+}
+
+/// A cut between two sets of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// What a heal can call it.
+    pub name: Option<String>,
+    /// Nodes on one side.
+    pub from: Vec<NodeIndex>,
+    /// Nodes on the other side; none of them is in `from`.
+    pub to: Vec<NodeIndex>,
+    /// Only what `from` sends to `to` is cut off.
+    pub is_one_way: bool,
 }
 
 /// Every simulated message starts with its sender and number, so it has at least this size.

@@ -18,7 +18,7 @@ use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{Action, Crash, NodeIndex, Scenario, TrafficKind};
+use crate::scenario::{Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
@@ -80,6 +80,9 @@ struct World {
     log: Log,
     nodes: Vec<NodeState>,
     appointments: Vec<Appointment>,
+    /// Those that there are, with the fabric's tokens for them.
+    partitions: Vec<(usize, Partition)>,
+    partitions_made: usize,
 }
 
 struct NodeState {
@@ -134,6 +137,8 @@ impl World {
             log: Log::default(),
             nodes,
             appointments: appointments.into_iter().map(|(_, what)| what).collect(),
+            partitions: Vec::new(),
+            partitions_made: 0,
         }
     }
 
@@ -164,6 +169,7 @@ impl World {
             Appointment::Step(step) => {
                 let scenario = self.scenario.clone();
                 let step = &scenario.steps[step];
+                self.cut(step.action.clone());
                 for node in &step.nodes {
                     self.act(*node, &step.action);
                 }
@@ -212,7 +218,53 @@ impl World {
                 self.command(index, Command::Shout { group: group.clone(), bytes: *bytes });
             }
             Action::Whisper { to, bytes } => self.whisper(index, *to, *bytes),
+            Action::Link(links) => {
+                let host = self.nodes[index.0 as usize].host;
+                self.fabric.lock().set_links(host, &links[&index]);
+            }
+            Action::Unplug => self.set_plugged(index, false),
+            Action::Plug => self.set_plugged(index, true),
+            // These are done to the network.
+            Action::Partition(_) | Action::Heal(_) => {}
         }
+    }
+
+    /// Cuts nodes off from others, or ends that. Each is noted once, with the first node of its first side.
+    fn cut(&mut self, action: Action) {
+        match action {
+            Action::Partition(partition) => {
+                let hosts =
+                    |side: &[NodeIndex]| side.iter().map(|node| self.nodes[node.0 as usize].host).collect();
+                let (from, to): (Vec<HostId>, Vec<HostId>) = (hosts(&partition.from), hosts(&partition.to));
+                let token = self.partitions_made;
+                self.partitions_made += 1;
+                let mut fabric = self.fabric.lock();
+                fabric.partition(token, &from, &to, partition.is_one_way);
+                self.log.record(fabric.now(), partition.from[0], What::Cut(describe(&partition)));
+                drop(fabric);
+                self.partitions.push((token, partition));
+            }
+            Action::Heal(name) => {
+                let mut fabric = self.fabric.lock();
+                self.partitions.retain(|(token, partition)| {
+                    let is_meant = name.is_none() || partition.name == name;
+                    if is_meant {
+                        fabric.heal(*token);
+                        self.log.record(fabric.now(), partition.from[0], What::Mended(describe(partition)));
+                    }
+                    !is_meant
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn set_plugged(&mut self, index: NodeIndex, is_plugged: bool) {
+        let mut fabric = self.fabric.lock();
+        fabric.set_plugged(self.nodes[index.0 as usize].host, is_plugged);
+        let how = "cable".to_owned();
+        let what = if is_plugged { What::Mended(how) } else { What::Cut(how) };
+        self.log.record(fabric.now(), index, what);
     }
 
     fn end(&mut self, index: NodeIndex, how: Crash) {
@@ -307,6 +359,12 @@ impl Script for World {
             }
         }
     }
+}
+
+fn describe(partition: &Partition) -> String {
+    let kind = if partition.is_one_way { "one-way partition" } else { "partition" };
+    let name = partition.name.as_ref().map(|name| format!(" `{name}`")).unwrap_or_default();
+    format!("{kind}{name} of {} from {}", partition.from.len(), partition.to.len())
 }
 
 /// The UDP port whose datagrams count as beacons: that of the first ZRE node.
