@@ -2,7 +2,12 @@
 //!
 //! A fault draws nothing: a packet that meets one is dropped before the link it would have taken draws for it.
 
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+
 use super::link::Pipe;
+use super::packet::{Body, Packet};
 use super::random::Stream;
 use super::{Fabric, HostId};
 use crate::scenario::Link;
@@ -67,6 +72,27 @@ impl Fabric {
             let interface = &mut self.interfaces[id.0 as usize];
             interface.up = Pipe::new(link.up.clone(), stream("up"));
             interface.down = Pipe::new(link.down.clone(), stream("down"));
+        }
+    }
+
+    /// Something on a machine, no socket of its programs, broadcasts a datagram on each of its interfaces. Without power
+    /// nothing happens.
+    pub fn broadcast(&mut self, host: HostId, from_port: u16, to_port: u16, payload: &Bytes) {
+        let machine = &self.hosts[host.index()];
+        if !machine.is_powered {
+            return;
+        }
+        for id in machine.interfaces.clone() {
+            let interface = &self.interfaces[id.0 as usize];
+            let broadcast = self.segments[interface.segment.0 as usize].prefix.broadcast();
+            let from = IpAddr::V4(interface.address);
+            let packet = Packet {
+                from: SocketAddr::new(from, from_port),
+                to: SocketAddr::new(IpAddr::V4(broadcast), to_port),
+                body: Body::Udp(payload.clone()),
+            };
+            // There is always a way out by an interface's own address.
+            let _ = self.transmit(host, packet, Some(from));
         }
     }
 
@@ -173,6 +199,19 @@ mod tests {
         assert_eq!(lan.dropped(0, Drop::Unplugged), 3);
         lan.fabric.set_plugged(lan.hosts[0], true);
         assert_eq!([0, 1, 2].map(|sender| lan.heard(sender)), [vec![1, 2], vec![0, 2], vec![0, 1]]);
+    }
+
+    #[test]
+    fn a_machine_without_power_broadcasts_nothing() {
+        let mut lan = lan();
+        lan.fabric.power_cut(lan.hosts[0]);
+        for (host, heard) in [(0, vec![]), (1, vec![2])] {
+            lan.fabric.broadcast(lan.hosts[host], 9, 5670, &Bytes::from_static(b"noise"));
+            while lan.fabric.next_at().is_some() {
+                lan.fabric.step();
+            }
+            assert_eq!(lan.received(host), heard);
+        }
     }
 
     #[test]

@@ -136,6 +136,7 @@ pub(super) fn action(scenario: &Scenario, action: &Action) -> String {
         Action::Link(_) => "link changed".to_owned(),
         Action::Unplug => "unplugged".to_owned(),
         Action::Plug => "plugged in".to_owned(),
+        Action::BroadcastStorm(_) => "broadcast storm".to_owned(),
     }
 }
 

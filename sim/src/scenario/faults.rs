@@ -3,13 +3,21 @@
 //! Each value is read for itself here; the steps around it are the business of `timeline`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use hailer::daemon::reader::{Refused, Table, Value, one_of};
+use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, quantity};
 
 use super::link::link;
 use super::names::name;
 use super::nodes::Nodes;
-use super::{Action, Link, NodeIndex, Partition};
+use super::{Action, Link, NodeIndex, Partition, Storm};
+
+/// Broadcasts a second of one machine: more than a gigabit link carries of the smallest packets helps nobody.
+const RATE_MAX: u64 = 1_000_000;
+/// Garbage fits one packet, as broadcasts have to.
+const STORM_BYTES_MAX: u64 = 1472;
+/// The size of a beacon.
+const STORM_BYTES_DEFAULT: u64 = 22;
 
 /// `{ from = "a", to = ["b", "c"], one_way = true, name = "split" }`.
 pub(super) fn partition(value: Value<'_>, nodes: &Nodes) -> Result<Partition, Refused> {
@@ -76,4 +84,35 @@ pub(super) fn links(
 /// `"down"` or `"up"`.
 pub(super) fn interface(value: Value<'_>) -> Result<Action, Refused> {
     one_of(&[("down", Action::Unplug), ("up", Action::Plug)])(value)
+}
+
+/// `{ rate = "1000/s", for = "2 s", bytes = 22 }`.
+pub(super) fn storm(value: Value<'_>) -> Result<Storm, Refused> {
+    value.table(|table| {
+        let every = table.required("rate", "rate = \"1000/s\"", rate);
+        let lasting = table.required("for", "for = \"2 s\"", |value| {
+            let lasting = duration(value.clone())?;
+            if lasting.is_zero() {
+                return Err(value.refuse("a storm of no length shows nothing", "write for example \"2 s\""));
+            }
+            Ok(lasting)
+        });
+        let bytes = table.optional("bytes", integer(0..=STORM_BYTES_MAX, STORM_BYTES_DEFAULT));
+        let (every, lasting, bytes) = (every?.value, lasting?.value, bytes?);
+        let bytes = bytes.map_or(STORM_BYTES_DEFAULT, |bytes| bytes.value) as usize;
+        Ok(Storm { every, lasting, bytes })
+    })
+}
+
+/// The time between two things that happen at a rate: `"1000/s"`.
+fn rate(value: Value<'_>) -> Result<Duration, Refused> {
+    const WHAT: &str = "a rate";
+    let help = "write whole numbers a second in quotes, for example \"1000/s\"";
+    let text = value.as_str().ok_or_else(|| value.refuse_kind(WHAT, help))?;
+    let Some((number, 0, "/s")) = quantity(text) else { return Err(value.refuse_kind(WHAT, help)) };
+    if !(1..=RATE_MAX).contains(&number) {
+        let message = format!("{} can't be {number} a second", value.name());
+        return Err(value.refuse(message, format!("write \"1/s\" to \"{RATE_MAX}/s\"")));
+    }
+    Ok(Duration::from_nanos(1_000_000_000 / number))
 }

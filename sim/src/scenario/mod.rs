@@ -197,6 +197,19 @@ pub enum Action {
     Unplug,
     /// The node's cables are put back.
     Plug,
+    /// Something on the node's machine sends broadcasts as fast as it can.
+    BroadcastStorm(Storm),
+}
+
+/// Broadcasts to the port of beacons: half of them beacons of nodes that are not there, half of them garbage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storm {
+    /// Time between two of them.
+    pub every: Duration,
+    /// How long it lasts.
+    pub lasting: Duration,
+    /// Size of each that is garbage, in bytes.
+    pub bytes: usize,
 }
 
 /// A cut between two sets of nodes.

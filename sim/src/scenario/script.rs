@@ -10,7 +10,7 @@ use hailer::daemon::reader::{
     Given, Refused, Table, Value, duration, integer, one_of, suggestion, text_up_to, written,
 };
 
-use super::faults::{heal, interface, links, partition};
+use super::faults::{heal, interface, links, partition, storm};
 use super::nodes::Nodes;
 use super::{Action, Crash, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, NodeIndex, Step, Traffic, TrafficKind};
 
@@ -43,7 +43,7 @@ pub(super) fn steps(
 }
 
 /// Keys that say what a step does.
-const ACTIONS: [&str; 12] = [
+const ACTIONS: [&str; 13] = [
     "crash",
     "restart",
     "pause",
@@ -56,6 +56,7 @@ const ACTIONS: [&str; 12] = [
     "heal",
     "link",
     "interface",
+    "broadcast_storm",
 ];
 
 fn step(
@@ -101,6 +102,11 @@ fn step(
         refuse_deaf(table, nodes, &[*to], &key)?;
         refuse_self(table, nodes, selected.iter().find(|from| *from == to), &key)?;
     }
+    if let (Action::BroadcastStorm(storm), Some(end)) = (&action, end)
+        && at.value + storm.lasting > end
+    {
+        return Err(refuse_late(table, key.span, end));
+    }
     let step = Step { at: at.value, nodes: selected, action, line };
     Ok(WrittenStep { step, at_span: at.span, action_span: key.span })
 }
@@ -131,6 +137,7 @@ fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Res
         "heal" => heal(value).map(Action::Heal),
         "link" => links(&value, nodes, whom).map(Action::Link),
         "interface" => interface(value),
+        "broadcast_storm" => storm(value).map(Action::BroadcastStorm),
         other => unreachable!("`{other}` is none of ACTIONS"),
     }
 }

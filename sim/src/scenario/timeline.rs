@@ -139,6 +139,8 @@ fn next_state(node: &Node, state: &State, step: &WrittenStep) -> Result<State, C
         (Action::Crash(_), State::Down(earlier)) => {
             refuse("is down already", "let it restart before, or drop this step", Some(earlier))
         }
+        // It comes from the machine, whatever the program does.
+        (Action::BroadcastStorm(_), State::Up | State::Paused(_)) => Ok(state.clone()),
         (Action::Restart, State::Down(_)) => Ok(State::Up),
         (Action::Restart, State::Up | State::Paused(_)) => {
             refuse("is not down, so it can't restart", "let it crash before, or drop this step", None)

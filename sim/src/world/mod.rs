@@ -1,6 +1,7 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
+//! * `storm`: what a broadcast storm is made of.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
 
 use std::fs::File;
@@ -29,6 +30,7 @@ mod application;
 mod journal;
 mod log;
 pub mod message;
+mod storm;
 
 /// What a run may be told besides its scenario.
 #[derive(Clone, Copy, Default)]
@@ -89,6 +91,8 @@ struct NodeState {
     host: HostId,
     life: Option<Life>,
     lives: u32,
+    /// Draws what a storm from its machine is made of.
+    storm: Option<Stream>,
 }
 
 /// A running program on a node.
@@ -103,6 +107,11 @@ struct Life {
 enum Appointment {
     Start(NodeIndex),
     Step(usize),
+    /// The next broadcast of a storm.
+    Storm {
+        step: usize,
+        node: NodeIndex,
+    },
     Traffic {
         traffic: usize,
         sender: NodeIndex,
@@ -123,7 +132,7 @@ impl World {
                 let segment = segments[attachment.segment.0 as usize];
                 fabric.attach(host, segment, attachment.address, &attachment.link);
             }
-            nodes.push(NodeState { host, life: None, lives: 0 });
+            nodes.push(NodeState { host, life: None, lives: 0, storm: None });
         }
         let appointments = appointments(&scenario);
         for (token, (at, _)) in appointments.iter().enumerate() {
@@ -174,6 +183,7 @@ impl World {
                     self.act(*node, &step.action);
                 }
             }
+            Appointment::Storm { step, node } => self.storm(token, step, node),
             Appointment::Traffic { traffic, sender, sent } => self.send_traffic(token, traffic, sender, sent),
         }
     }
@@ -224,8 +234,8 @@ impl World {
             }
             Action::Unplug => self.set_plugged(index, false),
             Action::Plug => self.set_plugged(index, true),
-            // These are done to the network.
-            Action::Partition(_) | Action::Heal(_) => {}
+            // The first two are done to the network; a storm has appointments of its own.
+            Action::Partition(_) | Action::Heal(_) | Action::BroadcastStorm(_) => {}
         }
     }
 
@@ -256,6 +266,21 @@ impl World {
                 });
             }
             _ => {}
+        }
+    }
+
+    fn storm(&mut self, token: u64, step: usize, node: NodeIndex) {
+        let step = &self.scenario.steps[step];
+        let Action::BroadcastStorm(storm) = &step.action else { return };
+        let state = &mut self.nodes[node.0 as usize];
+        let name = &self.scenario.nodes[node.0 as usize].name;
+        let stream = state.storm.get_or_insert_with(|| Stream::new(self.seed, &format!("{name}/storm")));
+        let payload = storm::payload(stream, storm.bytes);
+        let mut fabric = self.fabric.lock();
+        fabric.broadcast(state.host, storm::FROM_PORT, beacon_port(&self.scenario), &payload);
+        let next = fabric.now().after(storm.every);
+        if next < Timestamp::ZERO.after(step.at + storm.lasting) {
+            fabric.appoint(next, token);
         }
     }
 
@@ -393,5 +418,10 @@ fn appointments(scenario: &Scenario) -> Vec<(Duration, Appointment)> {
             (first < traffic.stop).then_some((first, appointment))
         })
     });
-    starts.chain(steps).chain(traffic).collect()
+    let storms = scenario.steps.iter().enumerate().flat_map(|(index, step)| {
+        let is_storm = matches!(step.action, Action::BroadcastStorm(_));
+        let nodes = step.nodes.iter().filter(move |_| is_storm);
+        nodes.map(move |node| (step.at, Appointment::Storm { step: index, node: *node }))
+    });
+    starts.chain(steps).chain(traffic).chain(storms).collect()
 }
