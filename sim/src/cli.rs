@@ -225,8 +225,9 @@ fn tick(run: &Run) -> Option<Duration> {
 }
 
 fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8> {
-    let scenario = &loaded.scenario;
-    let seed = run.seed.unwrap_or(scenario.seed);
+    let seed = run.seed.unwrap_or(loaded.scenario.seed);
+    // Reports show what was drawn, too.
+    let scenario = &loaded.scenario.unrolled(seed);
     let bar =
         progress_bar(run, scenario.duration.as_millis() as u64, "{prefix} {bar:40} {percent} % of {msg}");
     bar.set_prefix(scenario.name.clone());
@@ -275,6 +276,7 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
         .into_par_iter()
         .map(|seed| {
             let options = Options { seed: Some(seed), tick: tick(run), ..Options::default() };
+            let scenario = &scenario.unrolled(seed);
             let outcome = world::run(scenario, options);
             bar.inc(1);
             let trace = match outcome {

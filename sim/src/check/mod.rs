@@ -137,6 +137,7 @@ impl Finding {
 ///
 /// The cost is linear in the records, times a logarithm, for each expectation.
 pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
+    let scenario = &scenario.unrolled(trace.seed);
     let run = Run { scenario, trace, lives: lives::Lives::of(scenario, trace) };
     let judge_one = |expect: &Expect| {
         let Judgement { outcome, detail } = match expect.that {

@@ -2,7 +2,7 @@
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
 //! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `script`,
-//! `faults`, `timeline`, and `names` for all of them. `scenarios/README.md` lists every key.
+//! `faults`, `churn`, `timeline`, and `names` for all of them. `scenarios/README.md` lists every key.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use hailer::daemon::Config;
 use ipnet::Ipv4Net;
 
+mod churn;
 mod faults;
 mod file;
 mod link;
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub nodes: Vec<Node>,
     /// What happens, sorted by time; steps at the same moment keep the order of the file.
     pub steps: Vec<Step>,
+    /// What else happens, drawn from the seed; [`Scenario::unrolled`] makes steps of it.
+    pub churn: Vec<Churn>,
     /// Messages that nodes send all by themselves.
     pub traffic: Vec<Traffic>,
     /// What must be true.
@@ -230,6 +233,25 @@ pub const MESSAGE_BYTES_MIN: usize = 16;
 
 /// The largest simulated message. It is far beyond what anybody shouts; more is a mistyped number.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Nodes that go down and come up again at random.
+#[derive(Clone, Debug)]
+pub struct Churn {
+    /// Each of these by itself.
+    pub nodes: Vec<NodeIndex>,
+    /// How long a node is up on average: every span from half of this to one and a half is as likely as any other.
+    pub up: Duration,
+    /// How long it is down on average; likewise.
+    pub down: Duration,
+    /// How it ends, each as likely as any other; never empty.
+    pub crash: Vec<Crash>,
+    /// Nobody goes down before this.
+    pub start: Duration,
+    /// Nobody goes down from here on, and who is down comes up.
+    pub stop: Duration,
+    /// The line in the file, for messages.
+    pub line: usize,
+}
 
 /// How a node ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

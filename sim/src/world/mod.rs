@@ -53,7 +53,7 @@ pub struct Options<'a> {
 /// See [`RunError`].
 pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError> {
     let seed = options.seed.unwrap_or(scenario.seed);
-    let world = World::new(scenario.clone(), seed);
+    let world = World::new(scenario.unrolled(seed), seed);
     let (fabric, log) = (world.fabric.clone(), world.log.clone());
     let onlookers = world.invite_onlookers(&options)?;
     let (duration, tick) = (scenario.duration, options.tick.unwrap_or(scenario.tick));

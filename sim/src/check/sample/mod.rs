@@ -97,6 +97,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         }],
         nodes: (0..nodes).map(node).collect(),
         steps: Vec::new(),
+        churn: Vec::new(),
         traffic: Vec::new(),
         expects: Vec::new(),
     }
