@@ -41,6 +41,7 @@ Examples:
   hailer-sim run scenarios/lan-loss.toml                 one run, with a report
   hailer-sim run scenarios/lan-loss.toml --seeds 1..100  a hundred seeds, on all cores
   hailer-sim run scenarios/*.toml --json --no-report     one line of JSON a run
+  hailer-sim run scenarios/two-nodes.toml --pcap two.pcapng   every packet, for Wireshark
   hailer-sim check scenarios/*.toml                      are the files right?";
 
 /// A deterministic network simulator that runs Hailer's own node code from scenario files and judges it.
@@ -86,6 +87,12 @@ struct Run {
     /// Print one JSON object a run on standard output, and nothing else there
     #[arg(long)]
     json: bool,
+    /// Write every packet at every interface to this file, for Wireshark (pcapng); of one run only
+    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
+    pcap: Option<PathBuf>,
+    /// Write everything that happens to this file, dropped packets with their causes too, as lines of JSON; of one run only
+    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
+    trace: Option<PathBuf>,
     /// Step of the outer engine in milliseconds, instead of the file's own; it changes nothing but speed
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     tick_ms: Option<u64>,
@@ -193,6 +200,10 @@ fn run_all(run: &Run) -> io::Result<u8> {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
+    if let (true, Some(_)) = (loaded.len() > 1, run.pcap.as_ref().or(run.trace.as_ref())) {
+        eprintln!("hailer-sim: --pcap and --trace are of one run; name one scenario file with them");
+        return Ok(EXIT_USAGE);
+    }
     let mut code = EXIT_PASSED;
     for one in &loaded {
         let folder = (!run.no_report).then(|| run.report.join(&one.scenario.name));
@@ -214,14 +225,22 @@ fn tick(run: &Run) -> Option<Duration> {
 }
 
 fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8> {
-    let scenario = &loaded.scenario;
-    let seed = run.seed.unwrap_or(scenario.seed);
+    let seed = run.seed.unwrap_or(loaded.scenario.seed);
+    // Reports show what was drawn, too.
+    let scenario = &loaded.scenario.unrolled(seed);
     let bar =
         progress_bar(run, scenario.duration.as_millis() as u64, "{prefix} {bar:40} {percent} % of {msg}");
     bar.set_prefix(scenario.name.clone());
     bar.set_message(format!("{} s simulated", scenario.duration.as_secs_f64()));
     let show = |passed: Duration| bar.set_position(passed.as_millis() as u64);
-    let outcome = world::run(scenario, Options { seed: Some(seed), tick: tick(run), progress: Some(&show) });
+    let options = Options {
+        seed: Some(seed),
+        tick: tick(run),
+        progress: Some(&show),
+        pcap: run.pcap.as_deref(),
+        trace: run.trace.as_deref(),
+    };
+    let outcome = world::run(scenario, options);
     bar.finish_and_clear();
     let command = replay_command(&loaded.path, seed);
     let trace = match outcome {
@@ -256,7 +275,9 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
     let outcomes: Vec<io::Result<OneOfMany>> = (seeds.first..=seeds.last)
         .into_par_iter()
         .map(|seed| {
-            let outcome = world::run(scenario, Options { seed: Some(seed), tick: tick(run), progress: None });
+            let options = Options { seed: Some(seed), tick: tick(run), ..Options::default() };
+            let scenario = &scenario.unrolled(seed);
+            let outcome = world::run(scenario, options);
             bar.inc(1);
             let trace = match outcome {
                 Ok(trace) => trace,

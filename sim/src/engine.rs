@@ -6,6 +6,8 @@
 //! After each moment at which something was woken, the driver lets tasks run until none was polled in a whole round of
 //! the executor; only then does time go on. Node code takes no simulated time.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -53,6 +55,14 @@ pub enum RunError {
     Panicked {
         /// Simulated time of the panic.
         at: Timestamp,
+    },
+    /// What was to be written while the world lived could not be.
+    #[error("can't write {}: {source}", path.display())]
+    NotWritten {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// The outer engine gave up.
     #[error("the engine stopped: {0}")]

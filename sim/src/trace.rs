@@ -104,6 +104,10 @@ pub enum What {
     },
     /// Event STOP.
     Stopped,
+    /// The script cut the node off from others; the text says how.
+    Cut(String),
+    /// The script undid what had cut the node off.
+    Mended(String),
 }
 
 /// What the network carried for one node, by kind.
@@ -160,6 +164,10 @@ pub enum Drop {
     LinkQueueFull,
     /// The link damaged it, so that it was thrown away at the other end for its checksum.
     Corrupt,
+    /// A partition was between the sender and the receiver.
+    Partition,
+    /// The cable of the sender or the receiver was unplugged.
+    Unplugged,
 }
 
 /// A finished run.

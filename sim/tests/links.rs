@@ -14,6 +14,7 @@ use hailer_sim::scenario::profiles::PROFILES;
 use hailer_sim::scenario::{Chance, Delay, Direction, Link, Scenario};
 use hailer_sim::trace::{Drop, Kind};
 use hailer_sim::world::{self, Options};
+use tokio::io::ReadBuf;
 
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
 const PORT: u16 = 7000;
@@ -80,6 +81,12 @@ impl Two {
         }
     }
 
+    fn read(&mut self, key: TcpKey, buffer: &mut [u8]) -> Poll<std::io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let read = self.fabric.tcp_poll_read(key, &mut context(), &mut buffer);
+        read.map_ok(|()| buffer.filled().len())
+    }
+
     /// Writes as fast as the connection takes it and reads all that comes until `end`; the bytes read after `start`.
     fn stream(&mut self, (client, server): (TcpKey, TcpKey), start: Timestamp, end: Timestamp) -> usize {
         let (chunk, mut buffer, mut read) = (vec![7; 16 * 1024], vec![0; 64 * 1024], 0);
@@ -88,7 +95,7 @@ impl Two {
                 assert!(written.unwrap() > 0);
             }
             self.fabric.step();
-            while let Poll::Ready(got) = self.fabric.tcp_poll_read(server, &mut context(), &mut buffer) {
+            while let Poll::Ready(got) = self.read(server, &mut buffer) {
                 let got = got.unwrap();
                 read += if self.fabric.now() >= start { got } else { 0 };
                 if got == 0 {
@@ -210,7 +217,7 @@ fn the_largest_segment_fits_the_smaller_mtu_of_both_ends() {
         assert!(matches!(written, Poll::Ready(Ok(144_800))));
         while read < data.len() {
             two.fabric.step();
-            if let Poll::Ready(got) = two.fabric.tcp_poll_read(server, &mut context(), &mut buffer) {
+            if let Poll::Ready(got) = two.read(server, &mut buffer) {
                 read += got.unwrap();
             }
         }

@@ -2,11 +2,22 @@
 //!
 //! A peer is there when its life is up and not paused at the moment of the EXIT and it was not asked to stop. Events of
 //! a node that is itself down or stopping are no claims of a running node, and are not judged.
+//!
+//! Nor is a peer there that the script cut off from the observer for long enough that one of the two could give the
+//! other up: for the shorter of their `expired`, less [`UNHEARD`] of the peers' beacons that may have been lost before
+//! the cut. What follows from such a cut may follow until [`GRACE`] after its end: a peer that gave up has closed its
+//! connections, and the other side hears of that when they can talk again. A shorter cut is no excuse.
 
+use hailer::Timestamp;
+
+use crate::scenario::NodeIndex;
 use crate::trace::What;
 
 use super::knowledge::Knowledge;
-use super::{Judgement, Run, Violations, count, counted, seconds};
+use super::{GRACE, Judgement, Run, Violations, count, counted, seconds};
+
+/// Beacons in a row that may have been lost when a cut begins.
+const UNHEARD: u32 = 3;
 
 pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
     let mut knowledge = Knowledge::new(&run.lives, run.scenario.nodes.len());
@@ -22,7 +33,10 @@ pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
             exits += 1;
             if let Some(id) = knowledge.entered_as(record.node, subject) {
                 let life = run.lives.get(id);
-                if life.is_running(record.at) && !life.asked_to_stop.is_some_and(is_stopping) {
+                if life.is_running(record.at)
+                    && !life.asked_to_stop.is_some_and(is_stopping)
+                    && !is_cut_off(run, record.node, life.node, record.at)
+                {
                     violations.push(record.at, record.node, || {
                         format!(
                             "{} saw EXIT of {} ({reason}), which has been up since {}",
@@ -45,10 +59,22 @@ pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
     violations.into_judgement(detail)
 }
 
+/// Whether a cut between the two was long enough for one to give the other up, and is not long over.
+fn is_cut_off(run: &Run<'_>, observer: NodeIndex, peer: NodeIndex, at: Timestamp) -> bool {
+    let zre = |node: NodeIndex| run.scenario.nodes[node.0 as usize].config.zre.as_ref();
+    let (Some(one), Some(other)) = (zre(observer), zre(peer)) else { return false };
+    let unheard = one.interval.max(other.interval) * UNHEARD;
+    let enough = one.expired.min(other.expired).saturating_sub(unheard);
+    run.lives.reach.silences(observer, peer).iter().any(|silence| {
+        let end = silence.to.unwrap_or(at);
+        silence.from <= at && end.min(at).since(silence.from) >= enough && at <= end.after(GRACE)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::check::sample::Script;
-    use crate::scenario::{Crash, Property};
+    use crate::check::sample::{Script, partition};
+    use crate::scenario::{Action, Crash, NodeIndex, Property};
 
     fn met() -> Script {
         Script::new(3).up(0.0, 0).up(0.0, 1).up(0.0, 2).meet(1.0, &[0, 1, 2])
@@ -92,6 +118,30 @@ mod tests {
         let replaced = run.exit(3.5, 0, (1, 1)).enter(3.5, 0, (1, 1));
         assert!(replaced.clone().run(9.0).judge(Property::NoLivePeerExits, None).passed());
         assert!(!replaced.exit(4.0, 0, (1, 0)).run(9.0).judge(Property::NoLivePeerExits, None).passed());
+    }
+
+    #[test]
+    fn a_peer_that_was_cut_off_for_long_enough_may_be_declared_gone() {
+        let passes = |from: &[u32], to: &[u32], until: f64, exit: f64| {
+            let cut = met().zre().cut(2.0, partition(from, to, true));
+            let run = cut.mend(until, (Vec::new(), Action::Heal(None))).exit(exit, 0, (1, 0));
+            run.run(90.0).judge(Property::NoLivePeerExits, None).passed()
+        };
+        // `expired` is 30 s, and three beacons may have been lost before.
+        assert!(passes(&[0], &[1], 60.0, 29.0) && passes(&[1], &[0], 60.0, 32.0));
+        assert!(!passes(&[0], &[1], 60.0, 28.9), "too early");
+        assert!(passes(&[0], &[1], 40.0, 50.0), "after the cut");
+        assert!(!passes(&[0], &[1], 40.0, 50.1), "too long after the cut");
+        assert!(!passes(&[0], &[1], 20.0, 21.0), "the cut was short");
+        assert!(!passes(&[0], &[2], 60.0, 40.0), "another pair was cut");
+    }
+
+    #[test]
+    fn an_unplugged_peer_may_be_declared_gone() {
+        let run = met().zre().cut(2.0, (vec![NodeIndex(1)], Action::Unplug)).exit(32.0, 0, (1, 0)).run(40.0);
+        assert!(run.judge(Property::NoLivePeerExits, None).passed());
+        let run = met().zre().cut(2.0, (vec![NodeIndex(1)], Action::Unplug)).exit(32.0, 0, (2, 0)).run(40.0);
+        assert!(!run.judge(Property::NoLivePeerExits, None).passed());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hailer::Timestamp;
+
 use crate::scenario::NodeIndex;
 use crate::trace::{Record, Subject, What};
 
@@ -12,11 +14,15 @@ use super::lives::{LifeId, Lives};
 
 /// What every node knows, as of the last record applied.
 ///
+/// Two nodes that the script cuts off from each other need not know each other; whether they do is nobody's fault.
+///
 /// Lives that share an identity (which a node's configuration can fix) are one peer: who knew the first knows the second.
 #[derive(Clone, Debug)]
 pub struct Knowledge<'a> {
     lives: &'a Lives,
     nodes: Vec<NodeState>,
+    /// The last time at which the script cut nodes off or ended that: who can talk is as of then.
+    cut_at: Timestamp,
     running: usize,
     missing: usize,
     dead: usize,
@@ -47,7 +53,7 @@ pub struct Fault {
 /// Kinds of [`Fault`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// It has not entered this running life.
+    /// It has not entered this running life, with which it can talk.
     Missing(LifeId),
     /// It has not exited this life, which is down.
     Dead(LifeId),
@@ -61,12 +67,13 @@ impl<'a> Knowledge<'a> {
     /// Nothing is up and nobody knows anyone.
     pub fn new(lives: &'a Lives, nodes: usize) -> Self {
         let nodes = vec![NodeState::default(); nodes];
-        Self { lives, nodes, running: 0, missing: 0, dead: 0, unknown: 0 }
+        Self { lives, nodes, cut_at: Timestamp::ZERO, running: 0, missing: 0, dead: 0, unknown: 0 }
     }
 
     /// Takes the next record of the trace.
     pub fn apply(&mut self, record: &Record) {
         match &record.what {
+            What::Cut(_) | What::Mended(_) => self.recount_missing(record.at),
             What::Up { .. } => self.change(record.node, |state| {
                 state.begun += 1;
                 state.is_up = true;
@@ -88,9 +95,12 @@ impl<'a> Knowledge<'a> {
         }
     }
 
-    /// Whether the record starts, ends, pauses or resumes a node.
+    /// Whether the record starts, ends, pauses or resumes a node, or cuts nodes off or ends that.
     pub fn is_upheaval(what: &What) -> bool {
-        matches!(what, What::Up { .. } | What::Down(_) | What::Paused | What::Resumed)
+        matches!(
+            what,
+            What::Up { .. } | What::Down(_) | What::Paused | What::Resumed | What::Cut(_) | What::Mended(_)
+        )
     }
 
     /// Nodes that are up and not paused.
@@ -98,12 +108,17 @@ impl<'a> Knowledge<'a> {
         self.running
     }
 
-    /// Ordered pairs of running nodes: how many there are to know.
+    /// Ordered pairs of running nodes that can talk: how many there are to know.
     pub fn pairs(&self) -> usize {
-        self.running * self.running.saturating_sub(1)
+        if self.lives.reach.is_whole() {
+            return self.running * self.running.saturating_sub(1);
+        }
+        let running = || self.indices().filter(|node| self.is_running(*node));
+        let others = |node| running().filter(move |peer| node != *peer && self.can_talk(node, *peer)).count();
+        running().map(others).sum()
     }
 
-    /// Ordered pairs of running nodes of which the first does not know the second.
+    /// Ordered pairs of running nodes that can talk, of which the first does not know the second.
     pub fn missing(&self) -> usize {
         self.missing
     }
@@ -258,7 +273,23 @@ impl<'a> Knowledge<'a> {
 
     fn is_missing(&self, node: NodeIndex, peer: NodeIndex) -> bool {
         let Some(life) = self.current(peer) else { return false };
-        node != peer && self.is_running(node) && self.is_running(peer) && !self.knows(node, life)
+        node != peer
+            && self.is_running(node)
+            && self.is_running(peer)
+            && !self.knows(node, life)
+            && self.can_talk(node, peer)
+    }
+
+    fn can_talk(&self, node: NodeIndex, peer: NodeIndex) -> bool {
+        self.lives.reach.is_open(node, peer, self.cut_at)
+    }
+
+    /// After a change of who can talk with whom.
+    fn recount_missing(&mut self, at: Timestamp) {
+        self.cut_at = at;
+        let this = &*self;
+        let missing = |node| this.indices().filter(move |peer| this.is_missing(node, *peer)).count();
+        self.missing = this.indices().map(missing).sum();
     }
 
     /// Whether no life with this identity is up.
@@ -320,7 +351,7 @@ impl std::ops::AddAssign for Faults {
 mod tests {
     use super::*;
     use crate::check::sample::{self, Script};
-    use crate::scenario::Crash;
+    use crate::scenario::{Action, Crash};
     use proptest::prelude::*;
 
     fn after(run: &sample::Run) -> (usize, usize, usize, Vec<Fault>) {
@@ -352,6 +383,17 @@ mod tests {
         let script = Script::new(2).up(0.0, 0).up(0.0, 1).pause(0.5, 1);
         assert_eq!(after(&script.clone().run(5.0)), (0, 0, 0, Vec::new()));
         assert_eq!(after(&script.resume(1.0, 1).run(5.0)).1, 2);
+    }
+
+    #[test]
+    fn who_is_cut_off_need_not_be_known_and_may_be() {
+        let script = Script::new(3).up(0.0, 0).up(0.0, 1).up(0.0, 2).meet(1.0, &[0, 1]);
+        let cut = script.cut(2.0, sample::partition(&[0, 1], &[2], false));
+        assert_eq!(after(&cut.clone().run(5.0)), (2, 0, 0, Vec::new()));
+        let known = cut.clone().enter(2.5, 2, (0, 0));
+        assert_eq!(after(&known.run(5.0)), (2, 0, 0, Vec::new()));
+        let (pairs, missing, dead, faults) = after(&cut.mend(3.0, (Vec::new(), Action::Heal(None))).run(5.0));
+        assert_eq!((pairs, missing, dead, faults.len()), (6, 4, 0, 4));
     }
 
     proptest! {

@@ -11,6 +11,8 @@ use hailer::zre::PeerId;
 use crate::scenario::{Action, Crash, NodeIndex, Scenario};
 use crate::trace::{Subject, Trace, What};
 
+use super::reach::Reach;
+
 /// One life of one node, numbered over the whole run in the order in which they began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LifeId(u32);
@@ -32,7 +34,7 @@ pub struct Span {
 }
 
 impl Span {
-    fn touches(&self, from: Timestamp, to: Timestamp) -> bool {
+    pub(super) fn touches(&self, from: Timestamp, to: Timestamp) -> bool {
         self.from <= to && self.to.is_none_or(|end| end > from)
     }
 
@@ -94,12 +96,18 @@ impl Life {
 pub struct Lives {
     lives: Vec<Life>,
     of_node: Vec<Vec<LifeId>>,
+    /// Whom the script cut off from whom.
+    pub reach: Reach,
 }
 
 impl Lives {
     /// Reads the script's part of the trace.
     pub fn of(scenario: &Scenario, trace: &Trace) -> Self {
-        let mut lives = Self { lives: Vec::new(), of_node: vec![Vec::new(); scenario.nodes.len()] };
+        let mut lives = Self {
+            lives: Vec::new(),
+            of_node: vec![Vec::new(); scenario.nodes.len()],
+            reach: Reach::of(scenario),
+        };
         for record in &trace.records {
             lives.apply(record.node, record.at, &record.what);
         }

@@ -1,7 +1,7 @@
 //! `everyone-knows-everyone` and `the-dead-are-gone`: what must be so by a time, and stay so until the world changes.
 //!
-//! The state must hold at its time T, and from there until the next step that starts, ends, pauses or resumes a node, or
-//! until the end. So it began at some moment up to T. Having held for a while and then been disturbed by a step *before*
+//! The state must hold at its time T, and from there until the next step that starts, ends, pauses or resumes a node,
+//! cuts nodes off or ends that, or until the end. Nodes that are cut off from each other need not know each other. So it began at some moment up to T. Having held for a while and then been disturbed by a step *before*
 //! T is not enough: an expectation about recovery would be met by what went before the fault. A moment is judged when
 //! everything that happens at it has happened; a step at T itself ends the time before it is judged.
 
@@ -14,7 +14,7 @@ use super::{Judgement, Run, Violations, counted, crash_words, seconds, span};
 
 pub(super) fn everyone_knows_everyone(run: &Run<'_>, by: Option<Duration>) -> Judgement {
     let course = follow(run, by, |knowledge| knowledge.fault_count() == 0, |_| true);
-    let nodes = course.running;
+    let (nodes, pairs) = (course.running, course.pairs);
     match course.end {
         End::Held if nodes < 2 => {
             let detail = format!("{} running: nobody to know", counted(nodes, "node"));
@@ -24,7 +24,7 @@ pub(super) fn everyone_knows_everyone(run: &Run<'_>, by: Option<Duration>) -> Ju
             let until = course.over.map(|over| format!(", held until the step at {}", seconds(over)));
             let detail = format!(
                 "{} complete at {}, {} before its time{}",
-                counted(nodes * (nodes - 1), "pair"),
+                counted(pairs, "pair"),
                 seconds(course.since),
                 span(course.by, course.since),
                 until.unwrap_or_default()
@@ -91,12 +91,14 @@ struct Course {
     /// Since when it held, without a break, when it held at its time.
     since: Timestamp,
     end: End,
-    /// The next step that starts, ends, pauses or resumes a node, from its time on.
+    /// The next step that changes who is there, or who can talk with whom, from its time on.
     over: Option<Timestamp>,
     /// What was wrong when it did not hold.
     faults: Violations,
     /// How many nodes ran at its time.
     running: usize,
+    /// How many ordered pairs of them could talk.
+    pairs: usize,
 }
 
 enum End {
@@ -138,6 +140,7 @@ fn follow(
         over: None,
         faults: if since.is_some() { Violations::default() } else { listed(run, knowledge, by, &counts) },
         running: knowledge.running(),
+        pairs: knowledge.pairs(),
     };
     for moment in run.trace.records.chunk_by(|one, next| one.at == next.at) {
         let at = moment[0].at;
@@ -203,7 +206,7 @@ fn in_words(run: &Run<'_>, fault: &Fault) -> String {
 mod tests {
     use crate::check::sample::{self, STRANGER, Script};
     use crate::check::{Outcome, VIOLATIONS_MAX};
-    use crate::scenario::{Crash, Property};
+    use crate::scenario::{Action, Crash, Property};
     use crate::trace::{Subject, What};
     use proptest::prelude::*;
 
@@ -295,6 +298,27 @@ mod tests {
                 "15.000 s n02: n02 has entered itself",
             ]
         );
+    }
+
+    #[test]
+    fn a_partition_is_a_step_and_its_two_sides_need_not_know_each_other() {
+        let cut = met(3.0).cut(10.0, sample::partition(&[0, 1], &[2], false));
+        let gone = cut.exit(41.0, 0, (2, 0)).exit(41.0, 2, (1, 0));
+        let finding = gone.clone().run(60.0).judge(ALL, Some(50.0));
+        assert!(finding.passed());
+        assert_eq!(finding.detail, "2 pairs complete at 3.000 s, 47.000 s before its time");
+        assert!(gone.clone().run(60.0).judge(ALL, Some(5.0)).detail.ends_with("until the step at 10.000 s"));
+        let healed = gone.mend(52.0, (Vec::new(), Action::Heal(None)));
+        assert_eq!(healed.clone().run(60.0).judge(ALL, Some(55.0)).violations().len(), 2);
+        let found = healed.enter(53.0, 0, (2, 0)).enter(53.0, 2, (1, 0));
+        assert!(found.run(60.0).judge(ALL, Some(55.0)).passed());
+    }
+
+    #[test]
+    fn one_side_of_a_partition_must_know_itself() {
+        let cut = met(3.0).cut(10.0, sample::partition(&[0, 1], &[2], true)).exit(41.0, 0, (1, 0));
+        let finding = cut.run(60.0).judge(ALL, Some(50.0));
+        assert_eq!(finding.violations(), ["50.000 s n00: n00 does not know n01"]);
     }
 
     #[test]

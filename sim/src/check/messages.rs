@@ -3,7 +3,9 @@
 //! A message is *expected* at the peers that its sender had in its own events when it sent: for a whisper, the one it
 //! was addressed to, entered and not exited; for a shout, those that had joined the group and neither left it nor
 //! exited. Of these, only peers that run (up and not paused) from the sending until [`GRACE`] later and, for a shout,
-//! stay in the group by the script; and only if the sender runs as long. What is sent less than [`GRACE`] before the end
+//! stay in the group by the script; and only if the sender runs as long, and the script did not cut the two off from each
+//! other in that time, nor in as long as it takes them to give each other up, and [`GRACE`], before: what was in between
+//! when a cut ends may be lost with its connection, and what is not waits for TCP to try again. What is sent less than [`GRACE`] before the end
 //! of the run need not arrive.
 //!
 //! Whatever arrives, expected or not, must have been sent to whom it reached, must be whole, and must come once and in
@@ -182,7 +184,10 @@ impl<'a> Mail<'a> {
             if until > self.run.end() {
                 self.exempt += 1;
             } else if self.run.lives.get(sender).runs_throughout(record.at, until) {
-                let must_get = |life: &LifeId| self.must_get(*life, kind, group, record.at);
+                let must_get = |life: &LifeId| {
+                    self.must_get(*life, kind, group, record.at)
+                        && self.could_talk(record.node, self.run.lives.get(*life).node, record.at)
+                };
                 expected = known.into_iter().filter_map(|peer| self.bearer(peer)).filter(must_get).collect();
             }
         }
@@ -197,6 +202,21 @@ impl<'a> Mail<'a> {
         let until = at.after(GRACE);
         life.runs_throughout(at, until)
             && (kind == Kind::Whisper || life.is_member_throughout(group, at, until))
+    }
+
+    /// Whether nothing cut the two off around this moment.
+    fn could_talk(&self, sender: NodeIndex, receiver: NodeIndex, at: Timestamp) -> bool {
+        let reach = &self.run.lives.reach;
+        if reach.is_whole() {
+            return true;
+        }
+        let expired = |node: NodeIndex| {
+            let zre = self.run.scenario.nodes[node.0 as usize].config.zre.as_ref();
+            zre.map_or(Duration::ZERO, |zre| zre.expired)
+        };
+        let before = expired(sender).max(expired(receiver)) + GRACE;
+        let since = Timestamp::from_nanos(at.since(Timestamp::ZERO.after(before)).as_nanos() as u64);
+        reach.is_open_throughout(sender, receiver, since, at.after(GRACE))
     }
 
     fn arrive(&mut self, record: &Record, arrival: &Arrival<'_>) {

@@ -6,6 +6,7 @@
 //! * [`lives`]: who was up, paused and member of which group, and when.
 //! * [`knowledge`]: whom each node has entered, as of any moment.
 //! * `membership`: `everyone-knows-everyone` and `the-dead-are-gone`.
+//! * [`reach`]: whom the script cut off from whom, and when.
 //! * `exits`: `no-live-peer-exits`.
 //! * `strangers`: `nobody-unknown-appears`.
 //! * `messages`: `shouts-arrive-once-and-in-order` and `whispers-arrive-once-and-in-order`.
@@ -20,6 +21,7 @@ pub mod knowledge;
 pub mod lives;
 mod membership;
 mod messages;
+pub mod reach;
 #[cfg(test)]
 pub(crate) mod sample;
 mod strangers;
@@ -135,6 +137,7 @@ impl Finding {
 ///
 /// The cost is linear in the records, times a logarithm, for each expectation.
 pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
+    let scenario = &scenario.unrolled(trace.seed);
     let run = Run { scenario, trace, lives: lives::Lives::of(scenario, trace) };
     let judge_one = |expect: &Expect| {
         let Judgement { outcome, detail } = match expect.that {

@@ -1,8 +1,9 @@
-//! What the network carried and what it dropped, and a running hash over all of it.
+//! What the network carried and what it dropped, a running hash over all of it, and who looks on.
 
 use hailer::Timestamp;
 
 use super::packet::{Body, Packet};
+use super::tap::Tap;
 use super::{HostId, InterfaceId};
 use crate::trace::{Count, Drop, Kind, Traffic};
 
@@ -15,8 +16,16 @@ const KINDS: [Kind; 7] = [
     Kind::TcpControl,
     Kind::TcpReset,
 ];
-const DROPS: [Drop; 6] =
-    [Drop::Loss, Drop::NoHost, Drop::NoSocket, Drop::QueueFull, Drop::LinkQueueFull, Drop::Corrupt];
+const DROPS: [Drop; 8] = [
+    Drop::Loss,
+    Drop::NoHost,
+    Drop::NoSocket,
+    Drop::QueueFull,
+    Drop::LinkQueueFull,
+    Drop::Corrupt,
+    Drop::Partition,
+    Drop::Unplugged,
+];
 
 /// Counters of all machines.
 #[derive(Debug)]
@@ -24,6 +33,9 @@ pub(super) struct Counters {
     beacon_port: u16,
     hosts: Vec<HostCounters>,
     hash: u64,
+    /// The time of the event that is happening.
+    pub(super) now: Timestamp,
+    pub(super) taps: Vec<Box<dyn Tap>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -35,19 +47,20 @@ struct HostCounters {
 
 impl Counters {
     pub(super) fn new(beacon_port: u16) -> Self {
-        Self { beacon_port, hosts: Vec::new(), hash: 0 }
+        Self { beacon_port, hosts: Vec::new(), hash: 0, now: Timestamp::ZERO, taps: Vec::new() }
     }
 
     pub(super) fn add_host(&mut self) {
         self.hosts.push(HostCounters::default());
     }
 
-    pub(super) fn sent(&mut self, host: HostId, packet: &Packet) {
+    pub(super) fn sent(&mut self, host: HostId, interface: InterfaceId, packet: &Packet) {
         let kind = packet.kind(self.beacon_port) as usize;
         add(&mut self.hosts[host.0 as usize].sent[kind], packet.wire_len());
+        self.taps.iter_mut().for_each(|tap| tap.sent(self.now, interface, packet));
     }
 
-    pub(super) fn received(&mut self, now: Timestamp, host: HostId, interface: InterfaceId, packet: &Packet) {
+    pub(super) fn received(&mut self, host: HostId, interface: InterfaceId, packet: &Packet) {
         let (kind, len) = (packet.kind(self.beacon_port) as usize, packet.wire_len());
         add(&mut self.hosts[host.0 as usize].received[kind], len);
         let detail = match &packet.body {
@@ -55,13 +68,15 @@ impl Counters {
             Body::Tcp(segment) => u64::from(segment.seq) << 32 | u64::from(segment.ack.unwrap_or(0)),
         };
         let place = u64::from(interface.0) << 32 | (kind as u64) << 24 | len as u64;
-        for word in [now.as_nanos(), place, detail] {
+        for word in [self.now.as_nanos(), place, detail] {
             self.hash = (self.hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         }
+        self.taps.iter_mut().for_each(|tap| tap.received(self.now, interface, packet));
     }
 
     pub(super) fn dropped(&mut self, host: HostId, cause: Drop, packet: &Packet) {
         add(&mut self.hosts[host.0 as usize].dropped[cause as usize], packet.wire_len());
+        self.taps.iter_mut().for_each(|tap| tap.dropped(self.now, host, cause, packet));
     }
 
     pub(super) fn fingerprint(&self) -> u64 {

@@ -8,8 +8,10 @@
 //!
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
+//! * `faults`: partitions, pulled cables, links that change.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
 //! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
+//! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,20 +26,25 @@ use crate::scenario::Link;
 use crate::trace::Traffic;
 use alarm::{Alarm, AlarmKey};
 use counters::Counters;
+use faults::Partition;
 use link::Pipe;
 use packet::Packet;
 use queue::Queue;
 use random::Stream;
 use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
+use tap::Tap;
 use udp::{UdpKey, UdpSocket};
 
 pub mod alarm;
+pub mod capture;
 mod counters;
+mod faults;
 pub mod link;
 pub mod packet;
 pub mod queue;
 pub mod random;
 pub mod stream;
+pub mod tap;
 pub mod tcp;
 pub mod udp;
 mod wire;
@@ -45,6 +52,13 @@ mod wire;
 /// A machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostId(u32);
+
+impl HostId {
+    /// Its place among all machines, in the order of their making.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A broadcast domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +82,7 @@ pub struct Fabric {
     tcp: SlotMap<TcpKey, TcpSocket>,
     alarms: SlotMap<AlarmKey, Alarm>,
     counters: Counters,
+    partitions: Vec<Partition>,
     /// How many wakers were woken since the driver asked last.
     woken: u64,
 }
@@ -90,6 +105,8 @@ struct Interface {
     mtu: u16,
     up: Pipe,
     down: Pipe,
+    /// Whether its cable is in.
+    is_plugged: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +122,8 @@ struct Host {
     /// Initial sequence numbers and ephemeral ports.
     stream: Stream,
     next_ephemeral: u16,
+    /// How often its links were changed: each change has random streams of its own.
+    link_changes: u32,
 }
 
 /// Something that will happen.
@@ -137,6 +156,7 @@ impl Fabric {
             tcp: SlotMap::with_key(),
             alarms: SlotMap::with_key(),
             counters: Counters::new(beacon_port),
+            partitions: Vec::new(),
             woken: 0,
         }
     }
@@ -160,6 +180,7 @@ impl Fabric {
             connections: BTreeMap::new(),
             stream,
             next_ephemeral,
+            link_changes: 0,
         });
         self.counters.add_host();
         HostId(index(self.hosts.len() - 1))
@@ -179,7 +200,7 @@ impl Fabric {
         owner.interfaces.push(id);
         let up = Pipe::new(link.up.clone(), self.seed, &format!("{name}/up"));
         let down = Pipe::new(link.down.clone(), self.seed, &format!("{name}/down"));
-        self.interfaces.push(Interface { host, segment, address, mtu: link.mtu, up, down });
+        self.interfaces.push(Interface { host, segment, address, mtu: link.mtu, up, down, is_plugged: true });
         let segment = &mut self.segments[segment.0 as usize];
         segment.by_address.insert(address, id);
         segment.members.push(id);
@@ -205,6 +226,7 @@ impl Fabric {
     pub fn step(&mut self) -> Option<u64> {
         let (at, event) = self.queue.pop()?;
         self.now = at;
+        self.counters.now = at;
         match event {
             Event::AtSegment(from, packet) => self.cross_segment(from, packet),
             Event::AtInterface(interface, packet) => self.arrive(interface, packet),
@@ -298,6 +320,27 @@ impl Fabric {
         let shared: Vec<SegmentId> = self.hosts[asker.0 as usize].interfaces.iter().map(segment_of).collect();
         let near = named.interfaces.iter().filter(|id| shared.contains(&segment_of(id)));
         near.map(|id| IpAddr::V4(self.interfaces[id.0 as usize].address)).collect()
+    }
+
+    /// The names of all interfaces, in the order of their making: `node/eth0`.
+    pub fn interface_names(&self) -> Vec<String> {
+        let name = |interface: &Interface, id| {
+            let host = &self.hosts[interface.host.0 as usize];
+            let number = host.interfaces.iter().position(|own| *own == id).unwrap_or_default();
+            format!("{}/eth{number}", host.name)
+        };
+        let ids = (0..).map(InterfaceId);
+        self.interfaces.iter().zip(ids).map(|(interface, id)| name(interface, id)).collect()
+    }
+
+    /// Lets somebody look on from now on.
+    pub fn add_tap(&mut self, tap: Box<dyn Tap>) {
+        self.counters.taps.push(tap);
+    }
+
+    /// Sends the onlookers away, in the order in which they came.
+    pub fn take_taps(&mut self) -> Vec<Box<dyn Tap>> {
+        std::mem::take(&mut self.counters.taps)
     }
 
     /// What the network carried so far, one entry for each machine in the order of their making.

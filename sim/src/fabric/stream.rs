@@ -27,7 +27,7 @@ const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 const BACKLOG_MAX: usize = 1024;
 
 /// What every socket is set to: Linux's defaults, and the option that the product sets on the real network.
-const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config::LINUX };
+pub(super) const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config::LINUX };
 
 /// Bytes of the headers of IPv4 and TCP, which a segment's size does not count.
 const HEADER_BYTES: u16 = 40;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::faults::Partition;
 use super::packet::{Body, Packet};
 use super::{Event, Fabric, HostId, Interface, InterfaceId};
 use crate::trace::Drop;
@@ -23,15 +24,19 @@ impl Fabric {
             return Ok(());
         }
         let id = self.way_out(host, to, hint).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        self.counters.sent(host, &packet);
         let interface = &mut self.interfaces[id.0 as usize];
         let prefix = self.segments[interface.segment.0 as usize].prefix;
         let is_for_all = packet.is_multicast() || is_broadcast(to, prefix.broadcast());
-        let arrivals = interface.up.send(self.now, packet.pieces(interface.mtu));
         if is_for_all {
             // Linux hands a machine its own broadcasts, and its own multicasts unless told not to.
             self.queue.push(self.now.after(SELF_DELAY), Event::AtSelf(host, packet.clone()));
         }
+        if !interface.is_plugged {
+            self.counters.dropped(host, Drop::Unplugged, &packet);
+            return Ok(());
+        }
+        self.counters.sent(host, id, &packet);
+        let arrivals = interface.up.send(self.now, packet.pieces(interface.mtu));
         match arrivals {
             Err(cause) => self.counters.dropped(host, cause, &packet),
             Ok((first, second)) => {
@@ -81,7 +86,10 @@ impl Fabric {
 
     /// A packet is on the segment: it goes on to whom it is meant for.
     pub(super) fn cross_segment(&mut self, from: InterfaceId, packet: Packet) {
-        let Interface { segment, mtu, .. } = self.interfaces[from.0 as usize];
+        let Interface { host: sender, segment, mtu, is_plugged, .. } = self.interfaces[from.0 as usize];
+        if !is_plugged {
+            return self.counters.dropped(sender, Drop::Unplugged, &packet);
+        }
         let segment = &self.segments[segment.0 as usize];
         let IpAddr::V4(to) = packet.to.ip() else { return };
         if packet.is_multicast() || is_broadcast(IpAddr::V4(to), segment.prefix.broadcast()) {
@@ -90,6 +98,10 @@ impl Fabric {
                     continue;
                 }
                 let receiver = &mut self.interfaces[id.0 as usize];
+                if let Some(cause) = receiver.refuses(sender, &self.partitions) {
+                    self.counters.dropped(receiver.host, cause, &packet);
+                    continue;
+                }
                 match receiver.down.send(self.now, packet.pieces(mtu.min(receiver.mtu))) {
                     Err(cause) => self.counters.dropped(receiver.host, cause, &packet),
                     Ok((first, second)) => {
@@ -101,6 +113,9 @@ impl Fabric {
             }
         } else if let Some(id) = segment.by_address.get(&to).copied() {
             let receiver = &mut self.interfaces[id.0 as usize];
+            if let Some(cause) = receiver.refuses(sender, &self.partitions) {
+                return self.counters.dropped(receiver.host, cause, &packet);
+            }
             match receiver.down.send(self.now, packet.pieces(mtu.min(receiver.mtu))) {
                 Err(cause) => self.counters.dropped(receiver.host, cause, &packet),
                 Ok((first, second)) => {
@@ -111,16 +126,17 @@ impl Fabric {
                 }
             }
         } else {
-            let sender = self.interfaces[from.0 as usize].host;
             self.counters.dropped(sender, Drop::NoHost, &packet);
         }
     }
 
     /// A packet has come to an interface.
     pub(super) fn arrive(&mut self, interface: InterfaceId, packet: Packet) {
-        let host = self.interfaces[interface.0 as usize].host;
-        if self.hosts[host.0 as usize].is_powered {
-            self.counters.received(self.now, host, interface, &packet);
+        let Interface { host, is_plugged, .. } = self.interfaces[interface.0 as usize];
+        if !is_plugged {
+            self.counters.dropped(host, Drop::Unplugged, &packet);
+        } else if self.hosts[host.0 as usize].is_powered {
+            self.counters.received(host, interface, &packet);
             self.deliver(host, packet);
         } else {
             self.counters.dropped(host, Drop::NoHost, &packet);
@@ -135,6 +151,17 @@ impl Fabric {
         match packet.body {
             Body::Udp(_) => self.deliver_udp(host, packet),
             Body::Tcp(segment) => self.deliver_tcp(host, packet.from, packet.to, *segment),
+        }
+    }
+}
+
+impl Interface {
+    /// Why no packet of this machine gets onto the interface's cable now.
+    fn refuses(&self, sender: HostId, partitions: &[Partition]) -> Option<Drop> {
+        if Fabric::is_cut(partitions, sender, self.host) {
+            Some(Drop::Partition)
+        } else {
+            (!self.is_plugged).then_some(Drop::Unplugged)
         }
     }
 }

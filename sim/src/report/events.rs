@@ -12,15 +12,15 @@ const COLUMNS: [&str; 10] =
 
 /// One row; what a record does not have stays empty.
 #[derive(Default)]
-struct Row {
-    what: &'static str,
-    peer: String,
-    peer_life: String,
-    group: String,
-    number: String,
-    bytes: String,
-    intact: &'static str,
-    text: String,
+pub(super) struct Row {
+    pub(super) what: &'static str,
+    pub(super) peer: String,
+    pub(super) peer_life: String,
+    pub(super) group: String,
+    pub(super) number: String,
+    pub(super) bytes: String,
+    pub(super) intact: &'static str,
+    pub(super) text: String,
 }
 
 pub(super) fn write(out: impl io::Write, scenario: &Scenario, trace: &Trace) -> io::Result<()> {
@@ -47,7 +47,7 @@ pub(super) fn write(out: impl io::Write, scenario: &Scenario, trace: &Trace) -> 
     csv.flush()
 }
 
-fn row(scenario: &Scenario, what: &What) -> Row {
+pub(super) fn row(scenario: &Scenario, what: &What) -> Row {
     let with_peer = |what: &'static str, subject: &Subject| match subject {
         Subject::Life(node, life) => {
             let peer = scenario.nodes[node.0 as usize].name.clone();
@@ -93,6 +93,8 @@ fn row(scenario: &Scenario, what: &What) -> Row {
             Row { number: number_text(number), intact: intact_text(is_intact), ..with_peer("WHISPER", from) }
         }
         What::Stopped => Row { what: "STOP", ..Row::default() },
+        What::Cut(how) => Row { what: "cut off", text: how.clone(), ..Row::default() },
+        What::Mended(how) => Row { what: "mended", text: how.clone(), ..Row::default() },
     }
 }
 

@@ -108,8 +108,16 @@ pub(super) const KINDS: [Kind; 7] = [
     Kind::TcpControl,
     Kind::TcpReset,
 ];
-pub(super) const DROPS: [Drop; 6] =
-    [Drop::Loss, Drop::Corrupt, Drop::LinkQueueFull, Drop::NoHost, Drop::NoSocket, Drop::QueueFull];
+pub(super) const DROPS: [Drop; 8] = [
+    Drop::Loss,
+    Drop::Corrupt,
+    Drop::LinkQueueFull,
+    Drop::NoHost,
+    Drop::NoSocket,
+    Drop::QueueFull,
+    Drop::Partition,
+    Drop::Unplugged,
+];
 
 impl Figures {
     pub(super) fn of(scenario: &Scenario, trace: &Trace) -> Self {

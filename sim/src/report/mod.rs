@@ -6,6 +6,7 @@
 //! * [`write()`]: the folder of one run. [`summary()`]: one run on a terminal. [`sweep()`]: the folder of many runs.
 //! * `figures`: every number, worked out once. `samples`: distributions.
 //! * `plot`: how plots are drawn; `plots`: which. `html`, `page`: the page. `json`, `events`: the files for programs.
+//! * `lines`: what `--trace` writes while a world lives.
 
 use std::io;
 use std::path::Path;
@@ -18,6 +19,7 @@ mod events;
 mod figures;
 mod html;
 mod json;
+pub(crate) mod lines;
 mod page;
 mod plot;
 mod plots;

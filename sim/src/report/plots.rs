@@ -154,7 +154,7 @@ fn timeline(scenario: &Scenario, trace: &Trace, moments: &Moments) -> Plot {
         let at = step.at.as_secs_f64();
         let number = index + 1;
         let action = text::action(scenario, &step.action);
-        let whom = if step.nodes.len() == 1 {
+        let whom = if step.nodes.len() <= 1 {
             text::whom(scenario, step, 1)
         } else {
             format!("{} nodes", step.nodes.len())

@@ -82,6 +82,8 @@ pub(super) fn drop_cause(cause: Drop) -> &'static str {
         Drop::QueueFull => "receive queue full",
         Drop::LinkQueueFull => "link queue full",
         Drop::Corrupt => "damaged on a link",
+        Drop::Partition => "cut by a partition",
+        Drop::Unplugged => "cable unplugged",
     }
 }
 
@@ -107,6 +109,8 @@ pub(super) fn drop_key(cause: Drop) -> &'static str {
         Drop::QueueFull => "queue_full",
         Drop::LinkQueueFull => "link_queue_full",
         Drop::Corrupt => "corrupt",
+        Drop::Partition => "partition",
+        Drop::Unplugged => "unplugged",
     }
 }
 
@@ -130,15 +134,29 @@ pub(super) fn action(scenario: &Scenario, action: &Action) -> String {
         Action::Leave(group) => format!("leave {}", printable(group)),
         Action::Shout { group, bytes } => format!("shout {bytes} B to {}", printable(group)),
         Action::Whisper { to, bytes } => format!("whisper {bytes} B to {}", name(scenario, *to)),
+        Action::Partition(cut) if cut.is_one_way => "one-way partition".to_owned(),
+        Action::Partition(_) => "partition".to_owned(),
+        Action::Heal(_) => "heal".to_owned(),
+        Action::Link(_) => "link changed".to_owned(),
+        Action::Unplug => "unplugged".to_owned(),
+        Action::Plug => "plugged in".to_owned(),
+        Action::BroadcastStorm(_) => "broadcast storm".to_owned(),
     }
 }
 
 /// To whom a step is done: up to `most` names, the rest counted.
 pub(super) fn whom(scenario: &Scenario, step: &Step, most: usize) -> String {
-    let names: Vec<String> = step.nodes.iter().take(most).map(|node| name(scenario, *node)).collect();
-    match step.nodes.len().saturating_sub(most) {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names.join(", ")),
+    let some = |nodes: &[NodeIndex]| {
+        let names: Vec<String> = nodes.iter().take(most).map(|node| name(scenario, *node)).collect();
+        match nodes.len().saturating_sub(most) {
+            0 => names.join(", "),
+            more => format!("{} and {more} more", names.join(", ")),
+        }
+    };
+    match &step.action {
+        Action::Partition(cut) => format!("{} | {}", some(&cut.from), some(&cut.to)),
+        Action::Heal(name) => name.as_deref().map(printable).unwrap_or_default(),
+        _ => some(&step.nodes),
     }
 }
 

@@ -10,7 +10,7 @@ use hailer::daemon::diagnostic::{Span, position};
 use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, text_up_to, written};
 use hailer::daemon::{Diagnostics, LoadError, reader};
 
-use super::{Expect, Property, Scenario, nodes, script, timeline};
+use super::{Expect, Property, Scenario, churn, nodes, script, timeline};
 
 /// Seed of a file that names none.
 const SEED_DEFAULT: u64 = 1;
@@ -70,13 +70,16 @@ fn scenario(
     let nodes = nodes::nodes(file, &segments, end);
     let traffic = script::traffic(file, &nodes, end);
     let steps = script::steps(file, &nodes, end, line_of);
+    let churns = churn::churn(file, &nodes, end, line_of);
     let expects = expects(file, end, line_of);
 
     let (Header { about, seed, duration, tick }, mut steps, traffic) = (header?.value, steps?, traffic?);
+    let churns = churns?;
     nodes.complete()?;
     steps.sort_by_key(|written| written.step.at);
     let groups = script::refuse_empty_groups(file, &nodes, &steps, &traffic);
-    timeline::refuse_contradictions(file, &nodes.list, &steps).and(groups)?;
+    let churned = churn::refuse_other_steps(file, &nodes, &churns, &steps);
+    timeline::refuse_contradictions(file, &nodes.list, &steps).and(groups).and(churned)?;
     Ok(Scenario {
         name,
         about,
@@ -86,6 +89,7 @@ fn scenario(
         segments: segments.list,
         nodes: nodes.list,
         steps: steps.into_iter().map(|written| written.step).collect(),
+        churn: churns.into_iter().map(|written| written.churn).collect(),
         traffic: traffic.into_iter().map(|written| written.traffic).collect(),
         expects: expects?,
     })

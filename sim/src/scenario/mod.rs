@@ -2,9 +2,10 @@
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
 //! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `script`,
-//! `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names. `scenarios/README.md` lists
-//! every key.
+//! `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
+//! `scenarios/README.md` lists every key.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use hailer::daemon::Config;
 use ipnet::Ipv4Net;
 
 mod amounts;
+mod churn;
+mod faults;
 mod file;
 mod link;
 mod names;
@@ -39,6 +42,8 @@ pub struct Scenario {
     pub nodes: Vec<Node>,
     /// What happens, sorted by time; steps at the same moment keep the order of the file.
     pub steps: Vec<Step>,
+    /// What else happens, drawn from the seed; [`Scenario::unrolled`] makes steps of it.
+    pub churn: Vec<Churn>,
     /// Messages that nodes send all by themselves.
     pub traffic: Vec<Traffic>,
     /// What must be true.
@@ -207,7 +212,7 @@ pub struct Attachment {
 pub struct Step {
     /// When.
     pub at: Duration,
-    /// To whom, in the order of the file; never empty.
+    /// To whom, in the order of the file; empty for what is done to the network: partition and heal.
     pub nodes: Vec<NodeIndex>,
     /// What.
     pub action: Action,
@@ -244,6 +249,42 @@ pub enum Action {
         /// Size of the message in bytes, at least [`MESSAGE_BYTES_MIN`].
         bytes: usize,
     },
+    /// Nodes are cut off from others.
+    Partition(Partition),
+    /// The partition with this name ends; without one, all that there are.
+    Heal(Option<String>),
+    /// The links of the node's interfaces, in their order, become these.
+    Link(BTreeMap<NodeIndex, Vec<Link>>),
+    /// The node's cables are pulled out of all its interfaces.
+    Unplug,
+    /// The node's cables are put back.
+    Plug,
+    /// Something on the node's machine sends broadcasts as fast as it can.
+    BroadcastStorm(Storm),
+}
+
+/// Broadcasts to the port of beacons: half of them beacons of nodes that are not there, half of them garbage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storm {
+    /// Time between two of them.
+    pub every: Duration,
+    /// How long it lasts.
+    pub lasting: Duration,
+    /// Size of each that is garbage, in bytes.
+    pub bytes: usize,
+}
+
+/// A cut between two sets of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// What a heal can call it.
+    pub name: Option<String>,
+    /// Nodes on one side.
+    pub from: Vec<NodeIndex>,
+    /// Nodes on the other side; none of them is in `from`.
+    pub to: Vec<NodeIndex>,
+    /// Only what `from` sends to `to` is cut off.
+    pub is_one_way: bool,
 }
 
 /// Every simulated message starts with its sender and number, so it has at least this size.
@@ -251,6 +292,25 @@ pub const MESSAGE_BYTES_MIN: usize = 16;
 
 /// The largest simulated message. It is far beyond what anybody shouts; more is a mistyped number.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Nodes that go down and come up again at random.
+#[derive(Clone, Debug)]
+pub struct Churn {
+    /// Each of these by itself.
+    pub nodes: Vec<NodeIndex>,
+    /// How long a node is up on average: every span from half of this to one and a half is as likely as any other.
+    pub up: Duration,
+    /// How long it is down on average; likewise.
+    pub down: Duration,
+    /// How it ends, each as likely as any other; never empty.
+    pub crash: Vec<Crash>,
+    /// Nobody goes down before this.
+    pub start: Duration,
+    /// Nobody goes down from here on, and who is down comes up.
+    pub stop: Duration,
+    /// The line in the file, for messages.
+    pub line: usize,
+}
 
 /// How a node ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

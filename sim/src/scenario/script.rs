@@ -10,6 +10,7 @@ use hailer::daemon::reader::{
     Given, Refused, Table, Value, duration, integer, one_of, suggestion, text_up_to, written,
 };
 
+use super::faults::{heal, interface, links, partition, storm};
 use super::nodes::Nodes;
 use super::{Action, Crash, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, NodeIndex, Step, Traffic, TrafficKind};
 
@@ -42,7 +43,21 @@ pub(super) fn steps(
 }
 
 /// Keys that say what a step does.
-const ACTIONS: [&str; 8] = ["crash", "restart", "pause", "resume", "join", "leave", "shout", "whisper"];
+const ACTIONS: [&str; 13] = [
+    "crash",
+    "restart",
+    "pause",
+    "resume",
+    "join",
+    "leave",
+    "shout",
+    "whisper",
+    "partition",
+    "heal",
+    "link",
+    "interface",
+    "broadcast_storm",
+];
 
 fn step(
     table: &mut Table<'_>,
@@ -51,11 +66,21 @@ fn step(
     line: usize,
 ) -> Result<WrittenStep, Refused> {
     let at = table.required("at", "at = \"30 s\"", duration);
-    let selected = table.required("node", "node = \"n07\"", |value| nodes.select(value));
+    let node = table.present(&["node"]).pop();
     let key = only_one(table, &ACTIONS, "step");
-    let action = key
-        .clone()
-        .and_then(|key| table.required(key.value, key.value, |value| action(key.value, value, nodes)));
+    let selected = match &key {
+        Ok(key) if matches!(key.value, "partition" | "heal") => {
+            refuse_node(table, key, node).map(|()| Vec::new())
+        }
+        _ => table.required("node", "node = \"n07\"", |value| nodes.select(value)).map(|given| given.value),
+    };
+    let action = match &key {
+        Ok(key) => {
+            let whom = selected.as_deref().unwrap_or_default();
+            table.required(key.value, key.value, |value| action(key.value, value, nodes, whom))
+        }
+        Err(refused) => Err(*refused),
+    };
     let bytes = table.optional("bytes", message_bytes);
     let (at, selected, key, mut action, bytes) = (at?, selected?, key?, action?.value, bytes?);
     if let Some(end) = end.filter(|end| at.value >= *end) {
@@ -69,19 +94,33 @@ fn step(
             return Err(table.refuse(given.span, message, "leave it out"));
         }
     }
-    let is_zre = !matches!(key.value, "crash" | "restart" | "pause" | "resume");
+    let is_zre = matches!(key.value, "join" | "leave" | "shout" | "whisper");
     if is_zre {
-        refuse_deaf(table, nodes, &selected.value, &key)?;
+        refuse_deaf(table, nodes, &selected, &key)?;
     }
     if let Action::Whisper { to, .. } = &action {
         refuse_deaf(table, nodes, &[*to], &key)?;
-        refuse_self(table, nodes, selected.value.iter().find(|from| *from == to), &key)?;
+        refuse_self(table, nodes, selected.iter().find(|from| *from == to), &key)?;
     }
-    let step = Step { at: at.value, nodes: selected.value, action, line };
+    if let (Action::BroadcastStorm(storm), Some(end)) = (&action, end)
+        && at.value + storm.lasting > end
+    {
+        return Err(refuse_late(table, key.span, end));
+    }
+    let step = Step { at: at.value, nodes: selected, action, line };
     Ok(WrittenStep { step, at_span: at.span, action_span: key.span })
 }
 
-fn action(key: &str, value: Value<'_>, nodes: &Nodes) -> Result<Action, Refused> {
+/// Refuses a `node` beside what is done to the network.
+fn refuse_node(table: &Table<'_>, key: &Given<&str>, node: Option<Given<&str>>) -> Result<(), Refused> {
+    let Some(node) = node else { return Ok(()) };
+    let message = format!("a `{}` is done to the network, not to a node", key.value);
+    let help =
+        if key.value == "heal" { "leave it out" } else { "leave it out; `from` and `to` are the nodes" };
+    Err(table.refuse(node.span, message, help))
+}
+
+fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Result<Action, Refused> {
     const CRASHES: [(&str, Crash); 3] =
         [("power-cut", Crash::PowerCut), ("process-exit", Crash::ProcessExit), ("stop", Crash::Stop)];
     let bytes = BYTES_DEFAULT;
@@ -94,6 +133,11 @@ fn action(key: &str, value: Value<'_>, nodes: &Nodes) -> Result<Action, Refused>
         "leave" => group(value).map(Action::Leave),
         "shout" => group(value).map(|group| Action::Shout { group, bytes }),
         "whisper" => one_node(value, nodes).map(|to| Action::Whisper { to, bytes }),
+        "partition" => partition(value, nodes).map(Action::Partition),
+        "heal" => heal(value).map(Action::Heal),
+        "link" => links(&value, nodes, whom).map(Action::Link),
+        "interface" => interface(value),
+        "broadcast_storm" => storm(value).map(Action::BroadcastStorm),
         other => unreachable!("`{other}` is none of ACTIONS"),
     }
 }

@@ -7,7 +7,7 @@ use hailer::daemon::diagnostic::Span;
 use hailer::daemon::reader::{Refused, Table, written};
 
 use super::script::WrittenStep;
-use super::{Action, Crash, Node};
+use super::{Action, Crash, Node, Partition};
 
 /// What a node does, as far as the steps so far say, and which step brought it there.
 #[derive(Clone)]
@@ -15,6 +15,14 @@ enum State {
     Up,
     Paused(Span),
     Down(Span),
+}
+
+/// What is known of a node while the steps go by.
+#[derive(Clone)]
+struct Course {
+    state: State,
+    /// The step that pulled its cables, when they are out.
+    unplugged: Option<Span>,
 }
 
 /// Why a step can't be: what is wrong, what would be right, and the earlier step that has to do with it.
@@ -31,14 +39,15 @@ pub(super) fn refuse_contradictions(
     nodes: &[Node],
     steps: &[WrittenStep],
 ) -> Result<(), Refused> {
-    let mut states = vec![State::Up; nodes.len()];
+    let mut courses = vec![Course { state: State::Up, unplugged: None }; nodes.len()];
+    let mut partitions = Vec::new();
     let mut outcome = Ok(());
     for step in steps {
-        let mut first = None;
+        let mut first = cut(&mut partitions, step).err();
         for index in &step.step.nodes {
-            let (node, state) = (&nodes[index.0 as usize], &mut states[index.0 as usize]);
-            match next(node, state, step) {
-                Ok(next) => *state = next,
+            let (node, course) = (&nodes[index.0 as usize], &mut courses[index.0 as usize]);
+            match next(node, course, step) {
+                Ok(next) => *course = next,
                 // One node tells enough about a step; thirty would tell no more.
                 Err(contradiction) => drop(first.get_or_insert(contradiction)),
             }
@@ -53,8 +62,64 @@ pub(super) fn refuse_contradictions(
     outcome
 }
 
-/// What a node does after a step.
-fn next(node: &Node, state: &State, step: &WrittenStep) -> Result<State, Contradiction> {
+/// Which partitions there are after a step.
+fn cut<'s>(partitions: &mut Vec<(&'s Partition, Span)>, step: &'s WrittenStep) -> Result<(), Contradiction> {
+    let (at, here) = (written(step.step.at), step.action_span.clone());
+    let named = |partitions: &[(&Partition, Span)], name: &str| {
+        partitions.iter().position(|(partition, _)| partition.name.as_deref() == Some(name))
+    };
+    match &step.step.action {
+        Action::Partition(partition) => {
+            let other = partition.name.as_deref().and_then(|name| named(partitions, name));
+            if let (Some(name), Some(other)) = (&partition.name, other) {
+                let message = format!("at {at} there is a partition called `{name}` already");
+                let help = "heal it before, or give one of them another name";
+                let earlier = Some(partitions[other].1.clone());
+                return Err(Contradiction { span: here, message, help, earlier });
+            }
+            partitions.push((partition, here));
+        }
+        Action::Heal(None) if partitions.is_empty() => {
+            let message = format!("at {at} there is no partition to heal");
+            return Err(Contradiction { span: here, message, help: "drop this step", earlier: None });
+        }
+        Action::Heal(None) => partitions.clear(),
+        Action::Heal(Some(name)) => match named(partitions, name) {
+            Some(index) => drop(partitions.remove(index)),
+            None => {
+                let message = format!("at {at} there is no partition called `{name}`");
+                let help = "give an earlier partition this `name`, or write `heal = true`";
+                return Err(Contradiction { span: here, message, help, earlier: None });
+            }
+        },
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What is so of a node after a step.
+fn next(node: &Node, course: &Course, step: &WrittenStep) -> Result<Course, Contradiction> {
+    let refuse = |what: &str, help, earlier: Option<&Span>| {
+        let message = format!("at {} `{}` {what}", written(step.step.at), node.name);
+        Err(Contradiction { span: step.action_span.clone(), message, help, earlier: earlier.cloned() })
+    };
+    match (&step.step.action, &course.unplugged) {
+        // Cables and links are there before a node is switched on, and while it is down.
+        (Action::Unplug, None) => Ok(Course { unplugged: Some(step.action_span.clone()), ..course.clone() }),
+        (Action::Unplug, Some(earlier)) => {
+            refuse("is unplugged already", "plug it in before, or drop this step", Some(earlier))
+        }
+        (Action::Plug, Some(_)) => Ok(Course { unplugged: None, ..course.clone() }),
+        (Action::Plug, None) => {
+            refuse("is not unplugged", "write `interface = \"down\"` before, or drop this step", None)
+        }
+        (Action::Link(_), _) => Ok(course.clone()),
+        _ => Ok(Course { state: next_state(node, &course.state, step)?, ..course.clone() }),
+    }
+}
+
+/// What a node does after a step that is about its program.
+fn next_state(node: &Node, state: &State, step: &WrittenStep) -> Result<State, Contradiction> {
     let (at, here) = (written(step.step.at), step.action_span.clone());
     let refuse = |what: &str, help, earlier: Option<&Span>| {
         let message = format!("at {at} `{}` {what}", node.name);
@@ -74,6 +139,8 @@ fn next(node: &Node, state: &State, step: &WrittenStep) -> Result<State, Contrad
         (Action::Crash(_), State::Down(earlier)) => {
             refuse("is down already", "let it restart before, or drop this step", Some(earlier))
         }
+        // It comes from the machine, whatever the program does.
+        (Action::BroadcastStorm(_), State::Up | State::Paused(_)) => Ok(state.clone()),
         (Action::Restart, State::Down(_)) => Ok(State::Up),
         (Action::Restart, State::Up | State::Paused(_)) => {
             refuse("is not down, so it can't restart", "let it crash before, or drop this step", None)
@@ -83,9 +150,7 @@ fn next(node: &Node, state: &State, step: &WrittenStep) -> Result<State, Contrad
             refuse("is not paused, so it can't resume", "pause it before, or drop this step", None)
         }
         (Action::Pause, State::Up) => Ok(State::Paused(here.clone())),
-        (Action::Join(_) | Action::Leave(_) | Action::Shout { .. } | Action::Whisper { .. }, State::Up) => {
-            Ok(State::Up)
-        }
+        (_, State::Up) => Ok(State::Up),
         (_, State::Paused(earlier)) => {
             refuse("is paused", "resume it before, or choose another node", Some(earlier))
         }

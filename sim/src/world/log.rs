@@ -8,6 +8,7 @@ use std::time::Duration;
 use hailer::Timestamp;
 use hailer::zre::{Event, PeerId};
 
+use super::journal::Journal;
 use super::message::Label;
 use crate::scenario::NodeIndex;
 use crate::trace::{Record, Subject, Trace, Traffic, What};
@@ -23,6 +24,7 @@ struct State {
     subjects: BTreeMap<PeerId, Subject>,
     /// The identity of each node's last life.
     peers: BTreeMap<NodeIndex, PeerId>,
+    journal: Option<Journal>,
 }
 
 /// The pen of one life of one node.
@@ -40,13 +42,18 @@ impl Log {
         if let Some(peer) = peer {
             state.subjects.insert(peer, Subject::Life(node, life));
             state.peers.insert(node, peer);
-            state.records.push(Record { at, node, what: What::Up { life, peer } });
+            state.push(Record { at, node, what: What::Up { life, peer } });
         }
         Author { log: self.clone(), node, life }
     }
 
     pub(super) fn record(&self, at: Timestamp, node: NodeIndex, what: What) {
-        self.lock().records.push(Record { at, node, what });
+        self.lock().push(Record { at, node, what });
+    }
+
+    /// From now on every record is a line of this journal, too.
+    pub(super) fn write_to(&self, journal: Journal) {
+        self.lock().journal = Some(journal);
     }
 
     /// The identity of a node's last life.
@@ -73,6 +80,15 @@ impl Log {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl State {
+    fn push(&mut self, record: Record) {
+        if let Some(journal) = &self.journal {
+            journal.record(&record);
+        }
+        self.records.push(record);
     }
 }
 

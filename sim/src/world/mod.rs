@@ -1,8 +1,12 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
-//! * `log`: who is who, and the records.
+//! * `storm`: what a broadcast storm is made of.
+//! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
 
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +15,22 @@ use hailer::zre::PeerId;
 use tokio::sync::mpsc;
 
 use crate::engine::{self, RunError, Script};
+use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{Action, Crash, NodeIndex, Scenario, TrafficKind};
+use crate::scenario::{Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
+use journal::Journal;
 use log::Log;
 
 mod application;
+mod journal;
 mod log;
 pub mod message;
+mod storm;
 
 /// What a run may be told besides its scenario.
 #[derive(Clone, Copy, Default)]
@@ -33,6 +41,10 @@ pub struct Options<'a> {
     pub tick: Option<Duration>,
     /// Called now and then with the simulated time that has passed.
     pub progress: Option<&'a dyn Fn(Duration)>,
+    /// Where to write every packet at every interface, as a capture file (pcapng).
+    pub pcap: Option<&'a Path>,
+    /// Where to write every record and every dropped packet, as lines of JSON.
+    pub trace: Option<&'a Path>,
 }
 
 /// Runs a scenario to its end.
@@ -41,12 +53,24 @@ pub struct Options<'a> {
 /// See [`RunError`].
 pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError> {
     let seed = options.seed.unwrap_or(scenario.seed);
-    let world = World::new(scenario.clone(), seed);
+    let world = World::new(scenario.unrolled(seed), seed);
     let (fabric, log) = (world.fabric.clone(), world.log.clone());
+    let onlookers = world.invite_onlookers(&options)?;
     let (duration, tick) = (scenario.duration, options.tick.unwrap_or(scenario.tick));
-    engine::run(world, engine::Run { seed, duration, tick, progress: options.progress })?;
+    let outcome = engine::run(world, engine::Run { seed, duration, tick, progress: options.progress });
+    // What was seen of a world that panicked is worth the most.
+    let written = finish(&mut fabric.lock(), onlookers);
+    outcome.and(written)?;
     let fabric = fabric.lock();
     Ok(log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint()))
+}
+
+/// Sends the onlookers away, each of which wrote one of the files.
+fn finish(fabric: &mut Fabric, files: Vec<PathBuf>) -> Result<(), RunError> {
+    for (mut tap, path) in fabric.take_taps().into_iter().zip(files) {
+        tap.finish().map_err(|source| RunError::NotWritten { path, source })?;
+    }
+    Ok(())
 }
 
 /// The nodes and the script.
@@ -58,12 +82,17 @@ struct World {
     log: Log,
     nodes: Vec<NodeState>,
     appointments: Vec<Appointment>,
+    /// Those that there are, with the fabric's tokens for them.
+    partitions: Vec<(usize, Partition)>,
+    partitions_made: usize,
 }
 
 struct NodeState {
     host: HostId,
     life: Option<Life>,
     lives: u32,
+    /// Draws what a storm from its machine is made of.
+    storm: Option<Stream>,
 }
 
 /// A running program on a node.
@@ -78,6 +107,11 @@ struct Life {
 enum Appointment {
     Start(NodeIndex),
     Step(usize),
+    /// The next broadcast of a storm.
+    Storm {
+        step: usize,
+        node: NodeIndex,
+    },
     Traffic {
         traffic: usize,
         sender: NodeIndex,
@@ -88,9 +122,7 @@ enum Appointment {
 
 impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
-        let beacon_port =
-            scenario.nodes.iter().find_map(|node| node.config.zre.as_ref()).map_or(5670, |zre| zre.port);
-        let mut fabric = Fabric::new(seed, beacon_port);
+        let mut fabric = Fabric::new(seed, beacon_port(&scenario));
         let segments: Vec<SegmentId> =
             scenario.segments.iter().map(|segment| fabric.add_segment(segment.prefix)).collect();
         let mut nodes = Vec::new();
@@ -100,7 +132,7 @@ impl World {
                 let segment = segments[attachment.segment.0 as usize];
                 fabric.attach(host, segment, attachment.address, &attachment.link);
             }
-            nodes.push(NodeState { host, life: None, lives: 0 });
+            nodes.push(NodeState { host, life: None, lives: 0, storm: None });
         }
         let appointments = appointments(&scenario);
         for (token, (at, _)) in appointments.iter().enumerate() {
@@ -114,7 +146,30 @@ impl World {
             log: Log::default(),
             nodes,
             appointments: appointments.into_iter().map(|(_, what)| what).collect(),
+            partitions: Vec::new(),
+            partitions_made: 0,
         }
+    }
+
+    /// Lets those look on that the options ask for; returns the file of each.
+    fn invite_onlookers(&self, options: &Options<'_>) -> Result<Vec<PathBuf>, RunError> {
+        let mut fabric = self.fabric.lock();
+        let mut files = Vec::new();
+        let mut open = |path: &Path| {
+            files.push(path.to_owned());
+            File::create(path).map(BufWriter::new).map_err(not_written(path))
+        };
+        if let Some(path) = options.pcap {
+            let capture = Capture::new(open(path)?, &fabric.interface_names());
+            fabric.add_tap(Box::new(capture.map_err(not_written(path))?));
+        }
+        if let Some(path) = options.trace {
+            let beacon_port = beacon_port(&self.scenario);
+            let journal = Journal::new(open(path)?, self.scenario.clone(), beacon_port);
+            self.log.write_to(journal.clone());
+            fabric.add_tap(Box::new(journal));
+        }
+        Ok(files)
     }
 
     fn keep_appointment(&mut self, token: u64) {
@@ -123,10 +178,12 @@ impl World {
             Appointment::Step(step) => {
                 let scenario = self.scenario.clone();
                 let step = &scenario.steps[step];
+                self.cut(step.action.clone());
                 for node in &step.nodes {
                     self.act(*node, &step.action);
                 }
             }
+            Appointment::Storm { step, node } => self.storm(token, step, node),
             Appointment::Traffic { traffic, sender, sent } => self.send_traffic(token, traffic, sender, sent),
         }
     }
@@ -171,7 +228,68 @@ impl World {
                 self.command(index, Command::Shout { group: group.clone(), bytes: *bytes });
             }
             Action::Whisper { to, bytes } => self.whisper(index, *to, *bytes),
+            Action::Link(links) => {
+                let host = self.nodes[index.0 as usize].host;
+                self.fabric.lock().set_links(host, &links[&index]);
+            }
+            Action::Unplug => self.set_plugged(index, false),
+            Action::Plug => self.set_plugged(index, true),
+            // The first two are done to the network; a storm has appointments of its own.
+            Action::Partition(_) | Action::Heal(_) | Action::BroadcastStorm(_) => {}
         }
+    }
+
+    /// Cuts nodes off from others, or ends that. Each is noted once, with the first node of its first side.
+    fn cut(&mut self, action: Action) {
+        match action {
+            Action::Partition(partition) => {
+                let hosts =
+                    |side: &[NodeIndex]| side.iter().map(|node| self.nodes[node.0 as usize].host).collect();
+                let (from, to): (Vec<HostId>, Vec<HostId>) = (hosts(&partition.from), hosts(&partition.to));
+                let token = self.partitions_made;
+                self.partitions_made += 1;
+                let mut fabric = self.fabric.lock();
+                fabric.partition(token, &from, &to, partition.is_one_way);
+                self.log.record(fabric.now(), partition.from[0], What::Cut(describe(&partition)));
+                drop(fabric);
+                self.partitions.push((token, partition));
+            }
+            Action::Heal(name) => {
+                let mut fabric = self.fabric.lock();
+                self.partitions.retain(|(token, partition)| {
+                    let is_meant = name.is_none() || partition.name == name;
+                    if is_meant {
+                        fabric.heal(*token);
+                        self.log.record(fabric.now(), partition.from[0], What::Mended(describe(partition)));
+                    }
+                    !is_meant
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn storm(&mut self, token: u64, step: usize, node: NodeIndex) {
+        let step = &self.scenario.steps[step];
+        let Action::BroadcastStorm(storm) = &step.action else { return };
+        let state = &mut self.nodes[node.0 as usize];
+        let name = &self.scenario.nodes[node.0 as usize].name;
+        let stream = state.storm.get_or_insert_with(|| Stream::new(self.seed, &format!("{name}/storm")));
+        let payload = storm::payload(stream, storm.bytes);
+        let mut fabric = self.fabric.lock();
+        fabric.broadcast(state.host, storm::FROM_PORT, beacon_port(&self.scenario), &payload);
+        let next = fabric.now().after(storm.every);
+        if next < Timestamp::ZERO.after(step.at + storm.lasting) {
+            fabric.appoint(next, token);
+        }
+    }
+
+    fn set_plugged(&mut self, index: NodeIndex, is_plugged: bool) {
+        let mut fabric = self.fabric.lock();
+        fabric.set_plugged(self.nodes[index.0 as usize].host, is_plugged);
+        let how = "cable".to_owned();
+        let what = if is_plugged { What::Mended(how) } else { What::Cut(how) };
+        self.log.record(fabric.now(), index, what);
     }
 
     fn end(&mut self, index: NodeIndex, how: Crash) {
@@ -268,6 +386,22 @@ impl Script for World {
     }
 }
 
+fn describe(partition: &Partition) -> String {
+    let kind = if partition.is_one_way { "one-way partition" } else { "partition" };
+    let name = partition.name.as_ref().map(|name| format!(" `{name}`")).unwrap_or_default();
+    format!("{kind}{name} of {} from {}", partition.from.len(), partition.to.len())
+}
+
+/// The UDP port whose datagrams count as beacons: that of the first ZRE node.
+fn beacon_port(scenario: &Scenario) -> u16 {
+    scenario.nodes.iter().find_map(|node| node.config.zre.as_ref()).map_or(5670, |zre| zre.port)
+}
+
+fn not_written(path: &Path) -> impl FnOnce(io::Error) -> RunError + use<> {
+    let path = path.to_owned();
+    |source| RunError::NotWritten { path, source }
+}
+
 /// The script, in the order of time; at the same moment nodes start first.
 fn appointments(scenario: &Scenario) -> Vec<(Duration, Appointment)> {
     let starts = scenario
@@ -284,5 +418,10 @@ fn appointments(scenario: &Scenario) -> Vec<(Duration, Appointment)> {
             (first < traffic.stop).then_some((first, appointment))
         })
     });
-    starts.chain(steps).chain(traffic).collect()
+    let storms = scenario.steps.iter().enumerate().flat_map(|(index, step)| {
+        let is_storm = matches!(step.action, Action::BroadcastStorm(_));
+        let nodes = step.nodes.iter().filter(move |_| is_storm);
+        nodes.map(move |node| (step.at, Appointment::Storm { step: index, node: *node }))
+    });
+    starts.chain(steps).chain(traffic).chain(storms).collect()
 }

@@ -9,7 +9,8 @@ use hailer::zre::PeerId;
 
 use crate::check::{Finding, Outcome, judge, knowledge::Knowledge, lives::Lives, seconds};
 use crate::scenario::{
-    Action, Attachment, Crash, Expect, Link, Node, NodeIndex, Property, Scenario, Segment, SegmentIndex, Step,
+    Action, Attachment, Crash, Expect, Link, Node, NodeIndex, Partition, Property, Scenario, Segment,
+    SegmentIndex, Step,
 };
 use crate::trace::{Record, Subject, Trace, Traffic, What};
 
@@ -96,9 +97,25 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         }],
         nodes: (0..nodes).map(node).collect(),
         steps: Vec::new(),
+        churn: Vec::new(),
         traffic: Vec::new(),
         expects: Vec::new(),
     }
+}
+
+/// What a step does and to whom: a partition of these nodes from those.
+pub(crate) fn partition(from: &[u32], to: &[u32], is_one_way: bool) -> (Vec<NodeIndex>, Action) {
+    let nodes = |side: &[u32]| side.iter().copied().map(NodeIndex).collect();
+    let partition = Partition { name: None, from: nodes(from), to: nodes(to), is_one_way };
+    (Vec::new(), Action::Partition(partition))
+}
+
+/// A scenario of `nodes` nodes with these steps, at seconds.
+pub(crate) fn steps(nodes: u32, script: Vec<(f64, (Vec<NodeIndex>, Action))>) -> Scenario {
+    let mut scenario = scenario(nodes, Duration::from_secs(60));
+    let step = |(at, (nodes, action))| Step { at: Duration::from_secs_f64(at), nodes, action, line: 1 };
+    scenario.steps = script.into_iter().map(step).collect();
+    scenario
 }
 
 /// The identity of the life of a node.
@@ -115,11 +132,12 @@ pub(crate) struct Script {
     lives: Vec<u32>,
     records: Vec<Record>,
     steps: Vec<Step>,
+    is_zre: bool,
 }
 
 impl Script {
     pub(crate) fn new(nodes: usize) -> Self {
-        Self { lives: vec![0; nodes], records: Vec::new(), steps: Vec::new() }
+        Self { lives: vec![0; nodes], records: Vec::new(), steps: Vec::new(), is_zre: false }
     }
 
     pub(crate) fn then(mut self, at: f64, node: u32, what: What) -> Self {
@@ -148,6 +166,27 @@ impl Script {
         let action = Action::Crash(Crash::Stop);
         self.steps.push(Step { at, nodes: vec![NodeIndex(node)], action, line: 1 });
         self
+    }
+
+    /// Every node has the default configuration of ZRE.
+    pub(crate) fn zre(mut self) -> Self {
+        self.is_zre = true;
+        self
+    }
+
+    /// A step that cuts nodes off, and its record.
+    pub(crate) fn cut(self, at: f64, step: (Vec<NodeIndex>, Action)) -> Self {
+        self.network_step(at, step, What::Cut(String::new()))
+    }
+
+    /// A step that ends what cut nodes off, and its record.
+    pub(crate) fn mend(self, at: f64, step: (Vec<NodeIndex>, Action)) -> Self {
+        self.network_step(at, step, What::Mended(String::new()))
+    }
+
+    fn network_step(mut self, at: f64, (nodes, action): (Vec<NodeIndex>, Action), what: What) -> Self {
+        self.steps.push(Step { at: Duration::from_secs_f64(at), nodes, action, line: 1 });
+        self.then(at, 0, what)
     }
 
     pub(crate) fn pause(self, at: f64, node: u32) -> Self {
@@ -218,6 +257,9 @@ impl Script {
         let duration = Duration::from_secs_f64(duration);
         let mut scenario = scenario(u32::try_from(self.lives.len()).unwrap(), duration);
         scenario.steps = self.steps;
+        if self.is_zre {
+            scenario.nodes.iter_mut().for_each(|node| node.config.zre = Some(hailer::zre::Config::default()));
+        }
         let traffic = vec![Traffic::default(); self.lives.len()];
         let digest = "00".repeat(32);
         Run { scenario, trace: Trace { seed: 1, duration, records: self.records, traffic, digest } }

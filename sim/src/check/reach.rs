@@ -1,0 +1,162 @@
+//! Who can reach whom, by the script: partitions and pulled cables.
+//!
+//! Two nodes *can talk* at a moment when nothing of the script cuts either of them off from the other, in either
+//! direction: discovery needs both. Loss is no cut, however much of it there is, and neither is a topology in which two
+//! nodes share no segment: those are the network that the scenario is about.
+
+use hailer::Timestamp;
+
+use crate::scenario::{Action, NodeIndex, Partition, Scenario};
+
+use super::lives::Span;
+
+/// Everything that cuts nodes off over a run.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    cuts: Vec<Cut>,
+}
+
+/// One thing that cuts nodes off, for a time.
+#[derive(Clone, Debug)]
+struct Cut {
+    span: Span,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Partition(Partition),
+    Unplugged(NodeIndex),
+}
+
+impl Cut {
+    fn parts(&self, one: NodeIndex, other: NodeIndex) -> bool {
+        match &self.what {
+            What::Unplugged(node) => *node == one || *node == other,
+            What::Partition(Partition { from, to, .. }) => {
+                let lies = |one: &NodeIndex, other: &NodeIndex| from.contains(one) && to.contains(other);
+                lies(&one, &other) || lies(&other, &one)
+            }
+        }
+    }
+}
+
+impl Reach {
+    /// Reads the script.
+    pub fn of(scenario: &Scenario) -> Self {
+        let mut cuts: Vec<Cut> = Vec::new();
+        for step in &scenario.steps {
+            let at = Timestamp::ZERO.after(step.at);
+            let mut end = |is_meant: &dyn Fn(&What) -> bool| {
+                let open = cuts.iter_mut().filter(|cut| cut.span.to.is_none() && is_meant(&cut.what));
+                open.for_each(|cut| cut.span.to = Some(at));
+            };
+            match &step.action {
+                Action::Heal(name) => {
+                    end(&|what| matches!(what, What::Partition(cut) if name.is_none() || cut.name == *name));
+                }
+                Action::Plug => {
+                    end(&|what| matches!(what, What::Unplugged(node) if step.nodes.contains(node)));
+                }
+                Action::Partition(partition) => {
+                    let what = What::Partition(partition.clone());
+                    cuts.push(Cut { span: Span { from: at, to: None }, what });
+                }
+                Action::Unplug => cuts.extend(
+                    step.nodes
+                        .iter()
+                        .map(|node| Cut { span: Span { from: at, to: None }, what: What::Unplugged(*node) }),
+                ),
+                _ => {}
+            }
+        }
+        Self { cuts }
+    }
+
+    /// Whether the script cuts nobody off, ever.
+    pub fn is_whole(&self) -> bool {
+        self.cuts.is_empty()
+    }
+
+    /// Whether two nodes can talk at this moment.
+    pub fn is_open(&self, one: NodeIndex, other: NodeIndex, at: Timestamp) -> bool {
+        self.is_open_throughout(one, other, at, at)
+    }
+
+    /// Whether two nodes can talk at every moment from the first to the second.
+    pub fn is_open_throughout(
+        &self,
+        one: NodeIndex,
+        other: NodeIndex,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> bool {
+        !self.cuts.iter().any(|cut| cut.span.touches(from, to) && cut.parts(one, other))
+    }
+
+    /// When two nodes could not talk, in order, with cuts that touch each other made one.
+    pub fn silences(&self, one: NodeIndex, other: NodeIndex) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        // The cuts are in the order in which they began.
+        for cut in self.cuts.iter().filter(|cut| cut.parts(one, other)) {
+            match spans.last_mut() {
+                Some(last) if last.to.is_none_or(|end| end >= cut.span.from) => {
+                    last.to = match (last.to, cut.span.to) {
+                        (Some(one), Some(other)) => Some(one.max(other)),
+                        _ => None,
+                    };
+                }
+                _ => spans.push(cut.span),
+            }
+        }
+        spans
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::sample::{partition, secs, steps};
+
+    const N: [NodeIndex; 4] = [NodeIndex(0), NodeIndex(1), NodeIndex(2), NodeIndex(3)];
+
+    #[test]
+    fn a_partition_parts_its_two_sides_from_its_step_to_just_before_it_heals() {
+        for is_one_way in [false, true] {
+            let cut = partition(&[0], &[1, 2], is_one_way);
+            let heal = (Vec::new(), Action::Heal(None));
+            let reach = Reach::of(&steps(4, vec![(5.0, cut), (9.0, heal)]));
+            for (one, other) in [(0, 1), (1, 0), (2, 0)] {
+                let open = [4.9, 5.0, 8.9, 9.0].map(|at| reach.is_open(N[one], N[other], secs(at)));
+                assert_eq!(open, [true, false, false, true]);
+            }
+            assert!(reach.is_open(N[1], N[2], secs(6.0)) && reach.is_open(N[0], N[3], secs(6.0)));
+            assert!(!reach.is_open_throughout(N[0], N[1], secs(1.0), secs(5.0)));
+            assert!(reach.is_open_throughout(N[0], N[1], secs(9.0), secs(50.0)));
+        }
+    }
+
+    #[test]
+    fn an_unplugged_node_is_parted_from_everybody() {
+        let script = vec![(5.0, (vec![N[1]], Action::Unplug)), (9.0, (vec![N[1]], Action::Plug))];
+        let reach = Reach::of(&steps(4, script));
+        assert!(!reach.is_open(N[0], N[1], secs(6.0)) && !reach.is_open(N[1], N[3], secs(6.0)));
+        assert!(reach.is_open(N[0], N[2], secs(6.0)) && reach.is_open(N[0], N[1], secs(9.0)));
+    }
+
+    #[test]
+    fn cuts_that_touch_are_one_silence() {
+        let unplug = |action| (vec![N[0]], action);
+        let script = vec![
+            (2.0, unplug(Action::Unplug)),
+            (4.0, partition(&[0], &[1], false)),
+            (5.0, unplug(Action::Plug)),
+            (7.0, (Vec::new(), Action::Heal(None))),
+            (8.0, partition(&[1], &[0], true)),
+        ];
+        let reach = Reach::of(&steps(2, script));
+        let silences = reach.silences(N[1], N[0]);
+        let silence = |from, to: Option<f64>| Span { from: secs(from), to: to.map(secs) };
+        assert_eq!(silences, [silence(2.0, Some(7.0)), silence(8.0, None)]);
+    }
+}

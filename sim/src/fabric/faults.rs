@@ -1,0 +1,244 @@
+//! What is done to the network while it runs: partitions, cables pulled and put back, links that change.
+//!
+//! A fault draws nothing: a packet that meets one is dropped before the link it would have taken draws for it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+
+use super::link::Pipe;
+use super::packet::{Body, Packet};
+use super::{Fabric, HostId};
+use crate::scenario::Link;
+
+/// A cut between two sets of machines.
+#[derive(Debug)]
+pub(super) struct Partition {
+    /// What the driver calls it.
+    token: usize,
+    /// By machine.
+    is_from: Vec<bool>,
+    is_to: Vec<bool>,
+    is_one_way: bool,
+}
+
+impl Partition {
+    fn cuts(&self, sender: HostId, receiver: HostId) -> bool {
+        let is = |side: &[bool], host: HostId| side.get(host.index()).copied().unwrap_or(false);
+        (is(&self.is_from, sender) && is(&self.is_to, receiver))
+            || (!self.is_one_way && is(&self.is_to, sender) && is(&self.is_from, receiver))
+    }
+}
+
+impl Fabric {
+    /// From now on no packet of the machines in `from` reaches those in `to`, nor, unless `is_one_way`, the other way
+    /// round. What has passed the segment already arrives. `token` is for [`Fabric::heal`].
+    pub fn partition(&mut self, token: usize, from: &[HostId], to: &[HostId], is_one_way: bool) {
+        let side = |members: &[HostId]| {
+            let mut side = vec![false; self.hosts.len()];
+            members.iter().for_each(|host| side[host.index()] = true);
+            side
+        };
+        let (is_from, is_to) = (side(from), side(to));
+        self.partitions.push(Partition { token, is_from, is_to, is_one_way });
+    }
+
+    /// Ends a partition.
+    pub fn heal(&mut self, token: usize) {
+        self.partitions.retain(|partition| partition.token != token);
+    }
+
+    /// Pulls a machine's cables out of all its interfaces, or puts them back. Nothing gets in or out meanwhile, and what
+    /// is on a cable is lost. The interfaces keep their addresses and the programs their sockets, and sending fails
+    /// silently: the kernel has taken the packet and has nobody to give it to.
+    pub fn set_plugged(&mut self, host: HostId, is_plugged: bool) {
+        for id in &self.hosts[host.index()].interfaces {
+            self.interfaces[id.0 as usize].is_plugged = is_plugged;
+        }
+    }
+
+    /// Gives each of a machine's interfaces, in the order of their making, another link.
+    ///
+    /// The new link begins empty: what is under way on the old one comes out when it would have, and may be overtaken.
+    pub fn set_links(&mut self, host: HostId, links: &[Link]) {
+        let machine = &mut self.hosts[host.index()];
+        machine.link_changes += 1;
+        for ((number, id), link) in machine.interfaces.iter().enumerate().zip(links) {
+            let name = |direction| {
+                format!("{}/eth{number}/{direction}/change {}", machine.name, machine.link_changes)
+            };
+            let interface = &mut self.interfaces[id.0 as usize];
+            interface.mtu = link.mtu;
+            interface.up = Pipe::new(link.up.clone(), self.seed, &name("up"));
+            interface.down = Pipe::new(link.down.clone(), self.seed, &name("down"));
+        }
+    }
+
+    /// Something on a machine, no socket of its programs, broadcasts a datagram on each of its interfaces. Without power
+    /// nothing happens.
+    pub fn broadcast(&mut self, host: HostId, from_port: u16, to_port: u16, payload: &Bytes) {
+        let machine = &self.hosts[host.index()];
+        if !machine.is_powered {
+            return;
+        }
+        for id in machine.interfaces.clone() {
+            let interface = &self.interfaces[id.0 as usize];
+            let broadcast = self.segments[interface.segment.0 as usize].prefix.broadcast();
+            let from = IpAddr::V4(interface.address);
+            let packet = Packet {
+                from: SocketAddr::new(from, from_port),
+                to: SocketAddr::new(IpAddr::V4(broadcast), to_port),
+                body: Body::Udp(payload.clone()),
+            };
+            // There is always a way out by an interface's own address.
+            let _ = self.transmit(host, packet, Some(from));
+        }
+    }
+
+    /// Whether a partition keeps the packets of one machine from another.
+    pub(super) fn is_cut(partitions: &[Partition], sender: HostId, receiver: HostId) -> bool {
+        partitions.iter().any(|partition| partition.cuts(sender, receiver))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    use hailer::net::UdpOptions;
+
+    use super::*;
+    use crate::fabric::udp::UdpKey;
+    use crate::scenario::{Delay, Direction};
+    use crate::trace::Drop;
+
+    struct Lan {
+        fabric: Fabric,
+        hosts: Vec<HostId>,
+        sockets: Vec<UdpKey>,
+    }
+
+    fn link(millis: u64) -> Link {
+        let direction =
+            Direction { delay: Delay::Fixed(Duration::from_millis(millis)), ..Direction::default() };
+        Link { up: direction.clone(), down: direction, ..Link::default() }
+    }
+
+    fn lan() -> Lan {
+        let mut fabric = Fabric::new(1, 5670);
+        let segment = fabric.add_segment("10.0.0.0/24".parse().unwrap());
+        let (mut hosts, mut sockets) = (Vec::new(), Vec::new());
+        for number in 1..=3 {
+            let host = fabric.add_host(&format!("n{number}"));
+            fabric.attach(host, segment, Ipv4Addr::new(10, 0, 0, number), &link(1));
+            fabric.power_on(host);
+            let mut options = UdpOptions::at("0.0.0.0:5670".parse().unwrap());
+            options.broadcast = true;
+            sockets.push(fabric.udp_bind(host, &options).unwrap());
+            hosts.push(host);
+        }
+        Lan { fabric, hosts, sockets }
+    }
+
+    impl Lan {
+        /// Who else hears a broadcast of this machine.
+        fn heard(&mut self, sender: usize) -> Vec<usize> {
+            self.send(sender);
+            while self.fabric.next_at().is_some() {
+                self.fabric.step();
+            }
+            self.received(sender)
+        }
+
+        fn send(&mut self, sender: usize) {
+            let to = "10.0.0.255:5670".parse().unwrap();
+            self.fabric.udp_send(self.sockets[sender], b"hello", to).unwrap();
+        }
+
+        fn received(&mut self, sender: usize) -> Vec<usize> {
+            let mut context = Context::from_waker(Waker::noop());
+            let mut heard = Vec::new();
+            for (index, socket) in self.sockets.iter().enumerate() {
+                let mut buffer = [0; 16];
+                let received = self.fabric.udp_poll_recv(*socket, &mut context, &mut buffer);
+                if matches!(received, Poll::Ready(Ok(_))) && index != sender {
+                    heard.push(index);
+                }
+            }
+            heard
+        }
+
+        fn dropped(&self, host: usize, cause: Drop) -> u64 {
+            self.fabric.traffic()[host].dropped.get(&cause).map_or(0, |count| count.packets)
+        }
+    }
+
+    #[test]
+    fn a_partition_cuts_both_ways_or_one_and_only_its_own_pairs() {
+        let mut lan = lan();
+        let hosts = lan.hosts.clone();
+        lan.fabric.partition(7, &hosts[..1], &hosts[1..2], false);
+        assert_eq!([0, 1, 2].map(|sender| lan.heard(sender)), [vec![2], vec![2], vec![0, 1]]);
+        assert_eq!((lan.dropped(1, Drop::Partition), lan.dropped(0, Drop::Partition)), (1, 1));
+        lan.fabric.partition(8, &hosts[2..], &hosts[..2], true);
+        assert_eq!([0, 1, 2].map(|sender| lan.heard(sender)), [vec![2], vec![2], vec![]]);
+        lan.fabric.heal(7);
+        assert_eq!([0, 1, 2].map(|sender| lan.heard(sender)), [vec![1, 2], vec![0, 2], vec![]]);
+        lan.fabric.heal(8);
+        assert_eq!([0, 1, 2].map(|sender| lan.heard(sender)), [vec![1, 2], vec![0, 2], vec![0, 1]]);
+    }
+
+    #[test]
+    fn a_pulled_cable_lets_nothing_in_or_out_until_it_is_put_back() {
+        let mut lan = lan();
+        lan.fabric.set_plugged(lan.hosts[0], false);
+        assert_eq!([0, 1, 2].map(|sender| lan.heard(sender)), [vec![], vec![2], vec![1]]);
+        assert_eq!(lan.dropped(0, Drop::Unplugged), 3);
+        lan.fabric.set_plugged(lan.hosts[0], true);
+        assert_eq!([0, 1, 2].map(|sender| lan.heard(sender)), [vec![1, 2], vec![0, 2], vec![0, 1]]);
+    }
+
+    #[test]
+    fn a_machine_without_power_broadcasts_nothing() {
+        let mut lan = lan();
+        lan.fabric.power_cut(lan.hosts[0]);
+        for (host, heard) in [(0, vec![]), (1, vec![2])] {
+            lan.fabric.broadcast(lan.hosts[host], 9, 5670, &Bytes::from_static(b"noise"));
+            while lan.fabric.next_at().is_some() {
+                lan.fabric.step();
+            }
+            assert_eq!(lan.received(host), heard);
+        }
+    }
+
+    #[test]
+    fn what_is_on_a_cable_when_it_is_pulled_is_lost() {
+        for pulled in [0, 1] {
+            let mut lan = lan();
+            lan.send(0);
+            lan.fabric.set_plugged(lan.hosts[pulled], false);
+            while lan.fabric.next_at().is_some() {
+                lan.fabric.step();
+            }
+            assert!(!lan.received(0).contains(&1));
+            assert_eq!(lan.dropped(pulled, Drop::Unplugged), 1);
+        }
+    }
+
+    #[test]
+    fn a_changed_link_is_the_new_one_for_what_is_sent_from_then_on() {
+        let mut lan = lan();
+        lan.fabric.set_links(lan.hosts[0], &[link(100)]);
+        lan.send(0);
+        let mut times = Vec::new();
+        while lan.fabric.next_at().is_some() {
+            lan.fabric.step();
+            if !lan.received(0).is_empty() {
+                times.push(lan.fabric.now().as_millis());
+            }
+        }
+        assert_eq!(times, [101, 101]);
+    }
+}

@@ -1,0 +1,196 @@
+//! `--pcap` and `--trace`: they change nothing, they agree with the counters, and Wireshark believes them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use hailer_sim::scenario::Scenario;
+use hailer_sim::trace::Trace;
+use hailer_sim::world::{self, Options};
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use serde_json::Value;
+
+/// Loss, duplicates, retransmissions, a reset, large messages.
+const SCENARIO: &str = r#"
+[scenario]
+about = "three talkative nodes on a bad link"
+seed = 3
+duration = "8 s"
+
+[[segment]]
+name = "lan"
+prefix = "10.0.0.0/24"
+link = { delay = "1 ms..4 ms", loss = "8 %", duplicate = "2 %" }
+
+[[node]]
+name = "n"
+count = 3
+segment = "lan"
+[node.zre]
+groups = ["ALL"]
+
+[[traffic]]
+from = "n"
+shout = "ALL"
+every = "250 ms"
+bytes = 5001
+
+[[step]]
+at = "6 s"
+node = "n3"
+crash = "process-exit"
+
+[[expect]]
+always = "nobody-unknown-appears"
+"#;
+
+fn run(pcap: Option<&Path>, trace: Option<&Path>) -> Trace {
+    let scenario = Scenario::parse("captured.toml", SCENARIO).unwrap_or_else(|problems| panic!("{problems}"));
+    world::run(&scenario, Options { pcap, trace, ..Options::default() }).unwrap()
+}
+
+/// Packets that the counters say were sent, and came.
+fn counted(trace: &Trace) -> (u64, u64) {
+    let sum = |counts: &BTreeMap<_, hailer_sim::trace::Count>| {
+        counts.values().map(|count| count.packets).sum::<u64>()
+    };
+    let sent = trace.traffic.iter().map(|traffic| sum(&traffic.sent)).sum();
+    (sent, trace.traffic.iter().map(|traffic| sum(&traffic.received)).sum())
+}
+
+#[test]
+fn looking_on_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pcap, trace) = (folder.path().join("run.pcapng"), folder.path().join("run.jsonl"));
+    assert_eq!(run(Some(&pcap), Some(&trace)).digest, run(None, None).digest);
+}
+
+#[test]
+fn a_capture_has_every_packet_that_was_sent_and_every_one_that_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.pcapng");
+    let trace = run(Some(&path), None);
+    let mut reader = PcapNgReader::new(std::fs::File::open(&path).unwrap()).unwrap();
+    let (mut interfaces, mut sent, mut received, mut bytes) = (0, 0, 0, 0);
+    let mut last = std::time::Duration::ZERO;
+    while let Some(block) = reader.next_block() {
+        match block.unwrap() {
+            Block::InterfaceDescription(_) => interfaces += 1,
+            Block::EnhancedPacket(packet) => {
+                assert!(packet.timestamp >= last, "packets are in the order of time");
+                last = packet.timestamp;
+                match packet.options[..] {
+                    [EnhancedPacketOption::Flags(1)] => received += 1,
+                    [EnhancedPacketOption::Flags(2)] => {
+                        sent += 1;
+                        bytes += packet.data.len() as u64;
+                    }
+                    ref other => panic!("a packet without a direction: {other:?}"),
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let counted_bytes =
+        trace.traffic.iter().flat_map(|traffic| traffic.sent.values()).map(|count| count.bytes);
+    assert_eq!(interfaces, 3);
+    assert_eq!((sent, received), counted(&trace));
+    assert_eq!(bytes, counted_bytes.sum::<u64>());
+    assert!(received < sent * 2, "what was lost has not come");
+}
+
+#[test]
+fn a_trace_file_has_a_line_for_every_record_and_every_drop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.jsonl");
+    let trace = run(None, Some(&path));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let times: Vec<u64> = lines.iter().map(|line| line["at_ns"].as_u64().unwrap()).collect();
+    assert!(times.is_sorted());
+    let (drops, records): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["what"] == "drop");
+    assert_eq!(records.len(), trace.records.len());
+    let dropped =
+        trace.traffic.iter().flat_map(|traffic| traffic.dropped.values()).map(|count| count.packets);
+    assert_eq!(drops.len() as u64, dropped.sum::<u64>());
+    assert!(drops.iter().any(|line| line["cause"] == "loss" && line["kind"] == "beacon"));
+}
+
+fn hailer_sim(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("captured.toml"), SCENARIO).unwrap();
+    std::fs::write(folder.path().join("other.toml"), SCENARIO).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hailer-sim"));
+    command.current_dir(folder.path()).arg("run").args(arguments).output().unwrap()
+}
+
+#[test]
+fn captures_of_several_runs_are_refused() {
+    for arguments in [
+        &["captured.toml", "--seeds", "1..2", "--pcap", "x"][..],
+        &["captured.toml", "--seeds", "1..2", "--trace", "x"],
+        &["captured.toml", "other.toml", "--pcap", "x"],
+        &["captured.toml", "other.toml", "--trace", "x"],
+    ] {
+        assert_eq!(hailer_sim(arguments).status.code(), Some(64), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_capture_that_cannot_be_written_is_named() {
+    let output = hailer_sim(&["captured.toml", "--no-report", "--pcap", "nowhere/run.pcapng"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("can't write nowhere/run.pcapng"));
+}
+
+/// What tshark prints about a capture, a line for each packet that the filter lets through.
+fn tshark(path: &Path, filter: &str, fields: &[&str]) -> Vec<String> {
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(path).args(["-T", "fields", "-Y", filter]);
+    for protocol in ["ip", "tcp", "udp"] {
+        command.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);
+    }
+    let output = command.args(fields.iter().flat_map(|field| ["-e", field])).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+#[ignore = "needs tshark (Debian: apt-get install tshark); run with `cargo test -p hailer-sim --test captures -- --ignored`"]
+fn wireshark_opens_a_capture_without_complaint() {
+    if Command::new("tshark").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI has to have tshark");
+        eprintln!("not checked: there is no tshark here");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.pcapng");
+    let trace = run(Some(&path), None);
+    let (sent, received) = counted(&trace);
+
+    let bad = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0 \
+               || _ws.expert.severity == error";
+    assert_eq!(tshark(&path, bad, &["frame.number", "_ws.expert.message"]), Vec::<String>::new());
+    let good = "ip.checksum.status == 1 && (tcp.checksum.status == 1 || udp.checksum.status == 1)";
+    assert_eq!(tshark(&path, good, &["frame.number"]).len() as u64, sent + received);
+    assert_eq!(tshark(&path, "frame.packet_flags_direction == 2", &["frame.number"]).len() as u64, sent);
+
+    let mut names = tshark(&path, "frame", &["frame.interface_name"]);
+    names.sort();
+    names.dedup();
+    assert_eq!(names, ["n1/eth0", "n2/eth0", "n3/eth0"]);
+    // A ZRE beacon: "ZRE", version 1.
+    let beacons = tshark(&path, "udp.dstport == 5670", &["data.data"]);
+    assert!(beacons.iter().all(|beacon| beacon.starts_with("5a524501") && beacon.len() == 44), "{beacons:?}");
+    assert!(beacons.len() > 30);
+    // A ZMTP greeting: its signature, and version 3.
+    let greetings = tshark(&path, "tcp.len > 0 && tcp.seq == 1", &["tcp.payload"]);
+    assert!(
+        greetings.iter().any(|payload| payload.starts_with("ff") && payload[18..].starts_with("7f03")),
+        "{greetings:?}"
+    );
+    // Windows are those of the handshake's scale: wider than 16 bits can say.
+    let windows = tshark(&path, "tcp.window_size > 65535 && tcp.flags.syn == 0", &["tcp.window_size"]);
+    assert!(!windows.is_empty());
+}
