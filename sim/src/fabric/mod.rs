@@ -10,6 +10,7 @@
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
 //! * `faults`: partitions, pulled cables, links that change.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
+//! * [`nat`]: network address translation, as a machine that knows nothing of the fabric.
 //! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
@@ -40,6 +41,7 @@ pub mod capture;
 mod counters;
 mod faults;
 pub mod link;
+pub mod nat;
 pub mod packet;
 pub mod queue;
 pub mod random;
