@@ -3,6 +3,7 @@
 //! Pure: no fabric, no clock, no events. The fabric asks at each packet that crosses from inside to outside or back, and
 //! moves the packet itself. What the machine remembers is forgotten when it is asked next, so an idle NAT costs nothing.
 //!
+//! * `flow`: what it is asked, and what it answers.
 //! * `policy`, `presets`: how a NAT behaves, on the axes of RFC 4787, and the NATs that have names.
 //! * `table`: the sessions, found from both sides, and when they end.
 //! * `ports`: which outside port a mapping gets.
@@ -22,16 +23,18 @@ use hailer::Timestamp;
 
 use super::random;
 use super::random::Stream;
+pub use flow::{Flow, Inbound, Protocol, Refusal, Signal};
 pub use policy::{
     Dependence, MidConnection, Policy, PortPolicy, Refresh, TcpTimeouts, Timeouts, Unsolicited,
 };
 use ports::{Ports, Want};
 pub use presets::Preset;
-use table::{NewSession, Origin, SessionKey, Table};
+use table::{Ends, NewSession, Origin, SessionKey, Table};
 pub use tcp_state::TcpSignal;
 use tcp_state::{TcpTrack, TcpTurn};
 
 pub mod classify;
+mod flow;
 mod policy;
 mod ports;
 mod presets;
@@ -39,71 +42,6 @@ mod table;
 mod tcp_state;
 #[cfg(test)]
 mod tests;
-
-/// What a NAT can translate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
-    /// UDP.
-    Udp,
-    /// TCP.
-    Tcp,
-    /// ICMP queries: the identifier is the inside end's port, and the outside end's is 0.
-    Icmp,
-}
-
-/// Who sends to whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// By which protocol.
-    pub protocol: Protocol,
-    /// The packet's source.
-    pub from: SocketAddr,
-    /// The packet's destination.
-    pub to: SocketAddr,
-}
-
-/// What a packet says to a NAT besides its addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// UDP and ICMP: that it is there.
-    Datagram,
-    /// TCP: the state of its connection.
-    Segment(TcpSignal),
-}
-
-/// What becomes of a packet from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inbound {
-    /// It goes on to this inside end.
-    Forward(SocketAddr),
-    /// It is the router's own.
-    Local,
-    /// It goes nowhere.
-    Drop(Refusal),
-}
-
-/// Why a packet does not get through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Refusal {
-    /// From outside: no mapping has this address and port.
-    Unmapped,
-    /// From outside: there is a mapping, but this sender may not use it.
-    Filtered,
-    /// TCP that its connection can't send now, or of which nothing can be told.
-    Invalid,
-    /// TCP from inside whose session was forgotten. With [`MidConnection::Reset`] its sender gets a reset.
-    Forgotten,
-    /// No port was found.
-    NoPort,
-    /// The inside address has used all of its ports.
-    Quota,
-    /// The table is full of sessions that do not make way.
-    TableFull,
-    /// From inside to an outside address of the NAT, which does not hairpin: it is for the router itself.
-    NoHairpin,
-    /// From outside to a forwarded port: its inside end talks to this sender already, by another outside port.
-    Taken,
-}
 
 /// A NAT.
 #[derive(Debug)]
@@ -162,14 +100,14 @@ impl Nat {
     pub fn outbound(&mut self, now: Timestamp, flow: &Flow, signal: &Signal) -> Result<SocketAddr, Refusal> {
         self.expire(now);
         let Flow { protocol, from, to } = *flow;
-        if let Some(key) = self.table.from_inside((protocol, from, to)) {
-            let outside = self.table.get(key).outside;
+        if let Some(key) = self.table.find_inside((protocol, from, to)) {
+            let outside = self.table.get(key).ends.outside;
             self.track(now, key, true, signal)?;
             return Ok(outside);
         }
         self.check_first(protocol, signal, Refusal::Forgotten)?;
         let outside = self.outside_for(now, flow)?;
-        self.open(now, Origin::Inside, from, outside, flow.to, protocol, signal)?;
+        self.open(now, Origin::Inside, Ends { protocol, inside: from, outside, remote: to }, signal)?;
         Ok(outside)
     }
 
@@ -201,13 +139,13 @@ impl Nat {
     pub fn inbound_error(&mut self, now: Timestamp, quoted: &Flow) -> Option<Flow> {
         self.expire(now);
         let Flow { protocol, from, to } = *quoted;
-        let key = self.table.from_outside((protocol, from, to));
+        let key = self.table.find_outside((protocol, from, to));
         // Where filtering is not that strict, an answer to a stranger needs no session.
         let session = match key {
             Some(key) => self.table.get(key),
             None => self.owner(protocol, from, to)?,
         };
-        Some(Flow { from: session.inside, ..*quoted })
+        Some(Flow { from: session.ends.inside, ..*quoted })
     }
 
     /// An ICMP error from inside about a packet that came in: the packet it quotes, with the outside end as its
@@ -215,10 +153,10 @@ impl Nat {
     pub fn outbound_error(&mut self, now: Timestamp, quoted: &Flow) -> Option<Flow> {
         self.expire(now);
         let Flow { protocol, from, to } = *quoted;
-        let exact = self.table.from_inside((protocol, to, from)).map(|key| self.table.get(key).outside);
+        let exact = self.table.find_inside((protocol, to, from)).map(|key| self.table.get(key).ends.outside);
         let to = exact.or_else(|| {
             let sessions = self.table.of_inside(protocol, to, None);
-            let mut outsides = sessions.map(|session| session.outside);
+            let mut outsides = sessions.map(|session| session.ends.outside);
             outsides.find(|outside| self.owner(protocol, *outside, from).is_some())
         })?;
         Some(Flow { to, ..*quoted })
@@ -226,34 +164,35 @@ impl Nat {
 
     fn let_in(&mut self, now: Timestamp, flow: &Flow, signal: &Signal) -> Result<Inbound, Refusal> {
         let Flow { protocol, from, to } = *flow;
-        if let Some(key) = self.table.from_outside((protocol, to, from)) {
-            let inside = self.table.get(key).inside;
+        let ends = |inside| Ends { protocol, inside, outside: to, remote: from };
+        if let Some(key) = self.table.find_outside((protocol, to, from)) {
+            let inside = self.table.get(key).ends.inside;
             self.track(now, key, false, signal)?;
             return Ok(self.reaches(inside));
         }
         if let Some(inside) = self.forwards.get(&(protocol, to)).copied() {
             self.check_first(protocol, signal, Refusal::Invalid)?;
-            if self.table.from_inside((protocol, inside, from)).is_some() {
+            if self.table.find_inside((protocol, inside, from)).is_some() {
                 return Err(Refusal::Taken);
             }
-            self.open(now, Origin::Forwarded, inside, to, from, protocol, signal)?;
+            self.open(now, Origin::Forwarded, ends(inside), signal)?;
             return Ok(Inbound::Forward(inside));
         }
-        if let Some(inside) = self.owner(protocol, to, from).map(|session| session.inside) {
+        if let Some(inside) = self.owner(protocol, to, from).map(|session| session.ends.inside) {
             let is_first = self.check_first(protocol, signal, Refusal::Invalid);
             if is_first.is_ok() {
                 // By whom nobody outside can keep open, nothing needs to be remembered of UDP either.
                 let is_remembered = protocol == Protocol::Tcp || self.policy.refresh == Refresh::Both;
-                if is_remembered && self.table.from_inside((protocol, inside, from)).is_none() {
-                    self.open(now, Origin::Outside, inside, to, from, protocol, signal)?;
+                if is_remembered && self.table.find_inside((protocol, inside, from)).is_none() {
+                    self.open(now, Origin::Outside, ends(inside), signal)?;
                 }
                 return Ok(self.reaches(inside));
             }
         }
         if self.policy.unsolicited == Unsolicited::Accept {
-            let is_new = self.table.from_inside((protocol, to, from)).is_none();
+            let is_new = self.table.find_inside((protocol, to, from)).is_none();
             if is_new && self.check_first(protocol, signal, Refusal::Invalid).is_ok() {
-                self.open(now, Origin::Router, to, to, from, protocol, signal)?;
+                self.open(now, Origin::Router, ends(to), signal)?;
             }
             return Ok(Inbound::Local);
         }
@@ -298,7 +237,7 @@ impl Nat {
     fn outside_for(&mut self, now: Timestamp, flow: &Flow) -> Result<SocketAddr, Refusal> {
         let Flow { protocol, from: inside, to: remote } = *flow;
         let is_unique =
-            |outside: &SocketAddr| self.table.from_outside((protocol, *outside, remote)).is_none();
+            |outside: &SocketAddr| self.table.find_outside((protocol, *outside, remote)).is_none();
         if let Some(outside) = self.mapped(protocol, inside, remote).filter(is_unique) {
             return Ok(outside);
         }
@@ -312,7 +251,7 @@ impl Nat {
         let is_linux = self.policy.ports == PortPolicy::Linux;
         let whom = match self.policy.mapping {
             Dependence::EndpointIndependent if is_linux => {
-                return self.table.youngest(protocol, inside).map(|session| session.outside);
+                return self.table.youngest(protocol, inside).map(|session| session.ends.outside);
             }
             Dependence::EndpointIndependent => {
                 let mut forwards = self.forwards.iter();
@@ -325,38 +264,30 @@ impl Nat {
             Dependence::AddressDependent => Some(remote.ip()),
             Dependence::AddressAndPortDependent => return None,
         };
+        // Whom a stranger has found by one mapping of several answers by that one, but others still go their own way.
+        let is_only = self.policy.mapping == Dependence::EndpointIndependent && !is_linux;
         let mut sessions = self.table.of_inside(protocol, inside, whom);
         let mapping = sessions.find(|session| {
-            session.origin == Origin::Inside || (session.origin == Origin::Outside && !is_linux)
+            session.origin == Origin::Inside || (session.origin == Origin::Outside && is_only)
         });
-        mapping.map(|session| session.outside)
+        mapping.map(|session| session.ends.outside)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a session is what these are")]
-    fn open(
-        &mut self,
-        now: Timestamp,
-        origin: Origin,
-        inside: SocketAddr,
-        outside: SocketAddr,
-        remote: SocketAddr,
-        protocol: Protocol,
-        signal: &Signal,
-    ) -> Result<(), Refusal> {
+    fn open(&mut self, now: Timestamp, origin: Origin, ends: Ends, signal: &Signal) -> Result<(), Refusal> {
         while self.table.len() >= self.policy.sessions_max {
             let oldest = self.table.oldest_unassured().ok_or(Refusal::TableFull)?;
             self.forget(oldest, now);
         }
         let timeouts = &self.policy.timeouts;
         let (tcp, life) = match signal {
-            Signal::Datagram if protocol == Protocol::Icmp => (None, timeouts.icmp),
+            Signal::Datagram if ends.protocol == Protocol::Icmp => (None, timeouts.icmp),
             Signal::Datagram => (None, timeouts.udp_unreplied),
             Signal::Segment(segment) => {
                 let (track, life) = TcpTrack::new(segment, &timeouts.tcp);
                 (Some(Box::new(track)), life)
             }
         };
-        self.table.insert(now, NewSession { protocol, inside, remote, outside, origin, tcp, life });
+        self.table.insert(now, NewSession { ends, origin, tcp, life });
         Ok(())
     }
 
@@ -388,7 +319,7 @@ impl Nat {
             (Signal::Datagram, None) => {
                 let is_stream = session.is_answered && now.since(session.created) > timeouts.udp_stream_after;
                 session.is_answered |= !is_from_opener;
-                let life = match session.protocol {
+                let life = match session.ends.protocol {
                     Protocol::Icmp => timeouts.icmp,
                     _ if is_stream => timeouts.udp_replied,
                     _ => timeouts.udp_unreplied,
@@ -407,19 +338,19 @@ impl Nat {
 
     fn forget(&mut self, key: SessionKey, now: Timestamp) {
         if let Some(session) = self.table.remove(key) {
-            self.give_back(&session, now);
+            self.give_back(&session.ends, now);
         }
     }
 
     fn expire(&mut self, now: Timestamp) {
         for (session, at) in self.table.expire(now) {
-            self.give_back(&session, at);
+            self.give_back(&session.ends, at);
         }
     }
 
-    fn give_back(&mut self, session: &table::Session, at: Timestamp) {
-        if !self.table.is_used(session.protocol, session.outside) {
-            self.ports.give_back(session.protocol, session.outside, at);
+    fn give_back(&mut self, ends: &Ends, at: Timestamp) {
+        if !self.table.is_used(ends.protocol, ends.outside) {
+            self.ports.give_back(ends.protocol, ends.outside, at);
         }
     }
 }

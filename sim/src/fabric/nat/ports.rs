@@ -65,7 +65,7 @@ impl Want<'_> {
 
     /// Whether nobody uses the outside end for this remote end.
     fn is_unique(&self, outside: SocketAddr) -> bool {
-        self.table.from_outside((self.protocol, outside, self.remote)).is_none()
+        self.table.find_outside((self.protocol, outside, self.remote)).is_none()
     }
 }
 

@@ -31,14 +31,20 @@ pub(super) enum Origin {
     Router,
 }
 
-/// One inside end and one outside end that know each other.
-#[derive(Debug)]
-pub(super) struct Session {
+/// Between whom a session is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
     pub(super) protocol: Protocol,
     pub(super) inside: SocketAddr,
-    pub(super) remote: SocketAddr,
     /// What `remote` sees instead of `inside`.
     pub(super) outside: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+/// One inside end and one remote end that know each other.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) ends: Ends,
     pub(super) origin: Origin,
     pub(super) created: Timestamp,
     pub(super) is_answered: bool,
@@ -54,23 +60,21 @@ pub(super) struct Session {
 /// What is to be put into a table.
 #[derive(Debug)]
 pub(super) struct NewSession {
-    pub(super) protocol: Protocol,
-    pub(super) inside: SocketAddr,
-    pub(super) remote: SocketAddr,
-    pub(super) outside: SocketAddr,
+    pub(super) ends: Ends,
     pub(super) origin: Origin,
     pub(super) tcp: Option<Box<TcpTrack>>,
     pub(super) life: Duration,
 }
 
-type Ends = (Protocol, SocketAddr, SocketAddr);
+/// By what a session is found from one side.
+type Key = (Protocol, SocketAddr, SocketAddr);
 
 /// All sessions of a NAT.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     sessions: SlotMap<SessionKey, Session>,
-    by_inside: BTreeMap<Ends, SessionKey>,
-    by_outside: BTreeMap<Ends, SessionKey>,
+    by_inside: BTreeMap<Key, SessionKey>,
+    by_outside: BTreeMap<Key, SessionKey>,
     /// Those that were opened from inside, by inside end and age.
     by_age: BTreeMap<(Protocol, SocketAddr, u64), SessionKey>,
     /// Those that make way in a full table, by age.
@@ -118,12 +122,14 @@ impl Table {
         &mut self.sessions[key]
     }
 
-    pub(super) fn from_inside(&self, ends: Ends) -> Option<SessionKey> {
-        self.by_inside.get(&ends).copied()
+    /// The session between these ends, as machines inside see it: the inside end and the remote one.
+    pub(super) fn find_inside(&self, key: Key) -> Option<SessionKey> {
+        self.by_inside.get(&key).copied()
     }
 
-    pub(super) fn from_outside(&self, ends: Ends) -> Option<SessionKey> {
-        self.by_outside.get(&ends).copied()
+    /// The session between these ends, as those outside see it: the outside end and the remote one.
+    pub(super) fn find_outside(&self, key: Key) -> Option<SessionKey> {
+        self.by_outside.get(&key).copied()
     }
 
     /// The youngest session that this inside end has opened.
@@ -165,14 +171,12 @@ impl Table {
 
     /// Puts a session in. Neither of its two pairs of ends is in another one.
     pub(super) fn insert(&mut self, now: Timestamp, new: NewSession) -> SessionKey {
-        let NewSession { protocol, inside, remote, outside, origin, tcp, life } = new;
+        let NewSession { ends, origin, tcp, life } = new;
+        let Ends { protocol, inside, outside, remote } = ends;
         let (number, expires) = (self.made, now.after(life));
         self.made += 1;
         let key = self.sessions.insert(Session {
-            protocol,
-            inside,
-            remote,
-            outside,
+            ends,
             origin,
             created: now,
             is_answered: false,
@@ -225,9 +229,10 @@ impl Table {
     /// Takes a session out.
     pub(super) fn remove(&mut self, key: SessionKey) -> Option<Session> {
         let session = self.sessions.remove(key)?;
-        self.by_inside.remove(&(session.protocol, session.inside, session.remote));
-        self.by_outside.remove(&(session.protocol, session.outside, session.remote));
-        self.by_age.remove(&(session.protocol, session.inside, session.number));
+        let Ends { protocol, inside, outside, remote } = session.ends;
+        self.by_inside.remove(&(protocol, inside, remote));
+        self.by_outside.remove(&(protocol, outside, remote));
+        self.by_age.remove(&(protocol, inside, session.number));
         self.unassured.remove(&session.number);
         self.due.remove(&(session.looked_at, key));
         Some(session)
@@ -247,12 +252,12 @@ mod tests {
     fn session(port: u16, secs: u64) -> NewSession {
         let inside = SocketAddr::from(([10, 0, 0, 1], port));
         let (remote, outside) = (([1, 1, 1, 1], 1).into(), ([2, 2, 2, 2], port).into());
-        let (protocol, origin) = (Protocol::Udp, Origin::Inside);
-        NewSession { protocol, inside, remote, outside, origin, tcp: None, life: SECOND * secs as u32 }
+        let ends = Ends { protocol: Protocol::Udp, inside, outside, remote };
+        NewSession { ends, origin: Origin::Inside, tcp: None, life: SECOND * secs as u32 }
     }
 
     fn forgotten(table: &mut Table, now: Timestamp) -> Vec<(u16, Timestamp)> {
-        table.expire(now).into_iter().map(|(session, at)| (session.inside.port(), at)).collect()
+        table.expire(now).into_iter().map(|(session, at)| (session.ends.inside.port(), at)).collect()
     }
 
     #[test]
@@ -278,10 +283,11 @@ mod tests {
         let mut table = Table::default();
         for (port, remote) in [(1, 1), (1, 2), (2, 3)] {
             let remote = ([1, 1, 1, 1], remote).into();
-            table.insert(at(0), NewSession { remote, ..session(port, 10) });
+            let new = session(port, 10);
+            table.insert(at(0), NewSession { ends: Ends { remote, ..new.ends }, ..new });
         }
         let inside = SocketAddr::from(([10, 0, 0, 1], 1));
-        assert_eq!(table.youngest(Protocol::Udp, inside).map(|session| session.remote.port()), Some(2));
+        assert_eq!(table.youngest(Protocol::Udp, inside).map(|session| session.ends.remote.port()), Some(2));
         assert!(table.youngest(Protocol::Tcp, inside).is_none());
         assert_eq!(table.of_inside(Protocol::Udp, inside, None).count(), 2);
     }
