@@ -152,6 +152,21 @@ fn udp_both_ways_lives_120_s_once_it_is_older_than_two() {
 }
 
 #[test]
+fn the_first_answer_does_not_make_a_stream_however_late_it_comes() {
+    let mut bench = Bench::new(Preset::Linux);
+    let (own, other) = (inside(2, 5000), stranger(1, 9000));
+    bench.out(own, other);
+    bench.wait(3);
+    bench.back(other, wan(5000));
+    bench.wait(29);
+    bench.back(other, wan(5000));
+    bench.wait(119);
+    assert_eq!(bench.len(), 1, "the second packet after it does");
+    bench.wait(1);
+    assert_eq!(bench.len(), 0);
+}
+
+#[test]
 fn icmp_queries_are_told_apart_by_their_identifier_and_live_30_s() {
     let mut bench = Bench::new(Preset::Linux);
     let remote = stranger(1, 0);
@@ -196,6 +211,17 @@ fn after_a_reboot_the_outside_meets_the_router_or_silence() {
     bench.connect(own, other);
     bench.nat.reboot();
     assert_eq!(bench.tcp_back(other, wan(5000), ACK), Inbound::Drop(Refusal::Unmapped));
+}
+
+#[test]
+fn an_end_whose_session_was_forgotten_is_told_to_nobody() {
+    let mut bench = Bench::new(Preset::Linux);
+    let (own, other) = (inside(2, 5000), stranger(1, 80));
+    bench.connect(own, other);
+    bench.nat.reboot();
+    let fin = TcpSignal { fin: true, ..ACK };
+    assert_eq!(bench.tcp_out(own, other, fin), Err(Refusal::Invalid));
+    assert_eq!(bench.tcp_out(own, other, RST), Err(Refusal::Invalid));
 }
 
 #[test]
