@@ -38,9 +38,9 @@ pub enum Signal {
 /// What becomes of a packet from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inbound {
-    /// It goes on to this inside end.
+    /// It goes on to this inside end, or to this one of the router's own that had sent something.
     Forward(SocketAddr),
-    /// It is the router's own.
+    /// It belongs to nothing, and the router takes it as its own.
     Local,
     /// It goes nowhere.
     Drop(Refusal),

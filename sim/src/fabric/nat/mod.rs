@@ -166,9 +166,10 @@ impl Nat {
         let Flow { protocol, from, to } = *flow;
         let ends = |inside| Ends { protocol, inside, outside: to, remote: from };
         if let Some(key) = self.table.find_outside((protocol, to, from)) {
-            let inside = self.table.get(key).ends.inside;
+            let session = self.table.get(key);
+            let (inside, is_router) = (session.ends.inside, session.origin == Origin::Router);
             self.track(now, key, false, signal)?;
-            return Ok(self.reaches(inside));
+            return Ok(if is_router { Inbound::Local } else { Inbound::Forward(inside) });
         }
         if let Some(inside) = self.forwards.get(&(protocol, to)).copied() {
             self.check_first(protocol, signal, Refusal::Invalid)?;
@@ -186,7 +187,7 @@ impl Nat {
                 if is_remembered && self.table.find_inside((protocol, inside, from)).is_none() {
                     self.open(now, Origin::Outside, ends(inside), signal)?;
                 }
-                return Ok(self.reaches(inside));
+                return Ok(Inbound::Forward(inside));
             }
         }
         if self.policy.unsolicited == Unsolicited::Accept {
@@ -197,10 +198,6 @@ impl Nat {
             return Ok(Inbound::Local);
         }
         Err(if self.table.is_used(protocol, to) { Refusal::Filtered } else { Refusal::Unmapped })
-    }
-
-    fn reaches(&self, inside: SocketAddr) -> Inbound {
-        if self.is_outside(inside.ip()) { Inbound::Local } else { Inbound::Forward(inside) }
     }
 
     /// A session of the inside end to which `remote` may send by way of `outside` although the two do not know each
