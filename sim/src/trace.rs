@@ -176,6 +176,22 @@ pub enum Drop {
     Expired,
     /// It must not be cut, and was longer than the next link takes.
     TooLong,
+    /// A NAT had no mapping for it.
+    NatUnmapped,
+    /// A NAT had a mapping for it, which its sender may not use.
+    NatFiltered,
+    /// A NAT did not believe that its connection could send it.
+    NatInvalid,
+    /// A NAT had forgotten its connection, or never knew it.
+    NatForgotten,
+    /// A NAT found no port for it.
+    NatNoPort,
+    /// Its sender had used all ports that a NAT gives to one machine.
+    NatQuota,
+    /// A NAT's table was full.
+    NatTableFull,
+    /// It came to a forwarded port whose machine talks to its sender already, by another port.
+    NatTaken,
 }
 
 /// A finished run.

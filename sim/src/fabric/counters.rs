@@ -17,7 +17,7 @@ const KINDS: [Kind; 8] = [
     Kind::TcpReset,
     Kind::Icmp,
 ];
-const DROPS: [Drop; 11] = [
+const DROPS: [Drop; 19] = [
     Drop::Loss,
     Drop::NoHost,
     Drop::NoSocket,
@@ -29,6 +29,14 @@ const DROPS: [Drop; 11] = [
     Drop::NoRoute,
     Drop::Expired,
     Drop::TooLong,
+    Drop::NatUnmapped,
+    Drop::NatFiltered,
+    Drop::NatInvalid,
+    Drop::NatForgotten,
+    Drop::NatNoPort,
+    Drop::NatQuota,
+    Drop::NatTableFull,
+    Drop::NatTaken,
 ];
 
 /// Counters of all machines.

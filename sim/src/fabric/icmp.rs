@@ -85,6 +85,7 @@ impl Fabric {
     /// A packet goes no further at a machine, which tells its sender so unless it had better not: nobody is told about
     /// an error, or about what went to many (RFC 1122, 3.2.2).
     pub(super) fn complain(&mut self, host: HostId, problem: Problem, about: Packet) {
+        let about = self.as_it_was_sent(host, about);
         let (to, lost) = (about.from.ip(), about.to.ip());
         let was_for_many = about.is_multicast() || about.is_limited_broadcast();
         if matches!(about.body, Body::Icmp(_)) || was_for_many || self.is_broadcast_for(host, lost) {

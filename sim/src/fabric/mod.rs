@@ -11,7 +11,7 @@
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
 //! * `faults`: partitions, pulled cables, links that change.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
-//! * [`nat`]: network address translation, as a machine that knows nothing of the fabric.
+//! * [`nat`]: network address translation, as a machine that knows nothing of the fabric. `translate`: where it is asked.
 //! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
@@ -38,6 +38,7 @@ use random::Stream;
 use route::Route;
 use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
 use tap::Tap;
+use translate::Translation;
 use udp::{UdpKey, UdpSocket};
 
 pub mod alarm;
@@ -46,10 +47,8 @@ mod counters;
 mod faults;
 pub mod icmp;
 pub mod link;
-<<<<<<< ours
 pub mod nat;
 mod neighbour;
->>>>>>> theirs
 pub mod packet;
 pub mod queue;
 pub mod random;
@@ -57,6 +56,7 @@ mod route;
 pub mod stream;
 pub mod tap;
 pub mod tcp;
+mod translate;
 pub mod udp;
 mod wire;
 
@@ -150,6 +150,8 @@ struct Host {
     routes: Vec<Route>,
     /// Whether it passes on what is not for it.
     is_router: bool,
+    /// What makes it a NAT.
+    translation: Option<Box<Translation>>,
     /// How many errors it may send, by the address that they go to.
     icmp_budgets: BTreeMap<IpAddr, Budget>,
     /// The longest packets that arrive at others, where a router has said so, and until when that is believed.
@@ -229,6 +231,7 @@ impl Fabric {
             interfaces: Vec::new(),
             routes: Vec::new(),
             is_router: false,
+            translation: None,
             icmp_budgets: BTreeMap::new(),
             path_mtus: BTreeMap::new(),
             udp: BTreeMap::new(),
@@ -334,6 +337,7 @@ impl Fabric {
         machine.is_powered = false;
         machine.icmp_budgets.clear();
         machine.path_mtus.clear();
+        machine.translation.iter_mut().for_each(|translation| translation.reboot());
         let udp = std::mem::take(&mut machine.udp);
         let listeners = std::mem::take(&mut machine.listeners);
         let connections = std::mem::take(&mut machine.connections);

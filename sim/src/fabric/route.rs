@@ -92,11 +92,15 @@ impl Fabric {
 
     /// A packet has come to a machine by an interface: it is for the machine itself, or it goes on.
     pub(super) fn take_in(&mut self, host: HostId, entered: InterfaceId, packet: Packet) {
+        let is_for_many = packet.is_multicast()
+            || packet.is_limited_broadcast()
+            || self.is_broadcast_for(host, packet.to.ip());
+        let translated = if is_for_many { Some(packet) } else { self.translate_in(host, entered, packet) };
+        let Some(packet) = translated else { return };
         let to = packet.to.ip();
-        let is_for_many = packet.is_multicast() || packet.is_limited_broadcast();
         if to == IpAddr::V4(self.interfaces[entered.index()].address) {
             self.deliver(host, Some(entered), packet);
-        } else if is_for_many || self.is_own_address(host, to) || self.is_broadcast_for(host, to) {
+        } else if is_for_many || self.is_own_address(host, to) {
             if packet.is_multicast() && self.hosts[host.index()].is_router {
                 self.forward_multicast(host, entered, &packet);
             }
@@ -125,7 +129,9 @@ impl Fabric {
             self.counters.dropped(host, Drop::TooLong, &packet);
             return self.complain(host, Problem::TooLong { mtu }, packet);
         }
-        self.leave(host, hop, packet);
+        if let Some(packet) = self.translate_out(host, Some(entered), hop.interface, packet) {
+            self.leave(host, hop, packet);
+        }
     }
 
     /// A router passes a multicast on to its other segments.
@@ -139,7 +145,7 @@ impl Fabric {
             return;
         }
         for interface in self.hosts[host.index()].interfaces.clone() {
-            if interface != entered {
+            if interface != entered && !self.parts_multicasts(host, entered, interface) {
                 let mut packet = packet.clone();
                 packet.ttl -= 1;
                 packet.cut_for(self.interfaces[entered.index()].mtu);

@@ -31,8 +31,10 @@ impl Fabric {
             if packet.ttl == 0 {
                 return Ok(());
             }
+            self.leave(host, hop, packet);
+        } else if let Some(packet) = self.translate_out(host, None, hop.interface, packet) {
+            self.leave(host, hop, packet);
         }
-        self.leave(host, hop, packet);
         Ok(())
     }
 

@@ -109,7 +109,7 @@ pub(super) const KINDS: [Kind; 8] = [
     Kind::TcpReset,
     Kind::Icmp,
 ];
-pub(super) const DROPS: [Drop; 11] = [
+pub(super) const DROPS: [Drop; 19] = [
     Drop::Loss,
     Drop::Corrupt,
     Drop::LinkQueueFull,
@@ -121,6 +121,14 @@ pub(super) const DROPS: [Drop; 11] = [
     Drop::NoRoute,
     Drop::Expired,
     Drop::TooLong,
+    Drop::NatUnmapped,
+    Drop::NatFiltered,
+    Drop::NatInvalid,
+    Drop::NatForgotten,
+    Drop::NatNoPort,
+    Drop::NatQuota,
+    Drop::NatTableFull,
+    Drop::NatTaken,
 ];
 
 impl Figures {

@@ -88,6 +88,14 @@ pub(super) fn drop_cause(cause: Drop) -> &'static str {
         Drop::NoRoute => "no route",
         Drop::Expired => "too many routers",
         Drop::TooLong => "too long for a link",
+        Drop::NatUnmapped => "no mapping of the NAT",
+        Drop::NatFiltered => "filtered by the NAT",
+        Drop::NatInvalid => "not believed by the NAT",
+        Drop::NatForgotten => "forgotten by the NAT",
+        Drop::NatNoPort => "no port left at the NAT",
+        Drop::NatQuota => "quota of ports used up",
+        Drop::NatTableFull => "table of the NAT full",
+        Drop::NatTaken => "ends taken at the NAT",
     }
 }
 
@@ -119,6 +127,14 @@ pub(super) fn drop_key(cause: Drop) -> &'static str {
         Drop::NoRoute => "no_route",
         Drop::Expired => "expired",
         Drop::TooLong => "too_long",
+        Drop::NatUnmapped => "nat_unmapped",
+        Drop::NatFiltered => "nat_filtered",
+        Drop::NatInvalid => "nat_invalid",
+        Drop::NatForgotten => "nat_forgotten",
+        Drop::NatNoPort => "nat_no_port",
+        Drop::NatQuota => "nat_quota",
+        Drop::NatTableFull => "nat_table_full",
+        Drop::NatTaken => "nat_taken",
     }
 }
 
@@ -148,6 +164,7 @@ pub(super) fn action(scenario: &Scenario, action: &Action) -> String {
         Action::Link(_) => "link changed".to_owned(),
         Action::Unplug => "unplugged".to_owned(),
         Action::Plug => "plugged in".to_owned(),
+        Action::NatReboot => "NAT reboot".to_owned(),
         Action::BroadcastStorm(_) => "broadcast storm".to_owned(),
     }
 }

@@ -87,6 +87,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         config: Config::default(),
         is_router: false,
         routes: Vec::new(),
+        nat: None,
     };
     Scenario {
         name: "sample".to_owned(),
