@@ -5,9 +5,12 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hailer_sim::fabric::nat::{
+    Dependence, Policy, PortPolicy, Preset, Protocol, TcpTimeouts, Timeouts, Unsolicited,
+};
 use hailer_sim::scenario::profiles::{PROFILES, Profile};
 use hailer_sim::scenario::{
-    Action, Burst, Chance, Crash, Delay, Direction, NodeIndex, Property, Scenario, TrafficKind,
+    Action, Burst, Chance, Crash, Delay, Direction, Forward, Nat, NodeIndex, Property, Scenario, TrafficKind,
 };
 
 fn scenarios() -> PathBuf {
@@ -38,6 +41,68 @@ fn every_scenario_of_the_repository_loads_and_says_what_it_shows() {
         );
     }
     assert!(files().len() >= 7);
+}
+
+#[test]
+fn a_nat_is_its_preset_with_what_the_file_changes() {
+    let file = |nat: &str| {
+        format!(
+            r#"[scenario]
+            about = "a home"
+            duration = "1 s"
+            [[segment]]
+            name = "home"
+            prefix = "192.168.1.0/24"
+            [[segment]]
+            name = "internet"
+            prefix = "203.0.113.0/24"
+            [[router]]
+            name = "router"
+            interfaces = [{{ segment = "internet", outside = true }}, {{ segment = "home" }}]
+            nat = {nat}
+            [[node]]
+            name = "n"
+            count = 2
+            segment = "home"
+            [[expect]]
+            always = "nobody-unknown-appears""#
+        )
+    };
+    let nat = |nat: &str| {
+        let scenario = Scenario::parse("home.toml", &file(nat)).unwrap();
+        scenario.nodes.last().unwrap().nat.clone().unwrap()
+    };
+    for preset in Preset::ALL {
+        let expected = Nat { policy: preset.policy(), outside: 0, forwards: Vec::new() };
+        assert_eq!(nat(&format!("\"{}\"", preset.name())), expected);
+        assert_eq!(nat(&format!("{{ preset = \"{}\" }}", preset.name())), expected);
+    }
+    let changed = nat(
+        r#"{ preset = "symmetric", mapping = "address-dependent", filtering = "endpoint-independent", ports = "sequential",
+            hairpin = true, unsolicited = "accept", udp_timeout = "7 s", tcp_timeout = "8 s", sessions = 9,
+            forward = [{ port = 53, to = "n2", to_port = 5353, protocol = "udp" }, { port = 80, to = "10.0.0.7" }] }"#,
+    );
+    let base = Preset::Symmetric.policy();
+    let udp = Duration::from_secs(7);
+    let tcp = TcpTimeouts { established: Duration::from_secs(8), ..base.timeouts.tcp };
+    let policy = Policy {
+        mapping: Dependence::AddressDependent,
+        filtering: Dependence::EndpointIndependent,
+        ports: PortPolicy::Sequential,
+        hairpin: true,
+        unsolicited: Unsolicited::Accept,
+        timeouts: Timeouts { udp_unreplied: udp, udp_replied: udp, tcp, ..base.timeouts },
+        sessions_max: 9,
+        ..base
+    };
+    assert_eq!(changed.policy, policy);
+    let forward = |protocol, port, to: &str| Forward { protocol, port, to: to.parse().unwrap() };
+    let forwards = [
+        forward(Protocol::Udp, 53, "192.168.1.3:5353"),
+        forward(Protocol::Udp, 80, "10.0.0.7:80"),
+        forward(Protocol::Tcp, 80, "10.0.0.7:80"),
+    ];
+    assert_eq!(changed.forwards, forwards);
 }
 
 #[test]

@@ -92,15 +92,12 @@ impl Fabric {
 
     /// A packet has come to a machine by an interface: it is for the machine itself, or it goes on.
     pub(super) fn take_in(&mut self, host: HostId, entered: InterfaceId, packet: Packet) {
-        let is_for_many = packet.is_multicast()
-            || packet.is_limited_broadcast()
-            || self.is_broadcast_for(host, packet.to.ip());
-        let translated = if is_for_many { Some(packet) } else { self.translate_in(host, entered, packet) };
-        let Some(packet) = translated else { return };
+        let Some(packet) = self.translate_in(host, entered, packet) else { return };
         let to = packet.to.ip();
+        let is_for_many = packet.is_multicast() || packet.is_limited_broadcast();
         if to == IpAddr::V4(self.interfaces[entered.index()].address) {
             self.deliver(host, Some(entered), packet);
-        } else if is_for_many || self.is_own_address(host, to) {
+        } else if is_for_many || self.is_own_address(host, to) || self.is_broadcast_for(host, to) {
             if packet.is_multicast() && self.hosts[host.index()].is_router {
                 self.forward_multicast(host, entered, &packet);
             }

@@ -62,16 +62,21 @@ impl Fabric {
         translation.as_ref().is_some_and(|translation| [entered, leaves].contains(&translation.outside))
     }
 
-    /// A packet for one machine has come to a router: as what it goes on. `None` when it does not.
+    /// A packet has come to a machine: as what it goes on. `None` when it does not.
     pub(super) fn translate_in(
         &mut self,
         host: HostId,
         entered: InterfaceId,
         packet: Packet,
     ) -> Option<Packet> {
-        let (now, machine) = (self.now, &mut self.hosts[host.index()]);
-        let Some(translation) = &mut machine.translation else { return Some(packet) };
-        let is_to_outside = packet.to.ip() == translation.address;
+        let to = packet.to.ip();
+        let is_for_many = || packet.is_multicast() || self.is_broadcast_for(host, to);
+        if self.hosts[host.index()].translation.is_none() || is_for_many() {
+            return Some(packet);
+        }
+        let translation = self.hosts[host.index()].translation.as_mut()?;
+        let now = self.now;
+        let is_to_outside = to == translation.address;
         let translated = match (entered == translation.outside, is_to_outside) {
             (true, true) => translation.incoming(now, packet),
             // Nobody outside knows the addresses inside.

@@ -1,16 +1,18 @@
 //! A scenario: a small internet, what happens on it, and what must be true of it.
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
-//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `routes`, `script`,
+//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `routes`, `nat`, `script`,
 //! `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
 //! `scenarios/README.md` lists every key.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hailer::daemon::Config;
 use ipnet::Ipv4Net;
+
+use crate::fabric::nat::{Policy, Protocol};
 
 mod amounts;
 mod churn;
@@ -18,6 +20,7 @@ mod faults;
 mod file;
 mod link;
 mod names;
+mod nat;
 mod nodes;
 pub mod profiles;
 mod routes;
@@ -201,6 +204,30 @@ pub struct Node {
     pub is_router: bool,
     /// Its ways to other networks than those it is on; never two to the same.
     pub routes: Vec<Route>,
+    /// How it translates addresses, if it is a router that does.
+    pub nat: Option<Nat>,
+}
+
+/// What makes a router a NAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat {
+    /// How it behaves.
+    pub policy: Policy,
+    /// The index of the interface that is the outside.
+    pub outside: usize,
+    /// Ports that lead inside.
+    pub forwards: Vec<Forward>,
+}
+
+/// A port of a NAT that leads inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Of which protocol.
+    pub protocol: Protocol,
+    /// The port at the outside address.
+    pub port: u16,
+    /// Who gets what comes there.
+    pub to: SocketAddr,
 }
 
 /// A way to a network that a machine is not on.
@@ -277,6 +304,8 @@ pub enum Action {
     Unplug,
     /// The node's cables are put back.
     Plug,
+    /// A NAT forgets all of its mappings.
+    NatReboot,
     /// Something on the node's machine sends broadcasts as fast as it can.
     BroadcastStorm(Storm),
 }

@@ -12,6 +12,7 @@ use ipnet::Ipv4Net;
 
 use super::link::{link, moments};
 use super::names::{Names, name};
+use super::nat::{RawNat, give_nats};
 use super::routes::{RawRoutes, give_routes, router, routes};
 use super::{Attachment, Link, Node, NodeIndex, Segment, SegmentIndex};
 
@@ -124,6 +125,7 @@ pub(super) struct RawNode {
     pub(super) identity_span: Span,
     pub(super) is_router: bool,
     pub(super) routes: RawRoutes,
+    pub(super) nat: Option<RawNat>,
 }
 
 /// An interface as it is written.
@@ -174,6 +176,7 @@ pub(super) fn nodes(file: &mut Table<'_>, segments: &Segments, end: Option<Durat
     if nodes.names.complete().and(segments.names.complete()).is_ok()
         && let Err(refused) = give_addresses(file, segments, &raws, &mut nodes.list)
             .and_then(|()| give_routes(file, segments, &raws, &mut nodes.list))
+            .and_then(|()| give_nats(file, segments, &raws, &mut nodes.list))
     {
         nodes.names.refuse(refused);
     }
@@ -207,6 +210,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
         identity_span: table.span_of(&["zre", "identity"]),
         is_router: false,
         routes: routes?,
+        nat: None,
     })
 }
 
@@ -294,6 +298,7 @@ fn expanded(raw: &RawNode, i: usize) -> Node {
         config,
         is_router: raw.is_router,
         routes: Vec::new(),
+        nat: None,
     }
 }
 

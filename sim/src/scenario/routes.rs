@@ -9,8 +9,8 @@ use hailer::daemon::Config;
 use hailer::daemon::reader::{Given, Refused, Table, Value};
 use ipnet::Ipv4Net;
 
-use super::nodes::{RawNode, Segments, address, attachment};
-use super::{Node, Route, SegmentIndex};
+use super::nodes::{RawNode, Segments, address};
+use super::{Node, Route, SegmentIndex, nat};
 
 /// A way to other networks as it is written.
 pub(super) struct RawRoute {
@@ -28,15 +28,17 @@ pub(super) struct RawRoutes {
 /// A `[[router]]`.
 pub(super) fn router(table: &mut Table<'_>, segments: &Segments) -> Result<RawNode, Refused> {
     let name = table.required("name", "name = \"r\"", super::names::name);
-    let example = "interfaces = [{ segment = \"left\" }, { segment = \"right\" }]";
-    let interfaces = table
-        .required("interfaces", example, |value| value.tables(|table| attachment(table, segments, false)));
+    let interfaces = nat::interfaces(table, segments);
     let routes = routes(table);
-    let (name, interfaces, routes) = (name?, interfaces?, routes?);
-    let attachments = interfaces.value.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let (name, (interfaces, nat), routes) = (name?, interfaces?, routes?);
+    let attachments = interfaces.value;
     if attachments.len() < 2 {
         let message = format!("`{}` joins nothing: a router has two interfaces or more", name.value);
-        return Err(table.refuse(interfaces.span, message, format!("write for example `{example}`")));
+        return Err(table.refuse(
+            interfaces.span,
+            message,
+            format!("write for example `{}`", nat::INTERFACES_EXAMPLE),
+        ));
     }
     let prefix = |index: SegmentIndex| segments.list[index.0 as usize].prefix;
     for (place, attachment) in attachments.iter().enumerate() {
@@ -57,6 +59,7 @@ pub(super) fn router(table: &mut Table<'_>, segments: &Segments) -> Result<RawNo
         identity_span,
         is_router: true,
         routes,
+        nat,
     })
 }
 

@@ -43,7 +43,7 @@ pub(super) fn steps(
 }
 
 /// Keys that say what a step does.
-const ACTIONS: [&str; 13] = [
+const ACTIONS: [&str; 14] = [
     "crash",
     "restart",
     "pause",
@@ -57,6 +57,7 @@ const ACTIONS: [&str; 13] = [
     "link",
     "interface",
     "broadcast_storm",
+    "nat_reboot",
 ];
 
 fn step(
@@ -95,6 +96,9 @@ fn step(
         }
     }
     refuse_for_routers(table, nodes, &selected, &action, &key)?;
+    if action == Action::NatReboot {
+        refuse_without_nat(table, nodes, &selected, &key)?;
+    }
     let is_zre = matches!(key.value, "join" | "leave" | "shout" | "whisper");
     if is_zre {
         refuse_deaf(table, nodes, &selected, &key)?;
@@ -137,12 +141,26 @@ fn refuse_for_routers(
         | Action::Link(_)
         | Action::Unplug
         | Action::Plug
+        | Action::NatReboot
         | Action::BroadcastStorm(_) => return Ok(()),
         Action::Crash(_) => "write `crash = \"power-cut\"`",
         _ => "name a node, or write `crash`, `restart`, `interface` or `link`",
     };
     let message = format!("`{}` is a router, and runs no program", router.name);
     Err(table.refuse(key.span.clone(), message, help))
+}
+
+/// Refuses what only a NAT can do, of another machine.
+fn refuse_without_nat(
+    table: &Table<'_>,
+    nodes: &Nodes,
+    selected: &[NodeIndex],
+    key: &Given<&str>,
+) -> Result<(), Refused> {
+    let mut selected = selected.iter().map(|index| &nodes.list[index.0 as usize]);
+    let Some(node) = selected.find(|node| node.nat.is_none()) else { return Ok(()) };
+    let message = format!("`{}` is no NAT, and has no mappings to lose", node.name);
+    Err(table.refuse(key.span.clone(), message, "name a [[router]] with `nat`"))
 }
 
 fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Result<Action, Refused> {
@@ -162,6 +180,7 @@ fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Res
         "heal" => heal(value).map(Action::Heal),
         "link" => links(&value, nodes, whom).map(Action::Link),
         "interface" => interface(value),
+        "nat_reboot" => only_true(&value).map(|()| Action::NatReboot),
         "broadcast_storm" => storm(value).map(Action::BroadcastStorm),
         other => unreachable!("`{other}` is none of ACTIONS"),
     }

@@ -145,6 +145,12 @@ impl World {
             if node.is_router {
                 fabric.make_router(host);
             }
+            if let Some(nat) = &node.nat {
+                fabric.translate(interfaces[nat.outside], nat.policy.clone());
+                for forward in &nat.forwards {
+                    fabric.forward_port(host, forward.protocol, forward.port, forward.to);
+                }
+            }
             nodes.push(NodeState { host, life: None, lives: 0, storm: None });
         }
         let appointments = appointments(&scenario);
@@ -252,6 +258,7 @@ impl World {
             }
             Action::Unplug => self.set_plugged(index, false),
             Action::Plug => self.set_plugged(index, true),
+            Action::NatReboot => self.fabric.lock().reboot_nat(self.nodes[index.0 as usize].host),
             // The first two are done to the network; a storm has appointments of its own.
             Action::Partition(_) | Action::Heal(_) | Action::BroadcastStorm(_) => {}
         }
