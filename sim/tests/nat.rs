@@ -440,6 +440,64 @@ fn nobody_outside_reaches_an_inside_address() {
 }
 
 #[test]
+fn a_mapping_is_closed_to_those_who_were_not_sent_to() {
+    for (preset, lets_in) in
+        [(Preset::FullCone, true), (Preset::AddrRestricted, true), (Preset::LinuxDrop, false)]
+    {
+        let Home { mut net, client, nat, server, .. } = home(preset.policy());
+        let (own, asked, other) = (net.udp(client, 5000), net.udp(server, 7), net.udp(server, 8));
+        let seen = net.send(own, end("203.0.113.9:7"), asked).unwrap();
+        assert_eq!(net.send(other, seen, own).is_some(), lets_in, "{}", preset.name());
+        assert_eq!(net.dropped(nat, Drop::NatFiltered), u64::from(!lets_in));
+    }
+}
+
+#[test]
+fn no_multicast_passes_a_nat_and_all_pass_between_its_insides() {
+    let mut net = Net::new(1);
+    let prefixes = ["192.168.1.0/24", "192.168.2.0/24", "203.0.113.0/24"];
+    let [one, two, public] = prefixes.map(|prefix| net.segment(prefix));
+    let sides = [(one, "192.168.1.1"), (two, "192.168.2.1"), (public, WAN)];
+    let (router, interfaces) = net.host("router", &sides);
+    net.fabric.make_router(router);
+    net.fabric.translate(interfaces[2], Preset::Linux.policy());
+    let group: std::net::IpAddr = "239.1.2.3".parse().unwrap();
+    let sides = [(one, "192.168.1.2"), (two, "192.168.2.2"), (public, "203.0.113.9")];
+    let sockets: Vec<UdpKey> = sides
+        .iter()
+        .map(|side| {
+            let (host, _) = net.host(side.1, &[*side]);
+            let at = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5000));
+            let options = UdpOptions { multicast_ttl: 4, ..UdpOptions::at(at) };
+            let socket = net.fabric.udp_bind(host, &options).unwrap();
+            net.fabric.udp_join(socket, group, ip(side.1).into()).unwrap();
+            socket
+        })
+        .collect();
+    for (from, hear) in [(0, [true, true, false]), (1, [true, true, false]), (2, [false, false, true])] {
+        net.fabric.udp_send(sockets[from], b"hello", SocketAddr::new(group, 5000)).unwrap();
+        net.wait(SETTLED);
+        let heard: Vec<bool> = sockets.iter().map(|socket| !net.heard(*socket).is_empty()).collect();
+        assert_eq!(heard, hear, "from {}", sides[from].1);
+    }
+}
+
+#[test]
+fn an_error_about_a_hairpinned_packet_comes_back_to_its_sender() {
+    let Home { mut net, client, nat, server, .. } = home(Preset::FullCone.policy());
+    let (own, other) = (net.udp(client, 5000), net.udp(server, 7));
+    let seen = net.send(own, end("203.0.113.9:7"), other).unwrap();
+    let closed = net.udp(client, 5001);
+    let gone = net.send(closed, end("203.0.113.9:7"), other).unwrap();
+    net.fabric.udp_close(closed);
+    net.fabric.udp_send(own, b"hello", gone).unwrap();
+    net.wait(SETTLED);
+    assert_eq!(net.dropped(client, Drop::NoSocket), 1, "it came there from {seen}");
+    assert_eq!(net.received(client, Kind::Icmp), 1);
+    assert_eq!(net.received(nat, Kind::Icmp), 1);
+}
+
+#[test]
 fn a_machine_inside_asks_the_router_itself_at_the_outside_address_of_linux() {
     let Home { mut net, client, .. } = home(Preset::Linux.policy());
     let attempt = net.connect(client, "203.0.113.1:80");
