@@ -266,23 +266,6 @@ impl Fabric {
         }
     }
 
-    /// Ends the process on a machine: its kernel closes every socket.
-    pub fn exit_process(&mut self, host: HostId) {
-        let machine = &self.hosts[host.0 as usize];
-        let udp: Vec<UdpKey> = machine.udp.values().flatten().copied().collect();
-        let listeners: Vec<ListenerKey> = machine.listeners.values().flatten().copied().collect();
-        let connections: Vec<TcpKey> = machine.connections.values().copied().collect();
-        for key in udp {
-            self.udp_close(key);
-        }
-        for key in listeners {
-            self.listener_close(key);
-        }
-        for key in connections {
-            self.tcp_close(key);
-        }
-    }
-
     /// The machine's addresses, as its operating system would list them.
     pub fn interfaces_of(&self, host: HostId) -> Vec<product::Interface> {
         let own = &self.hosts[host.0 as usize].interfaces;

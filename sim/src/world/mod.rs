@@ -302,10 +302,8 @@ impl World {
                 fabric.power_cut(state.host);
                 life.tasks.end();
             }
-            Crash::ProcessExit => {
-                fabric.exit_process(state.host);
-                life.tasks.end();
-            }
+            // Its kernel closes the sockets as their owners go.
+            Crash::ProcessExit => life.tasks.end(),
             // The program ends by itself when it has said goodbye.
             Crash::Stop => drop(life.commands.send(Command::Stop)),
         }
