@@ -7,6 +7,7 @@
 //! An address means something only on a segment: two segments may use the same private range.
 //!
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
+//! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`]: errors.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
 //! * `faults`: partitions, pulled cables, links that change.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
@@ -19,7 +20,7 @@ use std::task::Waker;
 
 use hailer::Timestamp;
 use hailer::net as product;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use slotmap::SlotMap;
 
 use crate::scenario::Link;
@@ -27,10 +28,13 @@ use crate::trace::Traffic;
 use alarm::{Alarm, AlarmKey};
 use counters::Counters;
 use faults::Partition;
+use icmp::Budget;
 use link::Pipe;
+use neighbour::Search;
 use packet::Packet;
 use queue::Queue;
 use random::Stream;
+use route::Route;
 use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
 use tap::Tap;
 use udp::{UdpKey, UdpSocket};
@@ -39,10 +43,13 @@ pub mod alarm;
 pub mod capture;
 mod counters;
 mod faults;
+pub mod icmp;
 pub mod link;
+mod neighbour;
 pub mod packet;
 pub mod queue;
 pub mod random;
+mod route;
 pub mod stream;
 pub mod tap;
 pub mod tcp;
@@ -68,6 +75,16 @@ pub struct SegmentId(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InterfaceId(u32);
 
+impl InterfaceId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A neighbour that routes lead over, wherever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GatewayId(u32);
+
 /// The network, with everything that is on its way.
 #[derive(Debug)]
 pub struct Fabric {
@@ -83,6 +100,10 @@ pub struct Fabric {
     alarms: SlotMap<AlarmKey, Alarm>,
     counters: Counters,
     partitions: Vec<Partition>,
+    /// The addresses of all neighbours that routes lead over.
+    gateways: Vec<IpAddr>,
+    /// Neighbours that packets wait for.
+    searches: BTreeMap<(InterfaceId, IpAddr), Search>,
     /// How many wakers were woken since the driver asked last.
     woken: u64,
 }
@@ -92,6 +113,8 @@ struct Segment {
     prefix: Ipv4Net,
     /// Who has which address.
     by_address: BTreeMap<Ipv4Addr, InterfaceId>,
+    /// Further names that its machines resolve.
+    names: BTreeMap<String, Ipv4Addr>,
     /// In the order of attachment.
     members: Vec<InterfaceId>,
 }
@@ -107,13 +130,26 @@ struct Interface {
     down: Pipe,
     /// Whether its cable is in.
     is_plugged: bool,
+    /// Whether it answers its neighbours: its cable is in, and its machine has power.
+    answers: bool,
+    /// Until when it answered, when it does no more.
+    answered_until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 struct Host {
     name: String,
     is_powered: bool,
+    powered_at: Timestamp,
     interfaces: Vec<InterfaceId>,
+    /// The longest prefix first.
+    routes: Vec<Route>,
+    /// Whether it passes on what is not for it.
+    is_router: bool,
+    /// How many errors it may send, by the address that they go to.
+    icmp_budgets: BTreeMap<IpAddr, Budget>,
+    /// The longest packets that arrive at others, where a router has said so, and until when that is believed.
+    path_mtus: BTreeMap<IpAddr, (u16, Timestamp)>,
     /// UDP sockets by port, oldest first.
     udp: BTreeMap<u16, Vec<UdpKey>>,
     listeners: BTreeMap<u16, Vec<ListenerKey>>,
@@ -131,10 +167,14 @@ struct Host {
 enum Event {
     /// A packet reaches the segment behind an interface.
     AtSegment(InterfaceId, Packet),
+    /// A packet reaches the segment behind an interface, on its way to a neighbour that will pass it on.
+    ToGateway(InterfaceId, GatewayId, Packet),
     /// A packet reaches an interface from its segment.
     AtInterface(InterfaceId, Packet),
     /// A packet that a machine sent to itself arrives.
     AtSelf(HostId, Packet),
+    /// A neighbour should have answered by now.
+    Question(InterfaceId, IpAddr),
     Alarm(AlarmKey),
     TcpTimer(TcpKey),
     /// The driver's own appointment.
@@ -157,13 +197,20 @@ impl Fabric {
             alarms: SlotMap::with_key(),
             counters: Counters::new(beacon_port),
             partitions: Vec::new(),
+            gateways: Vec::new(),
+            searches: BTreeMap::new(),
             woken: 0,
         }
     }
 
     /// Adds a broadcast domain.
     pub fn add_segment(&mut self, prefix: Ipv4Net) -> SegmentId {
-        self.segments.push(Segment { prefix, by_address: BTreeMap::new(), members: Vec::new() });
+        self.segments.push(Segment {
+            prefix,
+            by_address: BTreeMap::new(),
+            names: BTreeMap::new(),
+            members: Vec::new(),
+        });
         SegmentId(index(self.segments.len() - 1))
     }
 
@@ -174,7 +221,12 @@ impl Fabric {
         self.hosts.push(Host {
             name: name.to_owned(),
             is_powered: false,
+            powered_at: Timestamp::ZERO,
             interfaces: Vec::new(),
+            routes: Vec::new(),
+            is_router: false,
+            icmp_budgets: BTreeMap::new(),
+            path_mtus: BTreeMap::new(),
             udp: BTreeMap::new(),
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -200,11 +252,28 @@ impl Fabric {
         owner.interfaces.push(id);
         let up = Pipe::new(link.up.clone(), self.seed, &format!("{name}/up"));
         let down = Pipe::new(link.down.clone(), self.seed, &format!("{name}/down"));
-        self.interfaces.push(Interface { host, segment, address, mtu: link.mtu, up, down, is_plugged: true });
+        self.interfaces.push(Interface {
+            host,
+            segment,
+            address,
+            mtu: link.mtu,
+            up,
+            down,
+            is_plugged: true,
+            answers: owner.is_powered,
+            answered_until: None,
+        });
         let segment = &mut self.segments[segment.0 as usize];
         segment.by_address.insert(address, id);
         segment.members.push(id);
+        let prefix = IpNet::V4(segment.prefix);
+        self.add_connected_route(prefix, id);
         id
+    }
+
+    /// Lets the machines on a segment resolve a further name.
+    pub fn add_name(&mut self, segment: SegmentId, name: &str, address: Ipv4Addr) {
+        self.segments[segment.0 as usize].names.insert(name.to_owned(), address);
     }
 
     /// The time of the last event.
@@ -230,7 +299,11 @@ impl Fabric {
         match event {
             Event::AtSegment(from, packet) => self.cross_segment(from, packet),
             Event::AtInterface(interface, packet) => self.arrive(interface, packet),
-            Event::AtSelf(host, packet) => self.deliver(host, packet),
+            Event::AtSelf(host, packet) => self.deliver(host, None, packet),
+            Event::ToGateway(from, gateway, packet) => {
+                self.hand_over(from, self.gateways[gateway.0 as usize], packet);
+            }
+            Event::Question(from, neighbour) => self.question_due(from, neighbour),
             Event::Alarm(key) => self.alarm_due(key),
             Event::TcpTimer(key) => self.tcp_timer_due(key),
             Event::Appointment(token) => return Some(token),
@@ -245,13 +318,18 @@ impl Fabric {
 
     /// Switches a machine on.
     pub fn power_on(&mut self, host: HostId) {
-        self.hosts[host.0 as usize].is_powered = true;
+        let machine = &mut self.hosts[host.0 as usize];
+        machine.is_powered = true;
+        machine.powered_at = self.now;
+        self.note_answering(host);
     }
 
     /// Cuts a machine's power: its sockets are gone, and nobody is told.
     pub fn power_cut(&mut self, host: HostId) {
         let machine = &mut self.hosts[host.0 as usize];
         machine.is_powered = false;
+        machine.icmp_budgets.clear();
+        machine.path_mtus.clear();
         let udp = std::mem::take(&mut machine.udp);
         let listeners = std::mem::take(&mut machine.listeners);
         let connections = std::mem::take(&mut machine.connections);
@@ -264,6 +342,8 @@ impl Fabric {
         for key in connections.into_values() {
             self.tcp.remove(key);
         }
+        self.end_searches(host);
+        self.note_answering(host);
     }
 
     /// The machine's addresses, as its operating system would list them.
@@ -296,13 +376,19 @@ impl Fabric {
         std::iter::once(loopback).chain(attached).collect()
     }
 
-    /// The addresses of the machine called `name` that `asker` shares a segment with.
+    /// The addresses of the machine called `name` that `asker` shares a segment with, and those that its segments give
+    /// the name.
     pub fn addresses_of(&self, asker: HostId, name: &str) -> Vec<IpAddr> {
-        let Some(named) = self.hosts.iter().find(|host| host.name == name) else { return Vec::new() };
         let segment_of = |id: &InterfaceId| self.interfaces[id.0 as usize].segment;
         let shared: Vec<SegmentId> = self.hosts[asker.0 as usize].interfaces.iter().map(segment_of).collect();
-        let near = named.interfaces.iter().filter(|id| shared.contains(&segment_of(id)));
-        near.map(|id| IpAddr::V4(self.interfaces[id.0 as usize].address)).collect()
+        let named = self.hosts.iter().find(|host| host.name == name);
+        let near = named.into_iter().flat_map(|named| &named.interfaces);
+        let near = near.filter(|id| shared.contains(&segment_of(id)));
+        let written = shared.iter().filter_map(|segment| self.segments[segment.0 as usize].names.get(name));
+        near.map(|id| self.interfaces[id.0 as usize].address)
+            .chain(written.copied())
+            .map(IpAddr::V4)
+            .collect()
     }
 
     /// The names of all interfaces, in the order of their making: `node/eth0`.

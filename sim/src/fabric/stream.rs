@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use hailer::Timestamp;
 use tokio::io::ReadBuf;
@@ -11,7 +12,7 @@ use tokio::io::ReadBuf;
 use super::alarm::remember;
 use super::packet::{Body, Packet};
 use super::random::Stream;
-use super::tcp::{Config, Connection, Segment, State, TcpError};
+use super::tcp::{Config, Connection, Segment, State, TcpError, Unreachable};
 use super::{Event, Fabric, HostId};
 
 slotmap::new_key_type! {
@@ -31,6 +32,13 @@ pub(super) const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config:
 
 /// Bytes of the headers of IPv4 and TCP, which a segment's size does not count.
 const HEADER_BYTES: u16 = 40;
+
+/// How long a machine believes that longer packets don't arrive (`ip_rt_mtu_expires`), and the shortest that it believes
+/// of (`min_pmtu`).
+const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
+const PATH_MTU_MIN: u16 = 552;
+/// Destinations with such a belief, at most; a further one waits until the oldest beliefs have ended.
+const PATH_MTUS_MAX: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -193,7 +201,8 @@ impl Fabric {
         })?;
         let local = SocketAddr::new(address, port);
         let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
-        let connection = Connection::connect(&self.socket_config(host, address), sequence, self.now);
+        let mut connection = Connection::connect(&self.socket_config(host, address), sequence, self.now);
+        self.tell_path_mtu(host, remote.ip(), &mut connection);
         let key = self.insert_connection(host, local, remote, connection, Owner::Program);
         self.tcp_turn(key);
         Ok(key)
@@ -326,17 +335,68 @@ impl Fabric {
                 self.listeners[listener].pending += 1;
                 let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
                 let config = self.socket_config(host, to.ip());
-                let connection = Connection::accept(&config, sequence, &segment, self.now);
+                let mut connection = Connection::accept(&config, sequence, &segment, self.now);
+                self.tell_path_mtu(host, from.ip(), &mut connection);
                 let key = self.insert_connection(host, to, from, connection, Owner::Listener(listener));
                 self.tcp_turn(key);
             }
             _ => {
                 if let Some(reset) = segment.reset_answering() {
-                    let reset = Packet { from: to, to: from, body: Body::Tcp(Box::new(reset)) };
+                    let reset = Packet::new(to, from, Body::Tcp(Box::new(reset)));
                     // Without a way back nobody hears of it, as on a real machine.
                     let _ = self.transmit(host, reset, Some(to.ip()));
                 }
             }
+        }
+    }
+
+    /// A router, or the machine itself, says of a segment that it came to nothing.
+    pub(super) fn tcp_unreachable(
+        &mut self,
+        host: HostId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        seq: u32,
+        what: Unreachable,
+    ) {
+        let Some(key) = self.hosts[host.index()].connections.get(&(remote, local)).copied() else { return };
+        let connection = &mut self.tcp[key].connection;
+        if connection.has_in_flight(seq) {
+            connection.on_unreachable(self.now, what);
+            self.tcp_turn(key);
+        }
+    }
+
+    /// A router says of a segment that only shorter packets pass.
+    pub(super) fn path_mtu_is(
+        &mut self,
+        host: HostId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        seq: u32,
+        mtu: u16,
+    ) {
+        let (now, machine) = (self.now, &mut self.hosts[host.index()]);
+        let Some(key) = machine.connections.get(&(remote, local)).copied() else { return };
+        let connection = &mut self.tcp[key].connection;
+        if !connection.has_in_flight(seq) {
+            return;
+        }
+        let mtu = mtu.max(PATH_MTU_MIN);
+        machine.path_mtus.retain(|_, (_, until)| *until > now);
+        if machine.path_mtus.len() < PATH_MTUS_MAX {
+            machine.path_mtus.insert(remote.ip(), (mtu, now.after(PATH_MTU_LIFE)));
+        }
+        connection.on_path_mss(now, mtu - HEADER_BYTES);
+        self.tcp_turn(key);
+    }
+
+    /// Lets a new connection know what was learnt about its path.
+    fn tell_path_mtu(&self, host: HostId, remote: IpAddr, connection: &mut Connection) {
+        if let Some((mtu, until)) = self.hosts[host.index()].path_mtus.get(&remote)
+            && *until > self.now
+        {
+            connection.on_path_mss(self.now, mtu - HEADER_BYTES);
         }
     }
 
@@ -393,7 +453,7 @@ impl Fabric {
         while let Some(segment) = self.tcp[key].connection.poll_transmit(now) {
             let socket = &self.tcp[key];
             let (host, from, to) = (socket.host, socket.local, socket.remote);
-            let packet = Packet { from, to, body: Body::Tcp(Box::new(segment)) };
+            let packet = Packet::new(from, to, Body::Tcp(Box::new(segment)));
             if self.transmit(host, packet, Some(from.ip())).is_err() {
                 // The interface is gone: to TCP that is one more lost packet.
                 break;

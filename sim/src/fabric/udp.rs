@@ -9,8 +9,9 @@ use bytes::Bytes;
 use hailer::net::UdpOptions;
 
 use super::alarm::remember;
+use super::icmp::Problem;
 use super::packet::{Body, Packet};
-use super::{Fabric, HostId};
+use super::{Fabric, HostId, InterfaceId};
 use crate::trace::Drop;
 
 slotmap::new_key_type! {
@@ -134,7 +135,10 @@ impl Fabric {
             None => self.source_for(host, to.ip(), None)?,
         };
         let from = SocketAddr::new(source, local.port());
-        let packet = Packet { from, to, body: Body::Udp(Bytes::copy_from_slice(payload)) };
+        let mut packet = Packet::new(from, to, Body::Udp(Bytes::copy_from_slice(payload)));
+        if packet.is_multicast() {
+            packet.ttl = self.udp[key].options.multicast_ttl;
+        }
         self.transmit(host, packet, hint)?;
         Ok(payload.len())
     }
@@ -161,18 +165,23 @@ impl Fabric {
 
     /// Hands a datagram to every socket that it is meant for: all of them for a broadcast or a multicast, the most
     /// closely bound and youngest for anything else, as Linux does.
-    pub(super) fn deliver_udp(&mut self, host: HostId, packet: Packet) {
+    pub(super) fn deliver_udp(&mut self, host: HostId, entered: Option<InterfaceId>, packet: Packet) {
         let Body::Udp(payload) = &packet.body else { return };
         let to = packet.to.ip();
         let is_multicast = packet.is_multicast();
         let is_for_all = is_multicast || packet.is_limited_broadcast() || self.is_broadcast_for(host, to);
         let Some(bound) = self.hosts[host.0 as usize].udp.get(&packet.to.port()) else {
-            return self.counters.dropped(host, Drop::NoSocket, &packet);
+            return self.refuse_datagram(host, packet);
+        };
+        // A group is joined on an interface; what the machine itself sent is heard on any.
+        let joined_on = entered.map(|entered| IpAddr::V4(self.interfaces[entered.index()].address));
+        let joined = |(group, on): &(IpAddr, IpAddr)| {
+            *group == to && joined_on.is_none_or(|address| on.is_unspecified() || *on == address)
         };
         let hears = |socket: &UdpSocket| {
             let address = socket.local.ip();
             let fits = address.is_unspecified() || address == to;
-            fits && (!is_multicast || socket.groups.iter().any(|(group, _)| *group == to))
+            fits && (!is_multicast || socket.groups.iter().any(joined))
         };
         let closest = || {
             let exact = bound.iter().rev().find(|key| self.udp[**key].local.ip() == to);
@@ -196,8 +205,14 @@ impl Fabric {
             }
         }
         if !is_taken && !is_multicast {
-            self.counters.dropped(host, Drop::NoSocket, &packet);
+            self.refuse_datagram(host, packet);
         }
+    }
+
+    /// Nobody has the port.
+    fn refuse_datagram(&mut self, host: HostId, packet: Packet) {
+        self.counters.dropped(host, Drop::NoSocket, &packet);
+        self.complain(host, Problem::PortUnreachable, packet);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A scenario: a small internet, what happens on it, and what must be true of it.
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
-//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `script`,
+//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `routes`, `script`,
 //! `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
 //! `scenarios/README.md` lists every key.
 
@@ -20,6 +20,7 @@ mod link;
 mod names;
 mod nodes;
 pub mod profiles;
+mod routes;
 mod script;
 mod timeline;
 
@@ -38,7 +39,7 @@ pub struct Scenario {
     pub tick: Duration,
     /// Broadcast domains, in the order of the file.
     pub segments: Vec<Segment>,
-    /// Nodes, counts expanded, in the order of the file.
+    /// Nodes, counts expanded, in the order of the file, and after them the routers.
     pub nodes: Vec<Node>,
     /// What happens, sorted by time; steps at the same moment keep the order of the file.
     pub steps: Vec<Step>,
@@ -67,6 +68,8 @@ pub struct Segment {
     pub prefix: Ipv4Net,
     /// The link of every interface on it that names none of its own.
     pub link: Link,
+    /// Further names that its nodes resolve, beside those of the machines on it.
+    pub names: BTreeMap<String, Ipv4Addr>,
 }
 
 /// The two directions of the cable between an interface and its segment.
@@ -194,6 +197,21 @@ pub struct Node {
     pub start: Duration,
     /// What runs on it: the daemon's own configuration.
     pub config: Config,
+    /// Whether it passes on what is not for it. On a router nothing runs.
+    pub is_router: bool,
+    /// Its ways to other networks than those it is on; never two to the same.
+    pub routes: Vec<Route>,
+}
+
+/// A way to a network that a machine is not on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Which network; `0.0.0.0/0` is every other one.
+    pub to: Ipv4Net,
+    /// The index of the interface that it leads out of.
+    pub interface: usize,
+    /// The router on that interface's segment that passes packets on.
+    pub via: Ipv4Addr,
 }
 
 /// An interface of a node.
@@ -354,6 +372,8 @@ pub enum TrafficKind {
 pub struct Expect {
     /// What must be true.
     pub that: Property,
+    /// Only these nodes are asked; `None`: all. Only with [`Property::EveryoneKnowsEveryone`].
+    pub among: Option<Vec<NodeIndex>>,
     /// `None`: at every moment. `Some`: from some moment no later than this one until the next step that starts, ends or
     /// pauses a node, or until the end.
     pub by: Option<Duration>,
@@ -372,6 +392,8 @@ pub enum Property {
     NoLivePeerExits,
     /// `nobody-unknown-appears` (always): every ENTER names an identity that a node of the scenario has.
     NobodyUnknownAppears,
+    /// `never-meet` (always): no node of one of these groups enters a node of another of them.
+    NeverMeet(Vec<Vec<NodeIndex>>),
     /// `shouts-arrive-once-and-in-order` (always): every shout reaches every member that its sender knew, whole, once,
     /// in the order of sending, as long as both stay up.
     ShoutsArriveOnceAndInOrder,

@@ -12,15 +12,21 @@ use ipnet::Ipv4Net;
 
 use super::link::{link, moments};
 use super::names::{Names, name};
+use super::routes::{RawRoutes, give_routes, router, routes};
 use super::{Attachment, Link, Node, NodeIndex, Segment, SegmentIndex};
 
 /// The most nodes a scenario can have. Each runs a whole program; a larger count is a mistyped one.
 const NODES_MAX: usize = 10_000;
 
+/// The longest name that DNS resolves.
+const HOST_NAME_BYTES_MAX: usize = 253;
+
 /// The segments of a file.
 pub(super) struct Segments {
     pub(super) list: Vec<Segment>,
     prefix_spans: Vec<Span>,
+    /// The default gateway of the nodes on each, where the file names one.
+    pub(super) gateways: Vec<Option<Given<Ipv4Addr>>>,
     names: Names<SegmentIndex>,
 }
 
@@ -32,14 +38,16 @@ pub(super) struct Nodes {
 
 /// Takes `[[segment]]`.
 pub(super) fn segments(file: &mut Table<'_>) -> Segments {
-    let mut segments = Segments { list: Vec::new(), prefix_spans: Vec::new(), names: Names::new("segment") };
+    let (list, prefix_spans, gateways) = (Vec::new(), Vec::new(), Vec::new());
+    let mut segments = Segments { list, prefix_spans, gateways, names: Names::new("segment") };
     let tables = file.required("segment", "[[segment]]", |value| value.tables(segment));
     for table in tables.map_or_else(|refused| vec![Err(refused)], |tables| tables.value) {
         match table {
-            Ok((name, prefix_span, segment)) => {
+            Ok(RawSegment { segment, name, prefix, gateway }) => {
                 let index = SegmentIndex(segments.list.len() as u32);
                 segments.names.add(file, &segment.name, name, index);
-                segments.prefix_spans.push(prefix_span);
+                segments.prefix_spans.push(prefix);
+                segments.gateways.push(gateway);
                 segments.list.push(segment);
             }
             Err(refused) => segments.names.refuse(refused),
@@ -48,13 +56,39 @@ pub(super) fn segments(file: &mut Table<'_>) -> Segments {
     segments
 }
 
-fn segment(table: &mut Table<'_>) -> Result<(Span, Span, Segment), Refused> {
+/// A `[[segment]]`, and what of it is written where.
+struct RawSegment {
+    segment: Segment,
+    name: Span,
+    prefix: Span,
+    gateway: Option<Given<Ipv4Addr>>,
+}
+
+fn segment(table: &mut Table<'_>) -> Result<RawSegment, Refused> {
     let name = table.required("name", "name = \"lan\"", name);
     let prefix = table.required("prefix", "prefix = \"10.77.0.0/16\"", prefix);
     let link = table.optional("link", link(&Link::default()));
-    let (name, prefix) = (name?, prefix?);
+    let gateway = table.optional("gateway", address);
+    let names = table.optional("names", resolved_names);
+    let (name, prefix, gateway) = (name?, prefix?, gateway?);
     let link = link?.map(|link| link.value).unwrap_or_default();
-    Ok((name.span, prefix.span, Segment { name: name.value, prefix: prefix.value, link }))
+    let names = names?.map(|names| names.value).unwrap_or_default();
+    let segment = Segment { name: name.value, prefix: prefix.value, link, names };
+    Ok(RawSegment { segment, name: name.span, prefix: prefix.span, gateway })
+}
+
+/// `{ "server" = "10.0.0.5" }`.
+fn resolved_names(value: Value<'_>) -> Result<BTreeMap<String, Ipv4Addr>, Refused> {
+    let entries = value.entries(|key, value| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if key.value.is_empty() || key.value.len() > HOST_NAME_BYTES_MAX || !key.value.chars().all(is_plain) {
+            let message = format!("`{}` can't be a host's name", key.value.escape_debug());
+            let help = format!("it has 1 to {HOST_NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`");
+            return Err(value.refuse_at(key.span, message, help));
+        }
+        Ok((key.value.to_owned(), address(value)?))
+    });
+    entries.map(|entries| entries.into_iter().collect())
 }
 
 fn prefix(value: Value<'_>) -> Result<Ipv4Net, Refused> {
@@ -80,29 +114,34 @@ fn prefix(value: Value<'_>) -> Result<Ipv4Net, Refused> {
     Ok(prefix)
 }
 
-/// A `[[node]]` as it is written.
-struct RawNode {
-    name: Given<String>,
-    count: Option<usize>,
-    attachments: Vec<RawAttachment>,
-    start: (Duration, Duration),
-    config: Config,
-    identity_span: Span,
+/// A `[[node]]` or `[[router]]` as it is written.
+pub(super) struct RawNode {
+    pub(super) name: Given<String>,
+    pub(super) count: Option<usize>,
+    pub(super) attachments: Vec<RawAttachment>,
+    pub(super) start: (Duration, Duration),
+    pub(super) config: Config,
+    pub(super) identity_span: Span,
+    pub(super) is_router: bool,
+    pub(super) routes: RawRoutes,
 }
 
 /// An interface as it is written.
-struct RawAttachment {
-    segment: SegmentIndex,
-    address: Option<Given<Ipv4Addr>>,
-    link: Link,
+pub(super) struct RawAttachment {
+    pub(super) segment: SegmentIndex,
+    pub(super) address: Option<Given<Ipv4Addr>>,
+    pub(super) link: Link,
 }
 
-/// Takes `[[node]]`. Nodes start before `end`, when that is known.
+/// Takes `[[node]]` and `[[router]]`. Nodes start before `end`, when that is known.
 pub(super) fn nodes(file: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Nodes {
     let mut nodes = Nodes { list: Vec::new(), names: Names::new("node") };
     let tables = file.required("node", "[[node]]", |value| value.tables(|table| node(table, segments, end)));
+    let routers = file.optional("router", |value| value.tables(|table| router(table, segments)));
+    let routers = routers.map(|routers| routers.map_or_else(Vec::new, |routers| routers.value));
     let mut raws = Vec::new();
-    for table in tables.map_or_else(|refused| vec![Err(refused)], |tables| tables.value) {
+    let tables = tables.map_or_else(|refused| vec![Err(refused)], |tables| tables.value);
+    for table in tables.into_iter().chain(routers.unwrap_or_else(|refused| vec![Err(refused)])) {
         match table {
             Ok(raw) => raws.push(raw),
             Err(refused) => nodes.names.refuse(refused),
@@ -134,6 +173,7 @@ pub(super) fn nodes(file: &mut Table<'_>, segments: &Segments, end: Option<Durat
     // Addresses that follow from a part of the file only would be refused for the wrong reasons.
     if nodes.names.complete().and(segments.names.complete()).is_ok()
         && let Err(refused) = give_addresses(file, segments, &raws, &mut nodes.list)
+            .and_then(|()| give_routes(file, segments, &raws, &mut nodes.list))
     {
         nodes.names.refuse(refused);
     }
@@ -145,6 +185,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     let count = table.optional("count", integer(1..=NODES_MAX as u64, 30));
     let is_many = matches!(&count, Ok(Some(count)) if count.value > 1);
     let attachments = attachments(table, segments, is_many);
+    let routes = routes(table);
     let start = table.optional("start", moments);
     let config = Config::read(table);
     if let (Ok(Some(start)), Some(end)) = (&start, end)
@@ -164,6 +205,8 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
         start: start?.map(|start| start.value).unwrap_or_default(),
         config: config?,
         identity_span: table.span_of(&["zre", "identity"]),
+        is_router: false,
+        routes: routes?,
     })
 }
 
@@ -188,7 +231,11 @@ fn attachments(
     interfaces.value.into_iter().collect()
 }
 
-fn attachment(table: &mut Table<'_>, segments: &Segments, is_many: bool) -> Result<RawAttachment, Refused> {
+pub(super) fn attachment(
+    table: &mut Table<'_>,
+    segments: &Segments,
+    is_many: bool,
+) -> Result<RawAttachment, Refused> {
     let segment = table.required("segment", "segment = \"lan\"", |value| {
         segments.names.find(&value, value.text()?).copied()
     });
@@ -216,7 +263,7 @@ fn attachment(table: &mut Table<'_>, segments: &Segments, is_many: bool) -> Resu
     Ok(RawAttachment { segment: segment.value, address, link })
 }
 
-fn address(value: Value<'_>) -> Result<Ipv4Addr, Refused> {
+pub(super) fn address(value: Value<'_>) -> Result<Ipv4Addr, Refused> {
     value.text()?.parse().map_err(|_| value.refuse_kind("an IPv4 address", "write it like \"10.77.0.9\""))
 }
 
@@ -239,7 +286,15 @@ fn expanded(raw: &RawNode, i: usize) -> Node {
         link: raw.link.clone(),
     };
     let interfaces = raw.attachments.iter().map(attach).collect();
-    Node { name, group: raw.name.value.clone(), interfaces, start, config }
+    Node {
+        name,
+        group: raw.name.value.clone(),
+        interfaces,
+        start,
+        config,
+        is_router: raw.is_router,
+        routes: Vec::new(),
+    }
 }
 
 /// An identity is one node's.
@@ -260,7 +315,8 @@ fn refuse_shared_identities(file: &Table<'_>, raws: &[RawNode]) -> Result<(), Re
     outcome
 }
 
-/// Gives the addresses that the file names, and then, in its order, the lowest free ones to everybody else.
+/// Gives the addresses that the file names, and then, in its order, the lowest free ones to everybody else: to routers
+/// first.
 fn give_addresses(
     file: &Table<'_>,
     segments: &Segments,
@@ -298,7 +354,9 @@ fn give_addresses(
     outcome?;
     let mut free: Vec<_> = segments.list.iter().map(|segment| segment.prefix.hosts()).collect();
     let written = raws.iter().flat_map(|raw| std::iter::repeat_n(raw, raw.count.unwrap_or(1)));
-    for (node, raw) in nodes.iter_mut().zip(written) {
+    let (routers, others): (Vec<_>, Vec<_>) =
+        nodes.iter_mut().zip(written).partition(|(_, raw)| raw.is_router);
+    for (node, raw) in routers.into_iter().chain(others) {
         for (interface, written) in node.interfaces.iter_mut().zip(&raw.attachments) {
             let is_free = |address: &Ipv4Addr| !taken.contains_key(&(written.segment, *address));
             let mut next = || free[written.segment.0 as usize].find(is_free).expect("there is room for all");
@@ -314,7 +372,8 @@ impl Nodes {
         self.names.complete()
     }
 
-    /// The nodes that a value names: a node, all of a `[[node]]`, a list of those, or `"*"`. In the order of the file.
+    /// The nodes that a value names: a node, a router, all of a `[[node]]`, a list of those, or `"*"` for all but the
+    /// routers. In the order of the file.
     pub(super) fn select(&self, value: Value<'_>) -> Result<Vec<NodeIndex>, Refused> {
         let mut selected = if value.is_list() {
             let items = value.list("a list of nodes", "[\"n01\", \"n02\"]", |item| self.select_one(&item))?;
@@ -329,7 +388,10 @@ impl Nodes {
 
     fn select_one(&self, value: &Value<'_>) -> Result<Vec<NodeIndex>, Refused> {
         match value.as_str() {
-            Some("*") => self.complete().map(|()| (0..self.list.len() as u32).map(NodeIndex).collect()),
+            Some("*") => self.complete().map(|()| {
+                let nodes = self.list.iter().take_while(|node| !node.is_router).count() as u32;
+                (0..nodes).map(NodeIndex).collect()
+            }),
             Some(name) => self.names.find(value, name).cloned(),
             None => Err(value.refuse_kind("the name of a node", "write it in quotes; \"*\" is all of them")),
         }

@@ -94,6 +94,7 @@ fn step(
             return Err(table.refuse(given.span, message, "leave it out"));
         }
     }
+    refuse_for_routers(table, nodes, &selected, &action, &key)?;
     let is_zre = matches!(key.value, "join" | "leave" | "shout" | "whisper");
     if is_zre {
         refuse_deaf(table, nodes, &selected, &key)?;
@@ -118,6 +119,30 @@ fn refuse_node(table: &Table<'_>, key: &Given<&str>, node: Option<Given<&str>>) 
     let help =
         if key.value == "heal" { "leave it out" } else { "leave it out; `from` and `to` are the nodes" };
     Err(table.refuse(node.span, message, help))
+}
+
+/// Refuses what needs a program, on a router.
+fn refuse_for_routers(
+    table: &Table<'_>,
+    nodes: &Nodes,
+    selected: &[NodeIndex],
+    action: &Action,
+    key: &Given<&str>,
+) -> Result<(), Refused> {
+    let mut selected = selected.iter().map(|index| &nodes.list[index.0 as usize]);
+    let Some(router) = selected.find(|node| node.is_router) else { return Ok(()) };
+    let help = match action {
+        Action::Crash(Crash::PowerCut)
+        | Action::Restart
+        | Action::Link(_)
+        | Action::Unplug
+        | Action::Plug
+        | Action::BroadcastStorm(_) => return Ok(()),
+        Action::Crash(_) => "write `crash = \"power-cut\"`",
+        _ => "name a node, or write `crash`, `restart`, `interface` or `link`",
+    };
+    let message = format!("`{}` is a router, and runs no program", router.name);
+    Err(table.refuse(key.span.clone(), message, help))
 }
 
 fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Result<Action, Refused> {

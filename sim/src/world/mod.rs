@@ -6,20 +6,22 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hailer::Timestamp;
 use hailer::zre::PeerId;
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::engine::{self, RunError, Script};
 use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
-use crate::fabric::{Fabric, HostId, SegmentId};
+use crate::fabric::{Fabric, HostId, InterfaceId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
+use crate::scenario::{self, Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
@@ -123,14 +125,25 @@ enum Appointment {
 impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
         let mut fabric = Fabric::new(seed, beacon_port(&scenario));
-        let segments: Vec<SegmentId> =
-            scenario.segments.iter().map(|segment| fabric.add_segment(segment.prefix)).collect();
+        let segment = |segment: &scenario::Segment| {
+            let id = fabric.add_segment(segment.prefix);
+            segment.names.iter().for_each(|(name, address)| fabric.add_name(id, name, *address));
+            id
+        };
+        let segments: Vec<SegmentId> = scenario.segments.iter().map(segment).collect();
         let mut nodes = Vec::new();
         for node in &scenario.nodes {
             let host = fabric.add_host(&node.name);
-            for attachment in &node.interfaces {
+            let attach = |attachment: &scenario::Attachment| {
                 let segment = segments[attachment.segment.0 as usize];
-                fabric.attach(host, segment, attachment.address, &attachment.link);
+                fabric.attach(host, segment, attachment.address, &attachment.link)
+            };
+            let interfaces: Vec<InterfaceId> = node.interfaces.iter().map(attach).collect();
+            for route in &node.routes {
+                fabric.add_route(IpNet::V4(route.to), interfaces[route.interface], IpAddr::V4(route.via));
+            }
+            if node.is_router {
+                fabric.make_router(host);
             }
             nodes.push(NodeState { host, life: None, lives: 0, storm: None });
         }
@@ -210,7 +223,12 @@ impl World {
         let (commands, inbox) = mpsc::unbounded_channel();
         self.fabric.lock().power_on(state.host);
         let net = SimNet::new(self.fabric.clone(), state.host, tasks.clone(), random);
-        let author = self.log.born(self.fabric.lock().now(), index, number, peer);
+        let now = self.fabric.lock().now();
+        let author = self.log.born(now, index, number, peer);
+        if peer.is_none() && number > 0 {
+            // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
+            self.log.record(now, index, What::Mended("power".to_owned()));
+        }
         let program = application::run(net, config, author, inbox);
         tasks.spawn(program).detach();
         state.life = Some(Life { tasks, commands, is_paused: false });

@@ -1,5 +1,6 @@
 //! Runs for tests: short ones written by hand, step by step ([`Script`]), and a plausible one of any size ([`lan`]).
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -51,7 +52,8 @@ impl Run {
     /// Judges the run by this one expectation.
     pub(crate) fn judge(&self, that: Property, by: Option<f64>) -> Finding {
         let by = by.map(Duration::from_secs_f64);
-        let scenario = Scenario { expects: vec![Expect { that, by, line: 1 }], ..self.scenario.clone() };
+        let scenario =
+            Scenario { expects: vec![Expect { that, among: None, by, line: 1 }], ..self.scenario.clone() };
         judge(&scenario, &self.trace).findings.remove(0)
     }
 }
@@ -83,6 +85,8 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         }],
         start: Duration::ZERO,
         config: Config::default(),
+        is_router: false,
+        routes: Vec::new(),
     };
     Scenario {
         name: "sample".to_owned(),
@@ -94,6 +98,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
             name: "lan".to_owned(),
             prefix: "10.77.0.0/16".parse().unwrap(),
             link: Link::default(),
+            names: BTreeMap::new(),
         }],
         nodes: (0..nodes).map(node).collect(),
         steps: Vec::new(),

@@ -12,7 +12,7 @@
 //! CUBIC, delayed acknowledgements, windows and their probes, half-close, TIME_WAIT, resets checked as RFC 5961 asks,
 //! and giving up. Nagle's algorithm is off.
 //!
-//! Not modelled: simultaneous open, urgent data, keep-alive, ECN, path MTU discovery, pacing, F-RTO, HyStart++, buffer
+//! Not modelled: simultaneous open, urgent data, keep-alive, ECN, pacing, F-RTO, HyStart++, buffer
 //! auto-tuning, PAWS, the compression of acknowledgements, and the grain of the kernel's timers: at 250 Hz they ring up
 //! to 8 ms late, and up to 32 ms when set for more than 256 ms ahead. Nor what a host remembers from one connection to
 //! the next (`tcp_metrics`): on a host that has long suffered loss, Linux's first time-outs are longer than here.

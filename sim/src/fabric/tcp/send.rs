@@ -276,6 +276,38 @@ impl SendBuffer {
         marked
     }
 
+    /// Cuts what is in flight and longer than `limit` bytes into pieces, which count as lost. Says how many there are.
+    pub(super) fn split_longer(&mut self, limit: usize) -> usize {
+        let is_long = |sent: &Sent| !sent.is_sacked && sent.payload.len() > limit;
+        let mut cut = 0;
+        let flight = std::mem::take(&mut self.flight);
+        for mut sent in flight {
+            if !is_long(&sent) {
+                self.flight.push_back(sent);
+                continue;
+            }
+            self.lost -= u32::from(sent.is_lost);
+            self.resent -= u32::from(sent.is_resent);
+            while !sent.payload.is_empty() {
+                let payload = sent.payload.split_to(sent.payload.len().min(limit));
+                let is_last = sent.payload.is_empty();
+                let piece = Sent {
+                    fin: sent.fin && is_last,
+                    is_lost: true,
+                    is_resent: false,
+                    was_resent: true,
+                    payload,
+                    ..sent
+                };
+                sent.seq = piece.end();
+                self.flight.push_back(piece);
+                self.lost += 1;
+                cut += 1;
+            }
+        }
+        cut
+    }
+
     /// Takes every mark of loss back.
     pub(super) fn unmark_lost(&mut self) {
         for sent in &mut self.flight {
