@@ -176,6 +176,9 @@ pub enum Drop {
     Expired,
     /// It must not be cut, and was longer than the next link takes.
     TooLong,
+    /// Docker keeps those apart: containers of a closed bridge, two bridges, a bridge from what is outside, and the hosts of
+    /// an overlay for what goes to many.
+    Isolated,
 }
 
 /// A finished run.

@@ -25,6 +25,7 @@ use pcap_file::pcapng::{PcapNgBlock, PcapNgWriter};
 use pcap_file::{DataLink, PcapError};
 
 use super::InterfaceId;
+use super::docker::{Tunnelled, VNI_FIRST};
 use super::icmp::Problem;
 use super::packet::{Body, Packet};
 use super::stream::SOCKET;
@@ -126,6 +127,11 @@ fn encode(packet: &Packet, into: &mut Vec<u8>) -> io::Result<()> {
         Body::Udp(payload) => {
             builder.udp(packet.from.port(), packet.to.port()).write(into, payload).map_err(io::Error::other)
         }
+        Body::Vxlan(tunnelled) => {
+            let mut payload = vxlan_header(tunnelled);
+            encode(&tunnelled.packet, &mut payload)?;
+            builder.udp(packet.from.port(), packet.to.port()).write(into, &payload).map_err(io::Error::other)
+        }
         Body::Tcp(segment) => {
             let header = tcp_header(packet.from, packet.to, segment)?;
             builder.tcp_header(header).write(into, &segment.payload).map_err(io::Error::other)
@@ -137,6 +143,24 @@ fn encode(packet: &Packet, into: &mut Vec<u8>) -> io::Result<()> {
             builder.icmpv4(icmp_type(icmp.problem)).write(into, &quoted).map_err(io::Error::other)
         }
     }
+}
+
+/// The header of VXLAN (RFC 7348), and one of Ethernet with the addresses that Docker makes from those of IP.
+fn vxlan_header(tunnelled: &Tunnelled) -> Vec<u8> {
+    const HAS_NUMBER: u8 = 8;
+    const IPV4: [u8; 2] = [8, 0];
+    let number = VNI_FIRST + tunnelled.segment.0;
+    let mut bytes = vec![HAS_NUMBER, 0, 0, 0];
+    bytes.extend((number << 8).to_be_bytes());
+    for end in [tunnelled.packet.to, tunnelled.packet.from] {
+        bytes.extend([2, 0x42]);
+        match end.ip() {
+            IpAddr::V4(address) => bytes.extend(address.octets()),
+            IpAddr::V6(address) => bytes.extend(&address.octets()[12..]),
+        }
+    }
+    bytes.extend(IPV4);
+    bytes
 }
 
 fn tcp_header(from: SocketAddr, to: SocketAddr, segment: &Segment) -> io::Result<TcpHeader> {

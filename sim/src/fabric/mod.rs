@@ -9,6 +9,7 @@
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
 //! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`]: errors.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
+//! * [`docker`]: bridges and overlays.
 //! * `faults`: partitions, pulled cables, links that change.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
 //! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
@@ -23,7 +24,7 @@ use hailer::net as product;
 use ipnet::{IpNet, Ipv4Net};
 use slotmap::SlotMap;
 
-use crate::scenario::Link;
+use crate::scenario::{Link, Medium};
 use crate::trace::Traffic;
 use alarm::{Alarm, AlarmKey};
 use counters::Counters;
@@ -42,6 +43,7 @@ use udp::{UdpKey, UdpSocket};
 pub mod alarm;
 pub mod capture;
 mod counters;
+pub mod docker;
 mod faults;
 pub mod icmp;
 pub mod link;
@@ -113,8 +115,11 @@ struct Segment {
     prefix: Ipv4Net,
     /// Who has which address.
     by_address: BTreeMap<Ipv4Addr, InterfaceId>,
+    medium: Medium,
+    /// Whether its machines resolve each other's names.
+    has_names: bool,
     /// Further names that its machines resolve.
-    names: BTreeMap<String, Ipv4Addr>,
+    names: BTreeMap<String, Vec<Ipv4Addr>>,
     /// In the order of attachment.
     members: Vec<InterfaceId>,
 }
@@ -146,6 +151,8 @@ struct Host {
     routes: Vec<Route>,
     /// Whether it passes on what is not for it.
     is_router: bool,
+    /// The Docker host that it is a container on.
+    docker_host: Option<HostId>,
     /// How many errors it may send, by the address that they go to.
     icmp_budgets: BTreeMap<IpAddr, Budget>,
     /// The longest packets that arrive at others, where a router has said so, and until when that is believed.
@@ -208,6 +215,8 @@ impl Fabric {
         self.segments.push(Segment {
             prefix,
             by_address: BTreeMap::new(),
+            medium: Medium::Lan,
+            has_names: true,
             names: BTreeMap::new(),
             members: Vec::new(),
         });
@@ -225,6 +234,7 @@ impl Fabric {
             interfaces: Vec::new(),
             routes: Vec::new(),
             is_router: false,
+            docker_host: None,
             icmp_budgets: BTreeMap::new(),
             path_mtus: BTreeMap::new(),
             udp: BTreeMap::new(),
@@ -271,9 +281,9 @@ impl Fabric {
         id
     }
 
-    /// Lets the machines on a segment resolve a further name.
+    /// Lets the machines on a segment resolve a further name, or another address of one.
     pub fn add_name(&mut self, segment: SegmentId, name: &str, address: Ipv4Addr) {
-        self.segments[segment.0 as usize].names.insert(name.to_owned(), address);
+        self.segments[segment.0 as usize].names.entry(name.to_owned()).or_default().push(address);
     }
 
     /// The time of the last event.
@@ -377,18 +387,23 @@ impl Fabric {
     }
 
     /// The addresses of the machine called `name` that `asker` shares a segment with, and those that its segments give
-    /// the name.
+    /// the name. For a container that finds none, its Docker host is asked.
     pub fn addresses_of(&self, asker: HostId, name: &str) -> Vec<IpAddr> {
-        let segment_of = |id: &InterfaceId| self.interfaces[id.0 as usize].segment;
-        let shared: Vec<SegmentId> = self.hosts[asker.0 as usize].interfaces.iter().map(segment_of).collect();
+        let segment_of = |id: &InterfaceId| self.interfaces[id.index()].segment;
+        let machine = &self.hosts[asker.index()];
+        let shared = machine.interfaces.iter().map(segment_of);
+        let shared: Vec<SegmentId> =
+            shared.filter(|segment| self.segments[segment.0 as usize].has_names).collect();
         let named = self.hosts.iter().find(|host| host.name == name);
         let near = named.into_iter().flat_map(|named| &named.interfaces);
         let near = near.filter(|id| shared.contains(&segment_of(id)));
         let written = shared.iter().filter_map(|segment| self.segments[segment.0 as usize].names.get(name));
-        near.map(|id| self.interfaces[id.0 as usize].address)
-            .chain(written.copied())
-            .map(IpAddr::V4)
-            .collect()
+        let addresses = near.map(|id| self.interfaces[id.index()].address).chain(written.flatten().copied());
+        let addresses: Vec<IpAddr> = addresses.map(IpAddr::V4).collect();
+        match machine.docker_host {
+            Some(docker_host) if addresses.is_empty() => self.addresses_of(docker_host, name),
+            _ => addresses,
+        }
     }
 
     /// The names of all interfaces, in the order of their making: `node/eth0`.

@@ -118,6 +118,9 @@ impl Fabric {
             self.counters.dropped(host, Drop::NoRoute, &packet);
             return self.complain(host, Problem::NetworkUnreachable, packet);
         };
+        if !self.may_pass(entered, hop.interface) {
+            return self.counters.dropped(host, Drop::Isolated, &packet);
+        }
         packet.ttl -= 1;
         packet.cut_for(self.interfaces[entered.index()].mtu);
         let mtu = self.interfaces[hop.interface.index()].mtu;
@@ -139,7 +142,7 @@ impl Fabric {
             return;
         }
         for interface in self.hosts[host.index()].interfaces.clone() {
-            if interface != entered {
+            if interface != entered && self.may_pass(entered, interface) {
                 let mut packet = packet.clone();
                 packet.ttl -= 1;
                 packet.cut_for(self.interfaces[entered.index()].mtu);

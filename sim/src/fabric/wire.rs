@@ -93,7 +93,12 @@ impl Fabric {
                 if *id == from {
                     continue;
                 }
-                let receiver = &mut self.interfaces[id.0 as usize];
+                let receiver = &self.interfaces[id.index()];
+                if self.keeps_apart(from, *id, true) {
+                    self.counters.dropped(receiver.host, Drop::Isolated, &packet);
+                    continue;
+                }
+                let receiver = &mut self.interfaces[id.index()];
                 if let Some(cause) = receiver.refuses(sender, &self.partitions) {
                     self.counters.dropped(receiver.host, cause, &packet);
                     continue;
@@ -126,6 +131,16 @@ impl Fabric {
         if !receiver.answers || self.cut_since(sender, receiver.host).is_some() {
             return self.seek(from, neighbour, packet);
         }
+        if self.keeps_apart(from, id, false) {
+            return self.counters.dropped(self.interfaces[id.index()].host, Drop::Isolated, &packet);
+        }
+        if !self.tunnel(from, id, &packet) {
+            self.send_down(id, mtu, packet);
+        }
+    }
+
+    /// A packet is put on the cable to an interface by one with this MTU.
+    pub(super) fn send_down(&mut self, id: InterfaceId, mtu: u16, packet: Packet) {
         let receiver = &mut self.interfaces[id.index()];
         match receiver.down.send(self.now, packet.pieces(mtu.min(receiver.mtu))) {
             Err(cause) => self.counters.dropped(receiver.host, cause, &packet),
@@ -159,6 +174,7 @@ impl Fabric {
         match packet.body {
             Body::Udp(_) => self.deliver_udp(host, entered, packet),
             Body::Icmp(icmp) => self.deliver_icmp(host, *icmp),
+            Body::Vxlan(tunnelled) => self.untunnel(*tunnelled),
             Body::Tcp(segment) => self.deliver_tcp(host, packet.from, packet.to, *segment),
         }
     }

@@ -109,7 +109,7 @@ pub(super) const KINDS: [Kind; 8] = [
     Kind::TcpReset,
     Kind::Icmp,
 ];
-pub(super) const DROPS: [Drop; 11] = [
+pub(super) const DROPS: [Drop; 12] = [
     Drop::Loss,
     Drop::Corrupt,
     Drop::LinkQueueFull,
@@ -121,6 +121,7 @@ pub(super) const DROPS: [Drop; 11] = [
     Drop::NoRoute,
     Drop::Expired,
     Drop::TooLong,
+    Drop::Isolated,
 ];
 
 impl Figures {

@@ -88,6 +88,7 @@ pub(super) fn drop_cause(cause: Drop) -> &'static str {
         Drop::NoRoute => "no route",
         Drop::Expired => "too many routers",
         Drop::TooLong => "too long for a link",
+        Drop::Isolated => "kept apart by Docker",
     }
 }
 
@@ -119,6 +120,7 @@ pub(super) fn drop_key(cause: Drop) -> &'static str {
         Drop::NoRoute => "no_route",
         Drop::Expired => "expired",
         Drop::TooLong => "too_long",
+        Drop::Isolated => "isolated",
     }
 }
 

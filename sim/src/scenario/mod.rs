@@ -1,7 +1,7 @@
 //! A scenario: a small internet, what happens on it, and what must be true of it.
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
-//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `routes`, `script`,
+//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `routes`, `docker`, `script`,
 //! `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
 //! `scenarios/README.md` lists every key.
 
@@ -14,6 +14,7 @@ use ipnet::Ipv4Net;
 
 mod amounts;
 mod churn;
+mod docker;
 mod faults;
 mod file;
 mod link;
@@ -39,7 +40,7 @@ pub struct Scenario {
     pub tick: Duration,
     /// Broadcast domains, in the order of the file.
     pub segments: Vec<Segment>,
-    /// Nodes, counts expanded, in the order of the file, and after them the routers.
+    /// Nodes and after them containers, counts expanded, each in the order of the file; then routers, then Docker hosts.
     pub nodes: Vec<Node>,
     /// What happens, sorted by time; steps at the same moment keep the order of the file.
     pub steps: Vec<Step>,
@@ -68,8 +69,27 @@ pub struct Segment {
     pub prefix: Ipv4Net,
     /// The link of every interface on it that names none of its own.
     pub link: Link,
-    /// Further names that its nodes resolve, beside those of the machines on it.
-    pub names: BTreeMap<String, Ipv4Addr>,
+    /// Whether its nodes resolve each other's names.
+    pub has_names: bool,
+    /// Further names that its nodes resolve, each with one address or several.
+    pub names: BTreeMap<String, Vec<Ipv4Addr>>,
+    /// What it is made of.
+    pub medium: Medium,
+}
+
+/// What a segment is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Medium {
+    /// A switch or an access point.
+    #[default]
+    Lan,
+    /// A bridge inside of a Docker host.
+    Bridge {
+        /// Whether its containers reach each other (`icc`).
+        is_open: bool,
+    },
+    /// A bridge on each of several Docker hosts, with tunnels between them.
+    Overlay,
 }
 
 /// The two directions of the cable between an interface and its segment.
@@ -191,16 +211,68 @@ pub struct Node {
     pub name: String,
     /// The name of the `[[node]]` table it came from: `n`.
     pub group: String,
-    /// Its attachments, at least one.
+    /// What kind of machine it is.
+    pub kind: Kind,
+    /// Its attachments; none for a container on its host's network, otherwise at least one.
     pub interfaces: Vec<Attachment>,
     /// When it is switched on for the first time.
     pub start: Duration,
     /// What runs on it: the daemon's own configuration.
     pub config: Config,
-    /// Whether it passes on what is not for it. On a router nothing runs.
-    pub is_router: bool,
+    /// Ports of its Docker host that lead to it.
+    pub published: Vec<Published>,
     /// Its ways to other networks than those it is on; never two to the same.
     pub routes: Vec<Route>,
+}
+
+/// What kind of machine a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It runs its program.
+    Computer,
+    /// It passes on what is not for it. Nothing runs on it.
+    Router,
+    /// It passes on what its containers send. Nothing runs on it but those.
+    DockerHost,
+    /// A container on this Docker host.
+    Container(NodeIndex),
+    /// A container that shares the network of this Docker host: a program of that machine.
+    HostNetwork(NodeIndex),
+}
+
+impl Kind {
+    /// Whether it passes on what is not for it; then it runs no program of its own.
+    pub fn is_router(self) -> bool {
+        matches!(self, Self::Router | Self::DockerHost)
+    }
+
+    /// The Docker host that it is on.
+    pub fn docker_host(self) -> Option<NodeIndex> {
+        match self {
+            Self::Container(host) | Self::HostNetwork(host) => Some(host),
+            Self::Computer | Self::Router | Self::DockerHost => None,
+        }
+    }
+}
+
+/// A port of a Docker host that leads to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Of which protocol.
+    pub protocol: Protocol,
+    /// The host's port.
+    pub port: u16,
+    /// The container's port.
+    pub to: u16,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// A way to a network that a machine is not on.

@@ -10,13 +10,14 @@ use hailer::daemon::reader::{Given, Refused, Table, Value, integer, written};
 use hailer::zre::{PeerId, Text};
 use ipnet::Ipv4Net;
 
+use super::docker::Docker;
 use super::link::{link, moments};
 use super::names::{Names, name};
 use super::routes::{RawRoutes, give_routes, router, routes};
-use super::{Attachment, Link, Node, NodeIndex, Segment, SegmentIndex};
+use super::{Attachment, Kind, Link, Medium, Node, NodeIndex, Published, Segment, SegmentIndex};
 
 /// The most nodes a scenario can have. Each runs a whole program; a larger count is a mistyped one.
-const NODES_MAX: usize = 10_000;
+pub(super) const NODES_MAX: usize = 10_000;
 
 /// The longest name that DNS resolves.
 const HOST_NAME_BYTES_MAX: usize = 253;
@@ -44,16 +45,31 @@ pub(super) fn segments(file: &mut Table<'_>) -> Segments {
     for table in tables.map_or_else(|refused| vec![Err(refused)], |tables| tables.value) {
         match table {
             Ok(RawSegment { segment, name, prefix, gateway }) => {
-                let index = SegmentIndex(segments.list.len() as u32);
-                segments.names.add(file, &segment.name, name, index);
-                segments.prefix_spans.push(prefix);
-                segments.gateways.push(gateway);
-                segments.list.push(segment);
+                let index = segments.add(file, segment, name, prefix);
+                segments.gateways[index.0 as usize] = gateway;
             }
             Err(refused) => segments.names.refuse(refused),
         }
     }
     segments
+}
+
+impl Segments {
+    /// Adds a segment; the spans are those of its name and of its prefix.
+    pub(super) fn add(
+        &mut self,
+        file: &Table<'_>,
+        segment: Segment,
+        name: Span,
+        prefix: Span,
+    ) -> SegmentIndex {
+        let index = SegmentIndex(self.list.len() as u32);
+        self.names.add(file, &segment.name, name, index);
+        self.prefix_spans.push(prefix);
+        self.gateways.push(None);
+        self.list.push(segment);
+        index
+    }
 }
 
 /// A `[[segment]]`, and what of it is written where.
@@ -73,12 +89,13 @@ fn segment(table: &mut Table<'_>) -> Result<RawSegment, Refused> {
     let (name, prefix, gateway) = (name?, prefix?, gateway?);
     let link = link?.map(|link| link.value).unwrap_or_default();
     let names = names?.map(|names| names.value).unwrap_or_default();
-    let segment = Segment { name: name.value, prefix: prefix.value, link, names };
+    let (name_text, medium) = (name.value, Medium::Lan);
+    let segment = Segment { name: name_text, prefix: prefix.value, link, has_names: true, names, medium };
     Ok(RawSegment { segment, name: name.span, prefix: prefix.span, gateway })
 }
 
 /// `{ "server" = "10.0.0.5" }`.
-fn resolved_names(value: Value<'_>) -> Result<BTreeMap<String, Ipv4Addr>, Refused> {
+fn resolved_names(value: Value<'_>) -> Result<BTreeMap<String, Vec<Ipv4Addr>>, Refused> {
     let entries = value.entries(|key, value| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if key.value.is_empty() || key.value.len() > HOST_NAME_BYTES_MAX || !key.value.chars().all(is_plain) {
@@ -86,12 +103,12 @@ fn resolved_names(value: Value<'_>) -> Result<BTreeMap<String, Ipv4Addr>, Refuse
             let help = format!("it has 1 to {HOST_NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`");
             return Err(value.refuse_at(key.span, message, help));
         }
-        Ok((key.value.to_owned(), address(value)?))
+        Ok((key.value.to_owned(), vec![address(value)?]))
     });
     entries.map(|entries| entries.into_iter().collect())
 }
 
-fn prefix(value: Value<'_>) -> Result<Ipv4Net, Refused> {
+pub(super) fn prefix(value: Value<'_>) -> Result<Ipv4Net, Refused> {
     let help = "write a network and its length, for example \"10.77.0.0/16\"";
     let Ok(prefix) = value.text()?.parse::<Ipv4Net>() else {
         return Err(value.refuse_kind("an IPv4 prefix", help));
@@ -114,7 +131,17 @@ fn prefix(value: Value<'_>) -> Result<Ipv4Net, Refused> {
     Ok(prefix)
 }
 
-/// A `[[node]]` or `[[router]]` as it is written.
+/// What kind of machine a table is about. Docker hosts are named by their places among each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RawKind {
+    Computer,
+    Router,
+    DockerHost,
+    Container(usize),
+    HostNetwork(usize),
+}
+
+/// A `[[node]]`, `[[container]]`, `[[router]]` or `[[docker_host]]` as it is written.
 pub(super) struct RawNode {
     pub(super) name: Given<String>,
     pub(super) count: Option<usize>,
@@ -122,8 +149,11 @@ pub(super) struct RawNode {
     pub(super) start: (Duration, Duration),
     pub(super) config: Config,
     pub(super) identity_span: Span,
-    pub(super) is_router: bool,
+    pub(super) kind: RawKind,
     pub(super) routes: RawRoutes,
+    pub(super) published: Vec<Given<Published>>,
+    /// The service that a container is a task of.
+    pub(super) service: Option<String>,
 }
 
 /// An interface as it is written.
@@ -133,15 +163,33 @@ pub(super) struct RawAttachment {
     pub(super) link: Link,
 }
 
-/// Takes `[[node]]` and `[[router]]`. Nodes start before `end`, when that is known.
-pub(super) fn nodes(file: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Nodes {
+/// Takes `[[node]]` and `[[router]]`, and what was read of Docker. Nodes start before `end`, when that is known.
+pub(super) fn nodes(
+    file: &mut Table<'_>,
+    segments: &mut Segments,
+    docker: Docker,
+    end: Option<Duration>,
+) -> Nodes {
     let mut nodes = Nodes { list: Vec::new(), names: Names::new("node") };
-    let tables = file.required("node", "[[node]]", |value| value.tables(|table| node(table, segments, end)));
+    let Docker { hosts: docker_hosts, containers, refused } = docker;
+    if let Some(refused) = refused {
+        nodes.names.refuse(refused);
+    }
+    let docker_host_count = docker_hosts.len();
+    let read = |value: Value<'_>| value.tables(|table| node(table, segments, end));
+    let tables = if containers.is_empty() {
+        file.required("node", "[[node]]", read)
+    } else {
+        file.optional("node", read)
+            .map(|tables| tables.unwrap_or_else(|| Given { value: Vec::new(), span: 0..0 }))
+    };
     let routers = file.optional("router", |value| value.tables(|table| router(table, segments)));
     let routers = routers.map(|routers| routers.map_or_else(Vec::new, |routers| routers.value));
     let mut raws = Vec::new();
     let tables = tables.map_or_else(|refused| vec![Err(refused)], |tables| tables.value);
-    for table in tables.into_iter().chain(routers.unwrap_or_else(|refused| vec![Err(refused)])) {
+    let routers = routers.unwrap_or_else(|refused| vec![Err(refused)]);
+    let docker_hosts = docker_hosts.into_iter().map(Ok);
+    for table in tables.into_iter().chain(containers).chain(routers).chain(docker_hosts) {
         match table {
             Ok(raw) => raws.push(raw),
             Err(refused) => nodes.names.refuse(refused),
@@ -153,13 +201,15 @@ pub(super) fn nodes(file: &mut Table<'_>, segments: &Segments, end: Option<Durat
         nodes.names.refuse(file.refuse(span, message, "write smaller counts"));
         return nodes;
     }
+    let total = raws.iter().map(|raw| raw.count.unwrap_or(1)).sum::<usize>();
     for raw in &raws {
         let first = nodes.list.len() as u32;
         let count = raw.count.unwrap_or(1);
         let all: Vec<_> = (first..first + count as u32).map(NodeIndex).collect();
         nodes.names.add(file, &raw.name.value, raw.name.span.clone(), all);
         for i in 0..count {
-            let node = expanded(raw, i);
+            let docker_host = |place: usize| NodeIndex((total - docker_host_count + place) as u32);
+            let node = expanded(raw, i, docker_host);
             if raw.count.is_some() {
                 let index = NodeIndex(nodes.list.len() as u32);
                 nodes.names.add(file, &node.name, raw.name.span.clone(), vec![index]);
@@ -177,7 +227,23 @@ pub(super) fn nodes(file: &mut Table<'_>, segments: &Segments, end: Option<Durat
     {
         nodes.names.refuse(refused);
     }
+    name_services(segments, &raws, &nodes.list);
     nodes
+}
+
+/// Lets the tasks of each service be found by its name: the engine's own DNS has `tasks.NAME` for them on an overlay, and
+/// Compose gives a bridge the name of the service as another name of its containers.
+fn name_services(segments: &mut Segments, raws: &[RawNode], nodes: &[Node]) {
+    let written = raws.iter().flat_map(|raw| std::iter::repeat_n(raw, raw.count.unwrap_or(1)));
+    for (node, raw) in nodes.iter().zip(written) {
+        let (Some(service), Some(own)) = (&raw.service, node.interfaces.first()) else { continue };
+        let segment = &mut segments.list[own.segment.0 as usize];
+        let name = match segment.medium {
+            Medium::Overlay => format!("tasks.{service}"),
+            Medium::Lan | Medium::Bridge { .. } => service.clone(),
+        };
+        segment.names.entry(name).or_default().push(own.address);
+    }
 }
 
 fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Result<RawNode, Refused> {
@@ -188,30 +254,38 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     let routes = routes(table);
     let start = table.optional("start", moments);
     let config = Config::read(table);
-    if let (Ok(Some(start)), Some(end)) = (&start, end)
-        && start.value.1 >= end
-    {
-        let message = format!("this node starts when the run is over, at {}", written(end));
-        return Err(table.refuse(
-            start.span.clone(),
-            message,
-            "write an earlier moment, or a longer `duration`",
-        ));
-    }
+    let start = start?;
+    refuse_late_start(table, start.as_ref(), end)?;
     Ok(RawNode {
         name: name?,
         count: count?.map(|count| count.value as usize),
         attachments: attachments?,
-        start: start?.map(|start| start.value).unwrap_or_default(),
+        start: start.map(|start| start.value).unwrap_or_default(),
         config: config?,
         identity_span: table.span_of(&["zre", "identity"]),
-        is_router: false,
+        kind: RawKind::Computer,
         routes: routes?,
+        published: Vec::new(),
+        service: None,
     })
 }
 
+/// Nothing starts when the run is over.
+pub(super) fn refuse_late_start(
+    table: &Table<'_>,
+    start: Option<&Given<(Duration, Duration)>>,
+    end: Option<Duration>,
+) -> Result<(), Refused> {
+    let (Some(start), Some(end)) = (start, end) else { return Ok(()) };
+    if start.value.1 < end {
+        return Ok(());
+    }
+    let message = format!("this node starts when the run is over, at {}", written(end));
+    Err(table.refuse(start.span.clone(), message, "write an earlier moment, or a longer `duration`"))
+}
+
 /// Either `segment` with `address` and `link`, or `interfaces`, each with the same.
-fn attachments(
+pub(super) fn attachments(
     table: &mut Table<'_>,
     segments: &Segments,
     is_many: bool,
@@ -268,7 +342,7 @@ pub(super) fn address(value: Value<'_>) -> Result<Ipv4Addr, Refused> {
 }
 
 /// The `i`th node of a table, with no addresses yet.
-fn expanded(raw: &RawNode, i: usize) -> Node {
+fn expanded(raw: &RawNode, i: usize, docker_host: impl Fn(usize) -> NodeIndex) -> Node {
     let name = match raw.count {
         Some(count) => format!("{}{:0width$}", raw.name.value, i + 1, width = count.to_string().len()),
         None => raw.name.value.clone(),
@@ -292,7 +366,14 @@ fn expanded(raw: &RawNode, i: usize) -> Node {
         interfaces,
         start,
         config,
-        is_router: raw.is_router,
+        kind: match raw.kind {
+            RawKind::Computer => Kind::Computer,
+            RawKind::Router => Kind::Router,
+            RawKind::DockerHost => Kind::DockerHost,
+            RawKind::Container(host) => Kind::Container(docker_host(host)),
+            RawKind::HostNetwork(host) => Kind::HostNetwork(docker_host(host)),
+        },
+        published: raw.published.iter().map(|published| published.value).collect(),
         routes: Vec::new(),
     }
 }
@@ -343,8 +424,9 @@ fn give_addresses(
     for ((segment, span), needed) in segments.list.iter().zip(&segments.prefix_spans).zip(needed) {
         let room = |prefix_len: u8| (1_usize << (32 - prefix_len)) - 2;
         let prefix = segment.prefix;
-        if needed > room(prefix.prefix_len()) {
-            let fitting = (1..=30).rev().find(|len| room(*len) >= needed).unwrap_or(1);
+        let wanted = needed + reserved(segment.medium);
+        if wanted > room(prefix.prefix_len()) {
+            let fitting = (1..=30).rev().find(|len| room(*len) >= wanted).unwrap_or(1);
             let has = room(prefix.prefix_len());
             let message =
                 format!("{prefix} has {has} addresses, and {needed} interfaces are on `{}`", segment.name);
@@ -352,10 +434,11 @@ fn give_addresses(
         }
     }
     outcome?;
-    let mut free: Vec<_> = segments.list.iter().map(|segment| segment.prefix.hosts()).collect();
+    let unreserved = |segment: &Segment| segment.prefix.hosts().skip(reserved(segment.medium));
+    let mut free: Vec<_> = segments.list.iter().map(unreserved).collect();
     let written = raws.iter().flat_map(|raw| std::iter::repeat_n(raw, raw.count.unwrap_or(1)));
     let (routers, others): (Vec<_>, Vec<_>) =
-        nodes.iter_mut().zip(written).partition(|(_, raw)| raw.is_router);
+        nodes.iter_mut().zip(written).partition(|(node, _)| node.kind.is_router());
     for (node, raw) in routers.into_iter().chain(others) {
         for (interface, written) in node.interfaces.iter_mut().zip(&raw.attachments) {
             let is_free = |address: &Ipv4Addr| !taken.contains_key(&(written.segment, *address));
@@ -364,6 +447,11 @@ fn give_addresses(
         }
     }
     Ok(())
+}
+
+/// How many of the first addresses of a segment nobody gets: an overlay keeps one for itself.
+fn reserved(medium: Medium) -> usize {
+    usize::from(medium == Medium::Overlay)
 }
 
 impl Nodes {
@@ -389,7 +477,7 @@ impl Nodes {
     fn select_one(&self, value: &Value<'_>) -> Result<Vec<NodeIndex>, Refused> {
         match value.as_str() {
             Some("*") => self.complete().map(|()| {
-                let nodes = self.list.iter().take_while(|node| !node.is_router).count() as u32;
+                let nodes = self.list.iter().take_while(|node| !node.kind.is_router()).count() as u32;
                 (0..nodes).map(NodeIndex).collect()
             }),
             Some(name) => self.names.find(value, name).cloned(),

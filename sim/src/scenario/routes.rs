@@ -9,8 +9,8 @@ use hailer::daemon::Config;
 use hailer::daemon::reader::{Given, Refused, Table, Value};
 use ipnet::Ipv4Net;
 
-use super::nodes::{RawNode, Segments, address, attachment};
-use super::{Node, Route, SegmentIndex};
+use super::nodes::{RawKind, RawNode, Segments, address, attachment};
+use super::{Kind, Medium, Node, Route, SegmentIndex};
 
 /// A way to other networks as it is written.
 pub(super) struct RawRoute {
@@ -55,8 +55,10 @@ pub(super) fn router(table: &mut Table<'_>, segments: &Segments) -> Result<RawNo
         start: Default::default(),
         config: Config::default(),
         identity_span,
-        is_router: true,
+        kind: RawKind::Router,
         routes,
+        published: Vec::new(),
+        service: None,
     })
 }
 
@@ -117,7 +119,10 @@ pub(super) fn give_routes(
     outcome?;
     let routers: Vec<Option<Ipv4Addr>> = (0..segments.list.len() as u32)
         .map(|index| {
-            let here = nodes.iter().filter(|node| node.is_router).flat_map(|node| &node.interfaces);
+            // A Docker host is a way out for its own containers only.
+            let is_lan = segments.list[index as usize].medium == Medium::Lan;
+            let kind = if is_lan { Kind::Router } else { Kind::DockerHost };
+            let here = nodes.iter().filter(|node| node.kind == kind).flat_map(|node| &node.interfaces);
             let mut here = here.filter(|own| own.segment == SegmentIndex(index)).map(|own| own.address);
             here.next().filter(|_| here.next().is_none())
         })
@@ -135,9 +140,13 @@ pub(super) fn give_routes(
             written.or(routers[segment.0 as usize])
         };
         let node = &mut nodes[place];
-        if !node.is_router && raw.routes.gateway.is_none() {
+        if node.kind != Kind::Router && raw.routes.gateway.is_none() {
             let found = node.interfaces.iter().enumerate();
-            let found = found.filter_map(|(interface, own)| Some((interface, default(own.segment)?))).next();
+            let mut found = found.filter_map(|(interface, own)| {
+                let via = default(own.segment)?;
+                (via != own.address).then_some((interface, via))
+            });
+            let found = found.next();
             node.routes.extend(found.map(|(interface, via)| Route {
                 to: Ipv4Net::default(),
                 interface,
@@ -205,7 +214,9 @@ fn refusal(nodes: &[Node], owner: Option<&usize>, via: Ipv4Addr, segment: &str) 
     let help = "write the address of a `[[router]]`".to_owned();
     match owner.map(|place| &nodes[*place]) {
         None => Some((format!("nobody has the address {via} on `{segment}`"), help)),
-        Some(node) if !node.is_router => Some((format!("`{}` at {via} passes nothing on", node.name), help)),
+        Some(node) if !node.kind.is_router() => {
+            Some((format!("`{}` at {via} passes nothing on", node.name), help))
+        }
         Some(_) => None,
     }
 }

@@ -21,7 +21,7 @@ use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, InterfaceId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{self, Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
+use crate::scenario::{self, Action, Crash, Kind, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
@@ -127,7 +127,10 @@ impl World {
         let mut fabric = Fabric::new(seed, beacon_port(&scenario));
         let segment = |segment: &scenario::Segment| {
             let id = fabric.add_segment(segment.prefix);
-            segment.names.iter().for_each(|(name, address)| fabric.add_name(id, name, *address));
+            fabric.set_medium(id, segment.medium, segment.has_names);
+            for (name, addresses) in &segment.names {
+                addresses.iter().for_each(|address| fabric.add_name(id, name, *address));
+            }
             id
         };
         let segments: Vec<SegmentId> = scenario.segments.iter().map(segment).collect();
@@ -142,10 +145,18 @@ impl World {
             for route in &node.routes {
                 fabric.add_route(IpNet::V4(route.to), interfaces[route.interface], IpAddr::V4(route.via));
             }
-            if node.is_router {
+            if node.kind.is_router() {
                 fabric.make_router(host);
             }
             nodes.push(NodeState { host, life: None, lives: 0, storm: None });
+        }
+        for (index, node) in scenario.nodes.iter().enumerate() {
+            let Some(docker_host) = node.kind.docker_host() else { continue };
+            let docker_host = nodes[docker_host.0 as usize].host;
+            match node.kind {
+                Kind::HostNetwork(_) => nodes[index].host = docker_host,
+                _ => fabric.put_on_docker_host(nodes[index].host, docker_host),
+            }
         }
         let appointments = appointments(&scenario);
         for (token, (at, _)) in appointments.iter().enumerate() {
@@ -221,7 +232,10 @@ impl World {
         });
         let tasks = Tasks::new(self.polls.clone());
         let (commands, inbox) = mpsc::unbounded_channel();
-        self.fabric.lock().power_on(state.host);
+        // The machine of a container without a network of its own is on already.
+        if !matches!(node.kind, Kind::HostNetwork(_)) {
+            self.fabric.lock().power_on(state.host);
+        }
         let net = SimNet::new(self.fabric.clone(), state.host, tasks.clone(), random);
         let now = self.fabric.lock().now();
         let author = self.log.born(now, index, number, peer);
@@ -311,6 +325,13 @@ impl World {
     }
 
     fn end(&mut self, index: NodeIndex, how: Crash) {
+        if how == Crash::PowerCut && self.scenario.nodes[index.0 as usize].kind == Kind::DockerHost {
+            let scenario = self.scenario.clone();
+            let containers = (0..).map(NodeIndex).zip(&scenario.nodes);
+            for (container, _) in containers.filter(|(_, node)| node.kind.docker_host() == Some(index)) {
+                self.end(container, how);
+            }
+        }
         let state = &mut self.nodes[index.0 as usize];
         let Some(life) = state.life.take() else { return };
         let mut fabric = self.fabric.lock();

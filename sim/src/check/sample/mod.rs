@@ -10,8 +10,8 @@ use hailer::zre::PeerId;
 
 use crate::check::{Finding, Outcome, judge, knowledge::Knowledge, lives::Lives, seconds};
 use crate::scenario::{
-    Action, Attachment, Crash, Expect, Link, Node, NodeIndex, Partition, Property, Scenario, Segment,
-    SegmentIndex, Step,
+    Action, Attachment, Crash, Expect, Kind, Link, Medium, Node, NodeIndex, Partition, Property, Scenario,
+    Segment, SegmentIndex, Step,
 };
 use crate::trace::{Record, Subject, Trace, Traffic, What};
 
@@ -85,7 +85,8 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         }],
         start: Duration::ZERO,
         config: Config::default(),
-        is_router: false,
+        kind: Kind::Computer,
+        published: Vec::new(),
         routes: Vec::new(),
     };
     Scenario {
@@ -98,7 +99,9 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
             name: "lan".to_owned(),
             prefix: "10.77.0.0/16".parse().unwrap(),
             link: Link::default(),
+            has_names: true,
             names: BTreeMap::new(),
+            medium: Medium::Lan,
         }],
         nodes: (0..nodes).map(node).collect(),
         steps: Vec::new(),
