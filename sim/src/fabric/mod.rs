@@ -7,6 +7,7 @@
 //! An address means something only on a segment: two segments may use the same private range.
 //!
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
+//! * `six`: what is different in IPv6.
 //! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`]: errors.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
 //! * `faults`: partitions, pulled cables, links that change.
@@ -15,7 +16,7 @@
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Waker;
 
 use hailer::Timestamp;
@@ -35,6 +36,7 @@ use packet::Packet;
 use queue::Queue;
 use random::Stream;
 use route::Route;
+use six::Six;
 use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
 use tap::Tap;
 use udp::{UdpKey, UdpSocket};
@@ -50,6 +52,7 @@ pub mod packet;
 pub mod queue;
 pub mod random;
 mod route;
+mod six;
 pub mod stream;
 pub mod tap;
 pub mod tcp;
@@ -113,8 +116,9 @@ struct Segment {
     prefix: Ipv4Net,
     /// Who has which address.
     by_address: BTreeMap<Ipv4Addr, InterfaceId>,
+    by_address6: BTreeMap<Ipv6Addr, InterfaceId>,
     /// Further names that its machines resolve.
-    names: BTreeMap<String, Ipv4Addr>,
+    names: BTreeMap<String, IpAddr>,
     /// In the order of attachment.
     members: Vec<InterfaceId>,
 }
@@ -124,6 +128,10 @@ struct Interface {
     host: HostId,
     segment: SegmentId,
     address: Ipv4Addr,
+    /// IPv6, when it has it.
+    six: Option<Six>,
+    /// How its operating system counts it.
+    number: u32,
     /// The longest packet that leaves or comes here whole.
     mtu: u16,
     up: Pipe,
@@ -208,6 +216,7 @@ impl Fabric {
         self.segments.push(Segment {
             prefix,
             by_address: BTreeMap::new(),
+            by_address6: BTreeMap::new(),
             names: BTreeMap::new(),
             members: Vec::new(),
         });
@@ -256,6 +265,8 @@ impl Fabric {
             host,
             segment,
             address,
+            six: None,
+            number: interface_number(owner.interfaces.len() - 1),
             mtu: link.mtu,
             up,
             down,
@@ -272,7 +283,7 @@ impl Fabric {
     }
 
     /// Lets the machines on a segment resolve a further name.
-    pub fn add_name(&mut self, segment: SegmentId, name: &str, address: Ipv4Addr) {
+    pub fn add_name(&mut self, segment: SegmentId, name: &str, address: IpAddr) {
         self.segments[segment.0 as usize].names.insert(name.to_owned(), address);
     }
 
@@ -366,19 +377,29 @@ impl Fabric {
     /// The machine's addresses, as its operating system would list them.
     pub fn interfaces_of(&self, host: HostId) -> Vec<product::Interface> {
         let own = &self.hosts[host.0 as usize].interfaces;
-        let attached = own.iter().enumerate().map(|(number, id)| {
+        let attached = own.iter().enumerate().flat_map(|(number, id)| {
             let interface = &self.interfaces[id.0 as usize];
             let prefix = self.segments[interface.segment.0 as usize].prefix;
-            product::Interface {
+            let four = product::Interface {
                 name: format!("eth{number}"),
-                index: index(number) + 2,
+                index: interface.number,
                 address: IpAddr::V4(interface.address),
                 prefix: prefix.prefix_len(),
                 broadcast: Some(IpAddr::V4(prefix.broadcast())),
                 is_loopback: false,
                 is_point_to_point: false,
                 is_up: true,
-            }
+            };
+            let six = interface.six.into_iter().flat_map(|six| {
+                [(six.global, six.prefix.prefix_len()), (six.local, six::LINK_LOCAL_PREFIX_LEN)]
+            });
+            let six = six.map(|(address, prefix)| product::Interface {
+                address: IpAddr::V6(address),
+                prefix,
+                broadcast: None,
+                ..four.clone()
+            });
+            std::iter::once(four.clone()).chain(six.collect::<Vec<_>>())
         });
         let loopback = product::Interface {
             name: "lo".to_owned(),
@@ -390,7 +411,11 @@ impl Fabric {
             is_point_to_point: false,
             is_up: true,
         };
-        std::iter::once(loopback).chain(attached).collect()
+        let has_six = own.iter().any(|id| self.interfaces[id.index()].six.is_some());
+        let loopback6 =
+            product::Interface { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128, ..loopback.clone() };
+        let loopback6 = Some(loopback6).filter(|_| has_six);
+        std::iter::once(loopback).chain(loopback6).chain(attached).collect()
     }
 
     /// The addresses of the machine called `name` that `asker` shares a segment with, and those that its segments give
@@ -402,10 +427,19 @@ impl Fabric {
         let near = named.into_iter().flat_map(|named| &named.interfaces);
         let near = near.filter(|id| shared.contains(&segment_of(id)));
         let written = shared.iter().filter_map(|segment| self.segments[segment.0 as usize].names.get(name));
-        near.map(|id| self.interfaces[id.0 as usize].address)
-            .chain(written.copied())
-            .map(IpAddr::V4)
-            .collect()
+        let addresses = |id: &InterfaceId| {
+            let interface = &self.interfaces[id.index()];
+            let six = interface.six.map(|six| IpAddr::V6(six.global));
+            std::iter::once(IpAddr::V4(interface.address)).chain(six)
+        };
+        let mut found: Vec<IpAddr> = near.flat_map(addresses).chain(written.copied()).collect();
+        // RFC 6724, section 2.1: IPv6 first, but for unique local addresses, which come last.
+        found.sort_by_key(|address| match address {
+            IpAddr::V4(_) => 1,
+            IpAddr::V6(address) if address.is_unique_local() => 2,
+            IpAddr::V6(_) => 0,
+        });
+        found
     }
 
     /// The names of all interfaces, in the order of their making: `node/eth0`.
@@ -453,8 +487,13 @@ impl Fabric {
             || self.hosts[host.0 as usize]
                 .interfaces
                 .iter()
-                .any(|id| IpAddr::V4(self.interfaces[id.0 as usize].address) == address)
+                .any(|id| self.interfaces[id.0 as usize].has(address))
     }
+}
+
+/// How Linux counts interfaces: the loopback is the first.
+fn interface_number(place: usize) -> u32 {
+    index(place) + 2
 }
 
 fn index(number: usize) -> u32 {
