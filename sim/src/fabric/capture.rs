@@ -15,7 +15,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use etherparse::icmpv4::{DestUnreachableHeader, TimeExceededCode};
-use etherparse::{Icmpv4Type, PacketBuilder, TcpHeader};
+use etherparse::icmpv6::{self, DestUnreachableCode};
+use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder, TcpHeader};
 use hailer::Timestamp;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
@@ -140,7 +141,12 @@ fn encode(packet: &Packet, into: &mut Vec<u8>) -> io::Result<()> {
             let mut quoted = Vec::new();
             encode(&icmp.about, &mut quoted)?;
             quoted.truncate(icmp.quoted_len());
-            builder.icmpv4(icmp_type(icmp.problem)).write(into, &quoted).map_err(io::Error::other)
+            if packet.to.is_ipv4() {
+                builder.icmpv4(icmp_type(icmp.problem)).write(into, &quoted)
+            } else {
+                builder.icmpv6(icmp6_type(icmp.problem)).write(into, &quoted)
+            }
+            .map_err(io::Error::other)
         }
     }
 }
@@ -187,6 +193,19 @@ fn icmp_type(problem: Problem) -> Icmpv4Type {
         Problem::Prohibited => Unreachable::FilterProhibited,
         Problem::TooLong { mtu } => Unreachable::FragmentationNeeded { next_hop_mtu: mtu },
         Problem::TimeExceeded => return Icmpv4Type::TimeExceeded(TimeExceededCode::TtlExceededInTransit),
+    })
+}
+
+fn icmp6_type(problem: Problem) -> Icmpv6Type {
+    Icmpv6Type::DestinationUnreachable(match problem {
+        Problem::NetworkUnreachable => DestUnreachableCode::NoRoute,
+        Problem::HostUnreachable => DestUnreachableCode::Address,
+        Problem::PortUnreachable => DestUnreachableCode::Port,
+        Problem::Prohibited => DestUnreachableCode::Prohibited,
+        Problem::TooLong { mtu } => return Icmpv6Type::PacketTooBig { mtu: mtu.into() },
+        Problem::TimeExceeded => {
+            return Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded);
+        }
     })
 }
 
@@ -271,6 +290,11 @@ mod tests {
             Body::Udp(Bytes::from_static(b"ZRE\x01")),
         ));
         for len in [22, 3000] {
+            let from_to = ["[fd00::1]:1", "[fd00::2]:2"].map(|address| address.parse().unwrap());
+            let about = Packet::new(from_to[0], from_to[1], Body::Udp(Bytes::from(vec![0; len])));
+            let problem = Problem::TooLong { mtu: 1400 };
+            let body = Body::Icmp(Box::new(Icmp { problem, about }));
+            packets.push(Packet::new(from_to[1], from_to[0], body));
             let about = packet(Body::Udp(Bytes::from(vec![0; len])));
             let problem = Problem::TooLong { mtu: 1400 };
             packets.push(packet(Body::Icmp(Box::new(Icmp { problem, about }))));

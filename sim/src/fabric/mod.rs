@@ -7,6 +7,7 @@
 //! An address means something only on a segment: two segments may use the same private range.
 //!
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
+//! * `six`: what is different in IPv6.
 //! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`]: errors.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
 //! * [`docker`]: bridges and overlays.
@@ -16,7 +17,7 @@
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Waker;
 
 use hailer::Timestamp;
@@ -36,6 +37,7 @@ use packet::Packet;
 use queue::Queue;
 use random::Stream;
 use route::Route;
+use six::Six;
 use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
 use tap::Tap;
 use udp::{UdpKey, UdpSocket};
@@ -52,6 +54,7 @@ pub mod packet;
 pub mod queue;
 pub mod random;
 mod route;
+mod six;
 pub mod stream;
 pub mod tap;
 pub mod tcp;
@@ -115,11 +118,12 @@ struct Segment {
     prefix: Ipv4Net,
     /// Who has which address.
     by_address: BTreeMap<Ipv4Addr, InterfaceId>,
+    by_address6: BTreeMap<Ipv6Addr, InterfaceId>,
     medium: Medium,
     /// Whether its machines resolve each other's names.
     has_names: bool,
     /// Further names that its machines resolve.
-    names: BTreeMap<String, Vec<Ipv4Addr>>,
+    names: BTreeMap<String, Vec<IpAddr>>,
     /// In the order of attachment.
     members: Vec<InterfaceId>,
 }
@@ -129,6 +133,10 @@ struct Interface {
     host: HostId,
     segment: SegmentId,
     address: Ipv4Addr,
+    /// IPv6, when it has it.
+    six: Option<Six>,
+    /// How its operating system counts it.
+    number: u32,
     /// The longest packet that leaves or comes here whole.
     mtu: u16,
     up: Pipe,
@@ -215,6 +223,7 @@ impl Fabric {
         self.segments.push(Segment {
             prefix,
             by_address: BTreeMap::new(),
+            by_address6: BTreeMap::new(),
             medium: Medium::Lan,
             has_names: true,
             names: BTreeMap::new(),
@@ -266,6 +275,8 @@ impl Fabric {
             host,
             segment,
             address,
+            six: None,
+            number: interface_number(owner.interfaces.len() - 1),
             mtu: link.mtu,
             up,
             down,
@@ -282,7 +293,7 @@ impl Fabric {
     }
 
     /// Lets the machines on a segment resolve a further name, or another address of one.
-    pub fn add_name(&mut self, segment: SegmentId, name: &str, address: Ipv4Addr) {
+    pub fn add_name(&mut self, segment: SegmentId, name: &str, address: IpAddr) {
         self.segments[segment.0 as usize].names.entry(name.to_owned()).or_default().push(address);
     }
 
@@ -359,19 +370,29 @@ impl Fabric {
     /// The machine's addresses, as its operating system would list them.
     pub fn interfaces_of(&self, host: HostId) -> Vec<product::Interface> {
         let own = &self.hosts[host.0 as usize].interfaces;
-        let attached = own.iter().enumerate().map(|(number, id)| {
+        let attached = own.iter().enumerate().flat_map(|(number, id)| {
             let interface = &self.interfaces[id.0 as usize];
             let prefix = self.segments[interface.segment.0 as usize].prefix;
-            product::Interface {
+            let four = product::Interface {
                 name: format!("eth{number}"),
-                index: index(number) + 2,
+                index: interface.number,
                 address: IpAddr::V4(interface.address),
                 prefix: prefix.prefix_len(),
                 broadcast: Some(IpAddr::V4(prefix.broadcast())),
                 is_loopback: false,
                 is_point_to_point: false,
                 is_up: true,
-            }
+            };
+            let six = interface.six.into_iter().flat_map(|six| {
+                [(six.global, six.prefix.prefix_len()), (six.local, six::LINK_LOCAL_PREFIX_LEN)]
+            });
+            let six = six.map(|(address, prefix)| product::Interface {
+                address: IpAddr::V6(address),
+                prefix,
+                broadcast: None,
+                ..four.clone()
+            });
+            std::iter::once(four.clone()).chain(six.collect::<Vec<_>>())
         });
         let loopback = product::Interface {
             name: "lo".to_owned(),
@@ -383,7 +404,11 @@ impl Fabric {
             is_point_to_point: false,
             is_up: true,
         };
-        std::iter::once(loopback).chain(attached).collect()
+        let has_six = own.iter().any(|id| self.interfaces[id.index()].six.is_some());
+        let loopback6 =
+            product::Interface { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128, ..loopback.clone() };
+        let loopback6 = Some(loopback6).filter(|_| has_six);
+        std::iter::once(loopback).chain(loopback6).chain(attached).collect()
     }
 
     /// The addresses of the machine called `name` that `asker` shares a segment with, and those that its segments give
@@ -398,11 +423,21 @@ impl Fabric {
         let near = named.into_iter().flat_map(|named| &named.interfaces);
         let near = near.filter(|id| shared.contains(&segment_of(id)));
         let written = shared.iter().filter_map(|segment| self.segments[segment.0 as usize].names.get(name));
-        let addresses = near.map(|id| self.interfaces[id.index()].address).chain(written.flatten().copied());
-        let addresses: Vec<IpAddr> = addresses.map(IpAddr::V4).collect();
+        let addresses = |id: &InterfaceId| {
+            let interface = &self.interfaces[id.index()];
+            let six = interface.six.map(|six| IpAddr::V6(six.global));
+            std::iter::once(IpAddr::V4(interface.address)).chain(six)
+        };
+        let mut found: Vec<IpAddr> = near.flat_map(addresses).chain(written.flatten().copied()).collect();
+        // RFC 6724, section 2.1: IPv6 first, but for unique local addresses, which come last.
+        found.sort_by_key(|address| match address {
+            IpAddr::V4(_) => 1,
+            IpAddr::V6(address) if address.is_unique_local() => 2,
+            IpAddr::V6(_) => 0,
+        });
         match machine.docker_host {
-            Some(docker_host) if addresses.is_empty() => self.addresses_of(docker_host, name),
-            _ => addresses,
+            Some(docker_host) if found.is_empty() => self.addresses_of(docker_host, name),
+            _ => found,
         }
     }
 
@@ -451,8 +486,13 @@ impl Fabric {
             || self.hosts[host.0 as usize]
                 .interfaces
                 .iter()
-                .any(|id| IpAddr::V4(self.interfaces[id.0 as usize].address) == address)
+                .any(|id| self.interfaces[id.0 as usize].has(address))
     }
+}
+
+/// How Linux counts interfaces: the loopback is the first.
+fn interface_number(place: usize) -> u32 {
+    index(place) + 2
 }
 
 fn index(number: usize) -> u32 {

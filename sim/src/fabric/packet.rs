@@ -109,6 +109,13 @@ impl Packet {
         Pieces { count: count as u32, each: (each + room) as u32, last: (each + last) as u32 }
     }
 
+    /// Whether a router may pass it on to a link with this MTU: IPv6 is cut by its sender alone, TCP by nobody.
+    pub(super) fn may_pass(&self, mtu: u16) -> bool {
+        let longest = self.wire_len().min(usize::from(self.cut));
+        let is_cut_here = self.to.is_ipv4() && matches!(self.body, Body::Udp(_));
+        is_cut_here || longest <= usize::from(mtu)
+    }
+
     /// How the report sorts it.
     pub fn kind(&self, beacon_port: u16) -> Kind {
         match &self.body {

@@ -12,6 +12,7 @@ use tokio::io::ReadBuf;
 use super::alarm::remember;
 use super::packet::{Body, Packet};
 use super::random::Stream;
+use super::six::{scope_of, scoped};
 use super::tcp::{Config, Connection, Segment, State, TcpError, Unreachable};
 use super::{Event, Fabric, HostId};
 
@@ -30,13 +31,16 @@ const BACKLOG_MAX: usize = 1024;
 /// What every socket is set to: Linux's defaults, and the option that the product sets on the real network.
 pub(super) const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config::LINUX };
 
-/// Bytes of the headers of IPv4 and TCP, which a segment's size does not count.
+/// Bytes of the headers of IP and TCP, which a segment's size does not count.
 const HEADER_BYTES: u16 = 40;
+const HEADER6_BYTES: u16 = 60;
 
 /// How long a machine believes that longer packets don't arrive (`ip_rt_mtu_expires`), and the shortest that it believes
 /// of (`min_pmtu`).
 const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
 const PATH_MTU_MIN: u16 = 552;
+/// What every link takes in IPv6 (RFC 8200).
+const PATH_MTU6_MIN: u16 = 1280;
 /// Destinations with such a belief, at most; a further one waits until the oldest beliefs have ended.
 const PATH_MTUS_MAX: usize = 1024;
 
@@ -113,6 +117,7 @@ impl Fabric {
                 listeners
                     .iter()
                     .map(|key| fabric.listeners[*key].local.ip())
+                    .filter(|other| other.is_ipv4() == at.is_ipv4())
                     .any(|other| other == at.ip() || other.is_unspecified() || at.ip().is_unspecified())
             })
         };
@@ -185,21 +190,26 @@ impl Fabric {
         from: Option<IpAddr>,
     ) -> io::Result<TcpKey> {
         let address = match from {
+            Some(address) if address.is_ipv4() != remote.is_ipv4() => {
+                let message = "both ends of a connection are IPv4 or both are IPv6";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
             Some(address) if !self.is_own_address(host, address) => {
                 return Err(io::ErrorKind::AddrNotAvailable.into());
             }
             Some(address) if !address.is_unspecified() => address,
-            _ => self.source_for(host, remote.ip(), None)?,
+            _ => self.source_for(host, remote, None)?,
         };
         if !self.is_own_address(host, remote.ip()) {
-            self.way_out(host, remote.ip(), from).ok_or(io::ErrorKind::NetworkUnreachable)?;
+            self.way_out(host, remote, from).ok_or(io::ErrorKind::NetworkUnreachable)?;
         }
         let port = self.free_port(host, |fabric, port| {
             let machine = &fabric.hosts[host.0 as usize];
-            let is_taken = machine.connections.contains_key(&(remote, SocketAddr::new(address, port)));
+            let is_taken =
+                machine.connections.contains_key(&(remote, scoped(address, port, scope_of(remote))));
             !is_taken && machine.listeners.get(&port).is_none_or(Vec::is_empty)
         })?;
-        let local = SocketAddr::new(address, port);
+        let local = scoped(address, port, scope_of(remote));
         let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
         let mut connection = Connection::connect(&self.socket_config(host, address), sequence, self.now);
         self.tell_path_mtu(host, remote.ip(), &mut connection);
@@ -324,7 +334,12 @@ impl Fabric {
         let listener = machine.listeners.get(&to.port()).and_then(|listeners| {
             let exact = listeners.iter().find(|key| self.listeners[**key].local.ip() == to.ip());
             exact
-                .or_else(|| listeners.iter().find(|key| self.listeners[**key].local.ip().is_unspecified()))
+                .or_else(|| {
+                    listeners.iter().find(|key| {
+                        let local = self.listeners[**key].local;
+                        local.ip().is_unspecified() && local.is_ipv4() == to.is_ipv4()
+                    })
+                })
                 .copied()
         });
         match listener {
@@ -376,27 +391,34 @@ impl Fabric {
         seq: u32,
         mtu: u16,
     ) {
-        let (now, machine) = (self.now, &mut self.hosts[host.index()]);
-        let Some(key) = machine.connections.get(&(remote, local)).copied() else { return };
-        let connection = &mut self.tcp[key].connection;
-        if !connection.has_in_flight(seq) {
-            return;
+        let Some(key) = self.hosts[host.index()].connections.get(&(remote, local)).copied() else { return };
+        if self.tcp[key].connection.has_in_flight(seq) {
+            self.believe_path_mtu(host, remote.ip(), mtu);
+            let mtu = mtu.max(path_mtu_min(remote.ip()));
+            self.tcp[key].connection.on_path_mss(self.now, mtu - header_bytes(remote.ip()));
+            self.tcp_turn(key);
         }
-        let mtu = mtu.max(PATH_MTU_MIN);
-        machine.path_mtus.retain(|_, (_, until)| *until > now);
-        if machine.path_mtus.len() < PATH_MTUS_MAX {
-            machine.path_mtus.insert(remote.ip(), (mtu, now.after(PATH_MTU_LIFE)));
+    }
+
+    /// Remembers for a while how long packets to `to` may be.
+    pub(super) fn believe_path_mtu(&mut self, host: HostId, to: IpAddr, mtu: u16) {
+        let (now, beliefs) = (self.now, &mut self.hosts[host.index()].path_mtus);
+        beliefs.retain(|_, (_, until)| *until > now);
+        if beliefs.len() < PATH_MTUS_MAX {
+            beliefs.insert(to, (mtu.max(path_mtu_min(to)), now.after(PATH_MTU_LIFE)));
         }
-        connection.on_path_mss(now, mtu - HEADER_BYTES);
-        self.tcp_turn(key);
+    }
+
+    /// How long packets to `to` may be, where a router has said so.
+    pub(super) fn path_mtu(&self, host: HostId, to: IpAddr) -> Option<u16> {
+        let (mtu, until) = self.hosts[host.index()].path_mtus.get(&to)?;
+        (*until > self.now).then_some(*mtu)
     }
 
     /// Lets a new connection know what was learnt about its path.
     fn tell_path_mtu(&self, host: HostId, remote: IpAddr, connection: &mut Connection) {
-        if let Some((mtu, until)) = self.hosts[host.index()].path_mtus.get(&remote)
-            && *until > self.now
-        {
-            connection.on_path_mss(self.now, mtu - HEADER_BYTES);
+        if let Some(mtu) = self.path_mtu(host, remote) {
+            connection.on_path_mss(self.now, mtu - header_bytes(remote));
         }
     }
 
@@ -415,8 +437,8 @@ impl Fabric {
     /// What a socket with this address is set to: the largest segment follows the MTU of the interface.
     fn socket_config(&self, host: HostId, local: IpAddr) -> Config {
         let own = self.hosts[host.0 as usize].interfaces.iter().map(|id| &self.interfaces[id.0 as usize]);
-        let mtu = own.into_iter().find(|own| IpAddr::V4(own.address) == local).map(|own| own.mtu);
-        Config { mss: mtu.map_or(SOCKET.mss, |mtu| mtu.saturating_sub(HEADER_BYTES)), ..SOCKET }
+        let mtu = own.into_iter().find(|own| own.has(local)).map(|own| own.mtu);
+        Config { mss: mtu.map_or(SOCKET.mss, |mtu| mtu.saturating_sub(header_bytes(local))), ..SOCKET }
     }
 
     fn insert_connection(
@@ -502,6 +524,14 @@ impl Fabric {
             self.wake(acceptor);
         }
     }
+}
+
+fn header_bytes(address: IpAddr) -> u16 {
+    if address.is_ipv4() { HEADER_BYTES } else { HEADER6_BYTES }
+}
+
+fn path_mtu_min(address: IpAddr) -> u16 {
+    if address.is_ipv4() { PATH_MTU_MIN } else { PATH_MTU6_MIN }
 }
 
 fn io_error(error: TcpError) -> io::Error {

@@ -193,6 +193,7 @@ impl Engine<'_> {
         let segment = Segment {
             name: name.value.clone(),
             prefix,
+            prefix6: None,
             link,
             names: Default::default(),
             medium,
@@ -217,7 +218,15 @@ impl Engine<'_> {
         let free = self.free_prefix(medium, &[host]);
         let prefix = if network == DEFAULT_BRIDGE { first } else { free.unwrap_or(first) };
         let link = cable(medium);
-        let segment = Segment { name, prefix, link, names: Default::default(), medium, has_names: false };
+        let segment = Segment {
+            name,
+            prefix,
+            prefix6: None,
+            link,
+            names: Default::default(),
+            medium,
+            has_names: false,
+        };
         let index = self.segments.add(file, segment, span.clone(), span);
         self.plug_hosts(index, medium, &[host]);
         index

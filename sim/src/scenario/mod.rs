@@ -6,11 +6,11 @@
 //! `scenarios/README.md` lists every key.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use hailer::daemon::Config;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 mod amounts;
 mod churn;
@@ -67,12 +67,14 @@ pub struct Segment {
     pub name: String,
     /// Its addresses.
     pub prefix: Ipv4Net,
+    /// Its IPv6 addresses, when it has them; a /64 or shorter.
+    pub prefix6: Option<Ipv6Net>,
     /// The link of every interface on it that names none of its own.
     pub link: Link,
     /// Whether its nodes resolve each other's names.
     pub has_names: bool,
     /// Further names that its nodes resolve, each with one address or several.
-    pub names: BTreeMap<String, Vec<Ipv4Addr>>,
+    pub names: BTreeMap<String, Vec<IpAddr>>,
     /// What it is made of.
     pub medium: Medium,
 }
@@ -109,6 +111,9 @@ pub const MTU_DEFAULT: u16 = 1500;
 
 /// What every machine on the Internet takes (RFC 791).
 pub const MTU_MIN: u16 = 576;
+
+/// What every link takes that carries IPv6 (RFC 8200).
+pub const MTU6_MIN: u16 = 1280;
 
 impl Default for Link {
     fn default() -> Self {
@@ -278,12 +283,12 @@ pub enum Protocol {
 /// A way to a network that a machine is not on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Which network; `0.0.0.0/0` is every other one.
-    pub to: Ipv4Net,
+    /// Which network; `0.0.0.0/0` and `::/0` are every other one.
+    pub to: IpNet,
     /// The index of the interface that it leads out of.
     pub interface: usize,
     /// The router on that interface's segment that passes packets on.
-    pub via: Ipv4Addr,
+    pub via: IpAddr,
 }
 
 /// An interface of a node.
@@ -293,6 +298,8 @@ pub struct Attachment {
     pub segment: SegmentIndex,
     /// Its address there.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, when the segment has any. It has a link-local one beside it.
+    pub address6: Option<Ipv6Addr>,
     /// Its cable.
     pub link: Link,
 }

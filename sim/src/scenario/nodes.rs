@@ -1,20 +1,20 @@
 //! Segments and nodes in scenario files: counts are expanded here and addresses are given out.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use hailer::daemon::Config;
 use hailer::daemon::diagnostic::Span;
 use hailer::daemon::reader::{Given, Refused, Table, Value, integer, written};
 use hailer::zre::{PeerId, Text};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::docker::Docker;
 use super::link::{link, moments};
 use super::names::{Names, name};
 use super::routes::{RawRoutes, give_routes, router, routes};
-use super::{Attachment, Kind, Link, Medium, Node, NodeIndex, Published, Segment, SegmentIndex};
+use super::{Attachment, Kind, Link, MTU6_MIN, Medium, Node, NodeIndex, Published, Segment, SegmentIndex};
 
 /// The most nodes a scenario can have. Each runs a whole program; a larger count is a mistyped one.
 pub(super) const NODES_MAX: usize = 10_000;
@@ -83,19 +83,58 @@ struct RawSegment {
 fn segment(table: &mut Table<'_>) -> Result<RawSegment, Refused> {
     let name = table.required("name", "name = \"lan\"", name);
     let prefix = table.required("prefix", "prefix = \"10.77.0.0/16\"", prefix);
+    let prefix6 = table.optional("prefix6", prefix6);
     let link = table.optional("link", link(&Link::default()));
     let gateway = table.optional("gateway", address);
     let names = table.optional("names", resolved_names);
     let (name, prefix, gateway) = (name?, prefix?, gateway?);
     let link = link?.map(|link| link.value).unwrap_or_default();
     let names = names?.map(|names| names.value).unwrap_or_default();
-    let (name_text, medium) = (name.value, Medium::Lan);
-    let segment = Segment { name: name_text, prefix: prefix.value, link, has_names: true, names, medium };
+    let prefix6 = prefix6?;
+    if let Some(prefix6) = &prefix6
+        && link.mtu < MTU6_MIN
+    {
+        return Err(table.refuse(prefix6.span.clone(), narrow(link.mtu), NARROW_HELP));
+    }
+    let prefix6 = prefix6.map(|prefix6| prefix6.value);
+    let (name_text, prefix_value, medium) = (name.value, prefix.value, Medium::Lan);
+    let segment =
+        Segment { name: name_text, prefix: prefix_value, prefix6, link, has_names: true, names, medium };
     Ok(RawSegment { segment, name: name.span, prefix: prefix.span, gateway })
 }
 
+/// What is wrong with IPv6 over a link with this MTU.
+pub(super) fn narrow(mtu: u16) -> String {
+    format!("IPv6 needs a longer `mtu` than {mtu}")
+}
+
+/// What would be right.
+pub(super) const NARROW_HELP: &str = "write an `mtu` of 1280 or more, or leave `prefix6` out";
+
+fn prefix6(value: Value<'_>) -> Result<Ipv6Net, Refused> {
+    let help = "write a network and its length, for example \"fd00:1::/64\"";
+    let Ok(prefix) = value.text()?.parse::<Ipv6Net>() else {
+        return Err(value.refuse_kind("an IPv6 prefix", help));
+    };
+    if prefix.trunc() != prefix {
+        let message = format!("`{prefix}` is an address in a network, not a network");
+        return Err(value.refuse(message, format!("write \"{}\"", prefix.trunc())));
+    }
+    if prefix.prefix_len() > 64 {
+        let help = "write a \"/64\"; the rest numbers the machines";
+        return Err(value.refuse(format!("`{prefix}` is too long for a segment"), help));
+    }
+    // What machines are given: 2000::/3 and fc00::/7 (RFC 4291, RFC 4193).
+    let is_usable = ["2000::/3", "fc00::/7"].map(|usable| usable.parse::<Ipv6Net>().expect("a prefix"));
+    if !is_usable.iter().any(|usable| usable.contains(&prefix)) {
+        let message = format!("`{prefix}` has addresses that no node can have");
+        return Err(value.refuse(message, "networks are in 2000::/3 and fc00::/7"));
+    }
+    Ok(prefix)
+}
+
 /// `{ "server" = "10.0.0.5" }`.
-fn resolved_names(value: Value<'_>) -> Result<BTreeMap<String, Vec<Ipv4Addr>>, Refused> {
+fn resolved_names(value: Value<'_>) -> Result<BTreeMap<String, Vec<IpAddr>>, Refused> {
     let entries = value.entries(|key, value| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if key.value.is_empty() || key.value.len() > HOST_NAME_BYTES_MAX || !key.value.chars().all(is_plain) {
@@ -103,7 +142,9 @@ fn resolved_names(value: Value<'_>) -> Result<BTreeMap<String, Vec<Ipv4Addr>>, R
             let help = format!("it has 1 to {HOST_NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`");
             return Err(value.refuse_at(key.span, message, help));
         }
-        Ok((key.value.to_owned(), vec![address(value)?]))
+        let help = "write it like \"10.77.0.9\" or \"fd00::9\"";
+        let address = value.text()?.parse().map_err(|_| value.refuse_kind("an address", help))?;
+        Ok((key.value.to_owned(), vec![address]))
     });
     entries.map(|entries| entries.into_iter().collect())
 }
@@ -242,7 +283,7 @@ fn name_services(segments: &mut Segments, raws: &[RawNode], nodes: &[Node]) {
             Medium::Overlay => format!("tasks.{service}"),
             Medium::Lan | Medium::Bridge { .. } => service.clone(),
         };
-        segment.names.entry(name).or_default().push(own.address);
+        segment.names.entry(name).or_default().push(IpAddr::V4(own.address));
     }
 }
 
@@ -316,7 +357,13 @@ pub(super) fn attachment(
     let address = table.optional("address", address);
     let base = segment.as_ref().ok().map(|index| &segments.list[index.value.0 as usize]);
     let link = table.optional("link", link(&base.map(|segment| segment.link.clone()).unwrap_or_default()));
-    let (segment, address) = (segment?, address?);
+    let (segment, address, link) = (segment?, address?, link?);
+    if let (Some(link), Some(base)) = (&link, base)
+        && base.prefix6.is_some()
+        && link.value.mtu < MTU6_MIN
+    {
+        return Err(table.refuse(link.span.clone(), narrow(link.value.mtu), NARROW_HELP));
+    }
     if let (Some(address), Some(base)) = (&address, base) {
         let is_host = base.prefix.contains(&address.value)
             && address.value != base.prefix.network()
@@ -332,8 +379,7 @@ pub(super) fn attachment(
             return Err(table.refuse(address.span.clone(), "several nodes can't share an address", help));
         }
     }
-    let link =
-        link?.map_or_else(|| base.map(|base| base.link.clone()).unwrap_or_default(), |link| link.value);
+    let link = link.map_or_else(|| base.map(|base| base.link.clone()).unwrap_or_default(), |link| link.value);
     Ok(RawAttachment { segment: segment.value, address, link })
 }
 
@@ -357,6 +403,7 @@ fn expanded(raw: &RawNode, i: usize, docker_host: impl Fn(usize) -> NodeIndex) -
     let attach = |raw: &RawAttachment| Attachment {
         segment: raw.segment,
         address: Ipv4Addr::UNSPECIFIED,
+        address6: None,
         link: raw.link.clone(),
     };
     let interfaces = raw.attachments.iter().map(attach).collect();
@@ -444,6 +491,11 @@ fn give_addresses(
             let is_free = |address: &Ipv4Addr| !taken.contains_key(&(written.segment, *address));
             let mut next = || free[written.segment.0 as usize].find(is_free).expect("there is room for all");
             interface.address = written.address.as_ref().map_or_else(&mut next, |address| address.value);
+            let segment = &segments.list[written.segment.0 as usize];
+            let number = interface.address.to_bits() - segment.prefix.network().to_bits();
+            let number6 =
+                |prefix: Ipv6Net| Ipv6Addr::from_bits(prefix.network().to_bits() | u128::from(number));
+            interface.address6 = segment.prefix6.map(number6);
         }
     }
     Ok(())

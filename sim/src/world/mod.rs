@@ -6,14 +6,12 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hailer::Timestamp;
 use hailer::zre::PeerId;
-use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::engine::{self, RunError, Script};
@@ -139,11 +137,16 @@ impl World {
             let host = fabric.add_host(&node.name);
             let attach = |attachment: &scenario::Attachment| {
                 let segment = segments[attachment.segment.0 as usize];
-                fabric.attach(host, segment, attachment.address, &attachment.link)
+                let id = fabric.attach(host, segment, attachment.address, &attachment.link);
+                let prefix = scenario.segments[attachment.segment.0 as usize].prefix6;
+                if let (Some(address), Some(prefix)) = (attachment.address6, prefix) {
+                    fabric.add_address6(id, address, prefix);
+                }
+                id
             };
             let interfaces: Vec<InterfaceId> = node.interfaces.iter().map(attach).collect();
             for route in &node.routes {
-                fabric.add_route(IpNet::V4(route.to), interfaces[route.interface], IpAddr::V4(route.via));
+                fabric.add_route(route.to, interfaces[route.interface], route.via);
             }
             if node.kind.is_router() {
                 fabric.make_router(host);

@@ -81,6 +81,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         interfaces: vec![Attachment {
             segment: SegmentIndex(0),
             address: Ipv4Addr::from(0x0A4D_0001 + index),
+            address6: None,
             link: Link::default(),
         }],
         start: Duration::ZERO,
@@ -98,6 +99,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         segments: vec![Segment {
             name: "lan".to_owned(),
             prefix: "10.77.0.0/16".parse().unwrap(),
+            prefix6: None,
             link: Link::default(),
             has_names: true,
             names: BTreeMap::new(),
