@@ -1,7 +1,7 @@
 //! A scenario: a small internet, what happens on it, and what must be true of it.
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
-//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `routes`, `script`,
+//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `segments`, `nodes`, `routes`, `script`,
 //! `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
 //! `scenarios/README.md` lists every key.
 
@@ -22,6 +22,7 @@ mod nodes;
 pub mod profiles;
 mod routes;
 mod script;
+mod segments;
 mod timeline;
 
 /// A checked scenario.

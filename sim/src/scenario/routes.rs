@@ -9,7 +9,8 @@ use hailer::daemon::Config;
 use hailer::daemon::reader::{Given, Refused, Table, Value};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::nodes::{RawNode, Segments, address, attachment};
+use super::nodes::{RawNode, address, attachment};
+use super::segments::Segments;
 use super::{Attachment, Node, Route, SegmentIndex};
 
 /// A way to other networks as it is written.
