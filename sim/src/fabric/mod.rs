@@ -8,7 +8,8 @@
 //!
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
 //! * `six`: what is different in IPv6.
-//! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`]: errors.
+//! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`], `path`:
+//!   errors, and what machines learn from them.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
 //! * [`docker`]: bridges and overlays.
 //! * `faults`: partitions, pulled cables, links that change.
@@ -51,6 +52,7 @@ pub mod icmp;
 pub mod link;
 mod neighbour;
 pub mod packet;
+mod path;
 pub mod queue;
 pub mod random;
 mod route;

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use hailer::Timestamp;
 use tokio::io::ReadBuf;
@@ -13,7 +12,7 @@ use super::alarm::remember;
 use super::packet::{Body, Packet};
 use super::random::Stream;
 use super::six::{scope_of, scoped};
-use super::tcp::{Config, Connection, Segment, State, TcpError, Unreachable};
+use super::tcp::{Config, Connection, Segment, State, TcpError};
 use super::{Event, Fabric, HostId};
 
 slotmap::new_key_type! {
@@ -35,15 +34,6 @@ pub(super) const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config:
 const HEADER_BYTES: u16 = 40;
 const HEADER6_BYTES: u16 = 60;
 
-/// How long a machine believes that longer packets don't arrive (`ip_rt_mtu_expires`), and the shortest that it believes
-/// of (`min_pmtu`).
-const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
-const PATH_MTU_MIN: u16 = 552;
-/// What every link takes in IPv6 (RFC 8200).
-const PATH_MTU6_MIN: u16 = 1280;
-/// Destinations with such a belief, at most; a further one waits until the oldest beliefs have ended.
-const PATH_MTUS_MAX: usize = 1024;
-
 #[derive(Debug)]
 pub(super) struct Listener {
     host: HostId,
@@ -59,7 +49,7 @@ pub(super) struct TcpSocket {
     host: HostId,
     local: SocketAddr,
     remote: SocketAddr,
-    connection: Connection,
+    pub(super) connection: Connection,
     owner: Owner,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -365,63 +355,6 @@ impl Fabric {
         }
     }
 
-    /// A router, or the machine itself, says of a segment that it came to nothing.
-    pub(super) fn tcp_unreachable(
-        &mut self,
-        host: HostId,
-        local: SocketAddr,
-        remote: SocketAddr,
-        seq: u32,
-        what: Unreachable,
-    ) {
-        let Some(key) = self.hosts[host.index()].connections.get(&(remote, local)).copied() else { return };
-        let connection = &mut self.tcp[key].connection;
-        if connection.has_in_flight(seq) {
-            connection.on_unreachable(self.now, what);
-            self.tcp_turn(key);
-        }
-    }
-
-    /// A router says of a segment that only shorter packets pass.
-    pub(super) fn path_mtu_is(
-        &mut self,
-        host: HostId,
-        local: SocketAddr,
-        remote: SocketAddr,
-        seq: u32,
-        mtu: u16,
-    ) {
-        let Some(key) = self.hosts[host.index()].connections.get(&(remote, local)).copied() else { return };
-        if self.tcp[key].connection.has_in_flight(seq) {
-            self.believe_path_mtu(host, remote.ip(), mtu);
-            let mtu = mtu.max(path_mtu_min(remote.ip()));
-            self.tcp[key].connection.on_path_mss(self.now, mtu - header_bytes(remote.ip()));
-            self.tcp_turn(key);
-        }
-    }
-
-    /// Remembers for a while how long packets to `to` may be.
-    pub(super) fn believe_path_mtu(&mut self, host: HostId, to: IpAddr, mtu: u16) {
-        let (now, beliefs) = (self.now, &mut self.hosts[host.index()].path_mtus);
-        beliefs.retain(|_, (_, until)| *until > now);
-        if beliefs.len() < PATH_MTUS_MAX {
-            beliefs.insert(to, (mtu.max(path_mtu_min(to)), now.after(PATH_MTU_LIFE)));
-        }
-    }
-
-    /// How long packets to `to` may be, where a router has said so.
-    pub(super) fn path_mtu(&self, host: HostId, to: IpAddr) -> Option<u16> {
-        let (mtu, until) = self.hosts[host.index()].path_mtus.get(&to)?;
-        (*until > self.now).then_some(*mtu)
-    }
-
-    /// Lets a new connection know what was learnt about its path.
-    fn tell_path_mtu(&self, host: HostId, remote: IpAddr, connection: &mut Connection) {
-        if let Some(mtu) = self.path_mtu(host, remote) {
-            connection.on_path_mss(self.now, mtu - header_bytes(remote));
-        }
-    }
-
     pub(super) fn tcp_timer_due(&mut self, key: TcpKey) {
         let Some(socket) = self.tcp.get_mut(key) else { return };
         if socket.armed != Some(self.now) {
@@ -470,7 +403,7 @@ impl Fabric {
 
     /// After anything that may have moved a connection: sends what it wants sent, wakes who waits for it, and sees to
     /// its timers.
-    fn tcp_turn(&mut self, key: TcpKey) {
+    pub(super) fn tcp_turn(&mut self, key: TcpKey) {
         let now = self.now;
         while let Some(segment) = self.tcp[key].connection.poll_transmit(now) {
             let socket = &self.tcp[key];
@@ -526,12 +459,9 @@ impl Fabric {
     }
 }
 
-fn header_bytes(address: IpAddr) -> u16 {
+/// Bytes of the headers of IP and TCP.
+pub(super) fn header_bytes(address: IpAddr) -> u16 {
     if address.is_ipv4() { HEADER_BYTES } else { HEADER6_BYTES }
-}
-
-fn path_mtu_min(address: IpAddr) -> u16 {
-    if address.is_ipv4() { PATH_MTU_MIN } else { PATH_MTU6_MIN }
 }
 
 fn io_error(error: TcpError) -> io::Error {

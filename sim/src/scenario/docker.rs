@@ -14,10 +14,9 @@ use ipnet::Ipv4Net;
 
 use super::link::{link, moments};
 use super::names::{Names, name};
-use super::nodes::{
-    NODES_MAX, RawAttachment, RawKind, RawNode, Segments, attachments, prefix, refuse_late_start,
-};
+use super::nodes::{NODES_MAX, RawAttachment, RawKind, RawNode, attachments, refuse_late_start};
 use super::routes::{RawRoutes, routes};
+use super::segments::{Segments, prefix};
 use super::{Delay, Direction, Link, Medium, Protocol, Published, Segment, SegmentIndex};
 
 /// What a packet takes from one container to another through a bridge: two virtual cables.

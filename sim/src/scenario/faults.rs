@@ -9,7 +9,8 @@ use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, q
 
 use super::link::link;
 use super::names::name;
-use super::nodes::{NARROW_HELP, Nodes, narrow};
+use super::nodes::Nodes;
+use super::segments::{NARROW_HELP, narrow};
 use super::{Action, Link, MTU6_MIN, NodeIndex, Partition, Storm};
 
 /// Broadcasts a second of one machine: more than a gigabit link carries of the smallest packets helps nobody.

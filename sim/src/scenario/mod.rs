@@ -1,7 +1,8 @@
 //! A scenario: a small internet, what happens on it, and what must be true of it.
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
-//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `routes`, `docker`, `script`,
+//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `segments`, `nodes`,
+//! `routes`, `docker`, `script`,
 //! `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
 //! `scenarios/README.md` lists every key.
 
@@ -23,6 +24,7 @@ mod nodes;
 pub mod profiles;
 mod routes;
 mod script;
+mod segments;
 mod timeline;
 
 /// A checked scenario.

@@ -9,7 +9,8 @@ use hailer::daemon::Config;
 use hailer::daemon::reader::{Given, Refused, Table, Value};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::nodes::{RawKind, RawNode, Segments, address, attachment};
+use super::nodes::{RawKind, RawNode, address, attachment};
+use super::segments::Segments;
 use super::{Attachment, Kind, Medium, Node, Route, SegmentIndex};
 
 /// A way to other networks as it is written.
