@@ -192,6 +192,9 @@ pub enum Drop {
     NatTableFull,
     /// It came to a forwarded port whose machine talks to its sender already, by another port.
     NatTaken,
+    /// Docker keeps those apart: containers of a closed bridge, two bridges, a bridge from what is outside, and the hosts of
+    /// an overlay for what goes to many.
+    Isolated,
 }
 
 /// A finished run.

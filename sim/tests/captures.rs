@@ -170,11 +170,22 @@ fn capture_errors(path: &Path) {
     let [a, r, b] = ["a", "r", "b"].map(|name| fabric.add_host(name));
     let at = |text: &str| text.parse().unwrap();
     let a_left = fabric.attach(a, left, at("10.1.0.9"), &link(1500));
-    fabric.attach(r, left, at("10.1.0.1"), &link(1500));
-    let r_right = fabric.attach(r, right, at("10.2.0.1"), &link(900));
+    let r_left = fabric.attach(r, left, at("10.1.0.1"), &link(1500));
+    let r_right = fabric.attach(r, right, at("10.2.0.1"), &link(1300));
     let b_right = fabric.attach(b, right, at("10.2.0.9"), &link(1500));
     fabric.make_router(r);
+    for (interface, address, prefix) in [
+        (a_left, "fd00:1::9", "fd00:1::/64"),
+        (r_left, "fd00:1::1", "fd00:1::/64"),
+        (r_right, "fd00:2::1", "fd00:2::/64"),
+        (b_right, "fd00:2::9", "fd00:2::/64"),
+    ] {
+        fabric.add_address6(interface, address.parse().unwrap(), prefix.parse().unwrap());
+    }
     for (interface, to, via) in [
+        (a_left, "::/0", "fd00:1::1"),
+        (b_right, "::/0", "fd00:2::1"),
+        (r_right, "fd00:3::/64", "fd00:2::9"),
         (a_left, "0.0.0.0/0", "10.1.0.1"),
         (b_right, "0.0.0.0/0", "10.2.0.1"),
         // Round in a circle.
@@ -191,6 +202,11 @@ fn capture_errors(path: &Path) {
     for to in ["10.2.0.9:9", "10.2.0.77:9", "10.9.0.1:9", "10.3.0.1:9"] {
         fabric.udp_send(socket, &[1; 700], to.parse().unwrap()).unwrap();
     }
+    let socket6 = fabric.udp_bind(a, &UdpOptions::at("[::]:7000".parse().unwrap())).unwrap();
+    for to in ["[fd00:2::9]:9", "[fd00:2::77]:9", "[fd00:9::1]:9", "[fd00:3::1]:9"] {
+        fabric.udp_send(socket6, &[1; 700], to.parse().unwrap()).unwrap();
+    }
+    fabric.udp_send(socket6, &[1; 1400], "[fd00:2::9]:9".parse().unwrap()).unwrap();
     fabric.udp_send(socket, &[2; 1400], "10.2.0.9:7000".parse().unwrap()).unwrap();
     fabric.tcp_listen(b, "0.0.0.0:80".parse().unwrap()).unwrap();
     let stream = fabric.tcp_connect(a, "10.2.0.9:80".parse().unwrap(), None).unwrap();
@@ -225,14 +241,20 @@ fn wireshark_knows_every_error_and_every_router_on_the_way() {
     let path = folder.path().join("errors.pcapng");
     capture_errors(&path);
     // Wireshark tries to check the TCP segments that errors quote, of which most is cut off.
-    let bad = "_ws.malformed || ip.checksum.status == 0 || icmp.checksum.status == 0 || (_ws.expert.severity == error && !icmp)";
+    let bad = "_ws.malformed || ip.checksum.status == 0 || icmp.checksum.status == 0 || icmpv6.checksum.status == 0 || (_ws.expert.severity == error && !icmp && !icmpv6)";
     assert_eq!(tshark(&path, bad, &["frame.number", "_ws.expert.message"]), Vec::<String>::new());
     let mut errors = tshark(&path, "icmp && frame.packet_flags_direction == 2", &["icmp.type", "icmp.code"]);
     errors.sort();
     errors.dedup();
     // Network, host, port unreachable, fragmentation needed; time exceeded.
     assert_eq!(errors, ["11\t0", "3\t0", "3\t1", "3\t3", "3\t4"]);
-    assert!(!tshark(&path, "icmp.mtu == 900", &["frame.number"]).is_empty());
+    let filter = "icmpv6 && frame.packet_flags_direction == 2";
+    let mut errors = tshark(&path, filter, &["icmpv6.type", "icmpv6.code"]);
+    errors.sort();
+    errors.dedup();
+    // No route, address, port; too big; time exceeded.
+    assert_eq!(errors, ["1\t0", "1\t3", "1\t4", "2\t0", "3\t0"]);
+    assert!(!tshark(&path, "icmp.mtu == 1300", &["frame.number"]).is_empty());
     // One router takes one off the time to live of what comes to b.
     let came =
         "frame.interface_name == \"b/eth0\" && frame.packet_flags_direction == 1 && ip.dst == 10.2.0.9";

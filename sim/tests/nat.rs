@@ -8,11 +8,11 @@ use std::time::Duration;
 use hailer::Timestamp;
 use hailer::net::UdpOptions;
 use hailer_sim::fabric::nat::classify::{IDLE, Observations, WARM_UP};
-use hailer_sim::fabric::nat::{Policy, Preset, Protocol};
+use hailer_sim::fabric::nat::{Policy, Preset};
 use hailer_sim::fabric::stream::{ListenerKey, TcpKey};
 use hailer_sim::fabric::udp::UdpKey;
 use hailer_sim::fabric::{Fabric, HostId, InterfaceId, SegmentId};
-use hailer_sim::scenario::{Delay, Direction, Link};
+use hailer_sim::scenario::{Delay, Direction, Link, Protocol};
 use hailer_sim::trace::{Drop, Kind};
 use tokio::io::ReadBuf;
 

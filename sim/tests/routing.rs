@@ -1,7 +1,7 @@
 //! Machines on several segments: which way packets take, where they stop, and what their senders are told.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -442,6 +442,116 @@ fn names_are_those_of_a_segment() {
     assert_eq!(found(b, "both"), ["10.2.0.8"]);
     assert_eq!((found(a, "server"), found(b, "server")), (vec![], vec!["10.1.0.9".to_owned()]));
     assert_eq!(found(a, "b"), [] as [String; 0]);
+}
+
+/// The same three machines with IPv6: `a` on fd00:1::/64, a router, `b` on fd00:2::/64.
+fn two_subnets6() -> Two {
+    let mut net = Net::new();
+    let (left, right) = (net.segment("10.1.0.0/24"), net.segment("10.2.0.0/24"));
+    let (a, a_interfaces) = net.host("a", &[(left, "10.1.0.9")]);
+    let (router, r_interfaces) = net.router("r", &[(left, "10.1.0.1"), (right, "10.2.0.1")]);
+    let (b, b_interfaces) = net.host("b", &[(right, "10.2.0.9")]);
+    for (interface, address, prefix) in [
+        (a_interfaces[0], "fd00:1::9", "fd00:1::/64"),
+        (r_interfaces[0], "fd00:1::1", "fd00:1::/64"),
+        (r_interfaces[1], "fd00:2::1", "fd00:2::/64"),
+        (b_interfaces[0], "fd00:2::9", "fd00:2::/64"),
+    ] {
+        net.0.add_address6(interface, address.parse().unwrap(), prefix.parse().unwrap());
+    }
+    net.route(a_interfaces[0], "::/0", "fd00:1::1");
+    net.route(b_interfaces[0], "::/0", "fd00:2::1");
+    Two { net, a, router, b }
+}
+
+impl Net {
+    fn udp6(&mut self, host: HostId, ttl: u8) -> UdpKey {
+        let at = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
+        self.0.udp_bind(host, &UdpOptions { multicast_ttl: ttl, ..UdpOptions::at(at) }).unwrap()
+    }
+
+    /// The link-local address of a machine's only interface.
+    fn link_local(&self, host: HostId) -> IpAddr {
+        let mut own = self.0.interfaces_of(host).into_iter().map(|interface| interface.address);
+        own.find(|address| matches!(address, IpAddr::V6(it) if it.is_unicast_link_local())).unwrap()
+    }
+}
+
+#[test]
+fn ipv6_passes_routers_too() {
+    let Two { mut net, a, b, .. } = two_subnets6();
+    let (from, to) = (net.udp6(a, 1), net.udp6(b, 1));
+    net.send(from, "[fd00:2::9]:7000");
+    net.send(to, "[fd00:1::9]:7000");
+    net.settle();
+    assert_eq!(net.heard(to), ["fd00:1::9".parse::<IpAddr>().unwrap()]);
+    assert_eq!(net.heard(from), ["fd00:2::9".parse::<IpAddr>().unwrap()]);
+    let listener = net.0.tcp_listen(b, SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT))).unwrap();
+    let connection = net.connect(a, "[fd00:2::9]:7000");
+    assert_eq!(net.outcome(connection).0, Ok(()));
+    assert_eq!(net.transfer(connection, listener, 100_000), 100_000);
+    // The two families have ports of their own.
+    net.listen(b);
+    let refused = net.connect(a, "[fd00:2::9]:7001");
+    assert_eq!(net.outcome(refused).0, Err(ErrorKind::ConnectionRefused));
+    let began = net.0.now().as_millis();
+    let lonely = net.connect(a, "[fd00:1::77]:7000");
+    let (outcome, at) = net.outcome(lonely);
+    assert_eq!((outcome, at - began), (Err(ErrorKind::HostUnreachable), 3001));
+    let far = net.connect(a, "[fd00:99::1]:7000");
+    assert_eq!(net.outcome(far).0, Err(ErrorKind::NetworkUnreachable));
+}
+
+#[test]
+fn link_local_addresses_need_a_scope_and_stay_on_their_segment() {
+    let Two { mut net, a, router, b } = two_subnets6();
+    let sockets = [a, router, b].map(|host| net.udp6(host, 4));
+    let there = net.0.interfaces_of(router).into_iter().rfind(|it| it.name == "eth0").unwrap();
+    assert_eq!((there.prefix, there.index), (64, 2));
+    let IpAddr::V6(address) = there.address else { panic!("link-local, it comes last") };
+    let scoped = |scope| SocketAddr::V6(SocketAddrV6::new(address, PORT, 0, scope));
+    let refused = net.0.udp_send(sockets[0], b"hello", scoped(0)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    net.0.udp_send(sockets[0], b"hello", scoped(2)).unwrap();
+    net.settle();
+    let own = net.link_local(a);
+    assert_eq!(net.heard(sockets[1]), [own]);
+    // All nodes on the link, whatever the time to live; wider groups pass.
+    for (host, socket) in [a, router, b].into_iter().zip(sockets) {
+        let on = net.0.interfaces_of(host).into_iter().find(|it| it.name == "eth0" && it.address.is_ipv6());
+        for group in ["ff02::1", "ff05::5"] {
+            net.0.udp_join(socket, group.parse().unwrap(), on.clone().unwrap().address).unwrap();
+        }
+    }
+    for (to, reached) in [("[ff02::1]:7000", [1, 1, 0]), ("[ff05::5]:7000", [1, 1, 1])] {
+        net.send(sockets[0], to);
+        net.settle();
+        assert_eq!(sockets.map(|socket| net.heard(socket).len()), reached, "{to}");
+    }
+    // A connection between link-local addresses.
+    let listener = net.0.tcp_listen(router, SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT))).unwrap();
+    let connection = net.0.tcp_connect(a, scoped(2), None).unwrap();
+    assert_eq!(net.outcome(connection).0, Ok(()));
+    assert_eq!(net.0.tcp_addresses(connection).unwrap().1, scoped(2));
+    assert_eq!(net.transfer(connection, listener, 50_000), 50_000);
+}
+
+#[test]
+fn ipv6_is_cut_by_its_sender_alone() {
+    let Two { mut net, a, router, b } = two_subnets6();
+    net.0.set_links(router, &[link(1500), link(1300)]);
+    let (from, to) = (net.udp6(a, 1), net.udp6(b, 1));
+    // The first is too long, and the router says so; the second comes in pieces.
+    for heard in [0, 1] {
+        net.0.udp_send(from, &[1; 1400], "[fd00:2::9]:7000".parse().unwrap()).unwrap();
+        net.settle();
+        assert_eq!(net.heard(to).len(), heard);
+    }
+    assert_eq!(net.dropped(router, Drop::TooLong), 1);
+    let listener = net.0.tcp_listen(a, SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT))).unwrap();
+    let connection = net.connect(b, "[fd00:1::9]:7000");
+    assert_eq!(net.outcome(connection).0, Ok(()));
+    assert_eq!(net.transfer(connection, listener, 100_000), 100_000);
 }
 
 proptest! {

@@ -15,7 +15,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use etherparse::icmpv4::{DestUnreachableHeader, TimeExceededCode};
-use etherparse::{Icmpv4Type, PacketBuilder, TcpHeader};
+use etherparse::icmpv6::{self, DestUnreachableCode};
+use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder, TcpHeader};
 use hailer::Timestamp;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
@@ -25,6 +26,7 @@ use pcap_file::pcapng::{PcapNgBlock, PcapNgWriter};
 use pcap_file::{DataLink, PcapError};
 
 use super::InterfaceId;
+use super::docker::{Tunnelled, VNI_FIRST};
 use super::icmp::Problem;
 use super::packet::{Body, Packet};
 use super::stream::SOCKET;
@@ -126,6 +128,11 @@ fn encode(packet: &Packet, into: &mut Vec<u8>) -> io::Result<()> {
         Body::Udp(payload) => {
             builder.udp(packet.from.port(), packet.to.port()).write(into, payload).map_err(io::Error::other)
         }
+        Body::Vxlan(tunnelled) => {
+            let mut payload = vxlan_header(tunnelled);
+            encode(&tunnelled.packet, &mut payload)?;
+            builder.udp(packet.from.port(), packet.to.port()).write(into, &payload).map_err(io::Error::other)
+        }
         Body::Tcp(segment) => {
             let header = tcp_header(packet.from, packet.to, segment)?;
             builder.tcp_header(header).write(into, &segment.payload).map_err(io::Error::other)
@@ -134,9 +141,32 @@ fn encode(packet: &Packet, into: &mut Vec<u8>) -> io::Result<()> {
             let mut quoted = Vec::new();
             encode(&icmp.about, &mut quoted)?;
             quoted.truncate(icmp.quoted_len());
-            builder.icmpv4(icmp_type(icmp.problem)).write(into, &quoted).map_err(io::Error::other)
+            if packet.to.is_ipv4() {
+                builder.icmpv4(icmp_type(icmp.problem)).write(into, &quoted)
+            } else {
+                builder.icmpv6(icmp6_type(icmp.problem)).write(into, &quoted)
+            }
+            .map_err(io::Error::other)
         }
     }
+}
+
+/// The header of VXLAN (RFC 7348), and one of Ethernet with the addresses that Docker makes from those of IP.
+fn vxlan_header(tunnelled: &Tunnelled) -> Vec<u8> {
+    const HAS_NUMBER: u8 = 8;
+    const IPV4: [u8; 2] = [8, 0];
+    let number = VNI_FIRST + tunnelled.segment.0;
+    let mut bytes = vec![HAS_NUMBER, 0, 0, 0];
+    bytes.extend((number << 8).to_be_bytes());
+    for end in [tunnelled.packet.to, tunnelled.packet.from] {
+        bytes.extend([2, 0x42]);
+        match end.ip() {
+            IpAddr::V4(address) => bytes.extend(address.octets()),
+            IpAddr::V6(address) => bytes.extend(&address.octets()[12..]),
+        }
+    }
+    bytes.extend(IPV4);
+    bytes
 }
 
 fn tcp_header(from: SocketAddr, to: SocketAddr, segment: &Segment) -> io::Result<TcpHeader> {
@@ -163,6 +193,19 @@ fn icmp_type(problem: Problem) -> Icmpv4Type {
         Problem::Prohibited => Unreachable::FilterProhibited,
         Problem::TooLong { mtu } => Unreachable::FragmentationNeeded { next_hop_mtu: mtu },
         Problem::TimeExceeded => return Icmpv4Type::TimeExceeded(TimeExceededCode::TtlExceededInTransit),
+    })
+}
+
+fn icmp6_type(problem: Problem) -> Icmpv6Type {
+    Icmpv6Type::DestinationUnreachable(match problem {
+        Problem::NetworkUnreachable => DestUnreachableCode::NoRoute,
+        Problem::HostUnreachable => DestUnreachableCode::Address,
+        Problem::PortUnreachable => DestUnreachableCode::Port,
+        Problem::Prohibited => DestUnreachableCode::Prohibited,
+        Problem::TooLong { mtu } => return Icmpv6Type::PacketTooBig { mtu: mtu.into() },
+        Problem::TimeExceeded => {
+            return Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded);
+        }
     })
 }
 
@@ -247,6 +290,11 @@ mod tests {
             Body::Udp(Bytes::from_static(b"ZRE\x01")),
         ));
         for len in [22, 3000] {
+            let from_to = ["[fd00::1]:1", "[fd00::2]:2"].map(|address| address.parse().unwrap());
+            let about = Packet::new(from_to[0], from_to[1], Body::Udp(Bytes::from(vec![0; len])));
+            let problem = Problem::TooLong { mtu: 1400 };
+            let body = Body::Icmp(Box::new(Icmp { problem, about }));
+            packets.push(Packet::new(from_to[1], from_to[0], body));
             let about = packet(Body::Udp(Bytes::from(vec![0; len])));
             let problem = Problem::TooLong { mtu: 1400 };
             packets.push(packet(Body::Icmp(Box::new(Icmp { problem, about }))));

@@ -17,7 +17,7 @@ const KINDS: [Kind; 8] = [
     Kind::TcpReset,
     Kind::Icmp,
 ];
-const DROPS: [Drop; 19] = [
+const DROPS: [Drop; 20] = [
     Drop::Loss,
     Drop::NoHost,
     Drop::NoSocket,
@@ -37,6 +37,7 @@ const DROPS: [Drop; 19] = [
     Drop::NatQuota,
     Drop::NatTableFull,
     Drop::NatTaken,
+    Drop::Isolated,
 ];
 
 /// Counters of all machines.
@@ -76,7 +77,7 @@ impl Counters {
         let (kind, len) = (packet.kind(self.beacon_port) as usize, packet.wire_len());
         add(&mut self.hosts[host.0 as usize].received[kind], len);
         let detail = match &packet.body {
-            Body::Udp(_) => u64::from(packet.from.port()),
+            Body::Udp(_) | Body::Vxlan(_) => u64::from(packet.from.port()),
             Body::Tcp(segment) => u64::from(segment.seq) << 32 | u64::from(segment.ack.unwrap_or(0)),
             Body::Icmp(icmp) => u64::from(icmp.about.from.port()) << 16 | u64::from(icmp.about.to.port()),
         };

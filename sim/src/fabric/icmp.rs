@@ -3,12 +3,13 @@
 //! Only errors: the fabric has no echo, no redirects and no router discovery. An error carries the packet it is about, as
 //! a structured value; on a real wire that is its header and as much of the rest as fits.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use hailer::Timestamp;
 
 use super::packet::{Body, Packet};
+use super::six::{scope_of, scoped};
 use super::tcp::Unreachable;
 use super::{Fabric, HostId};
 
@@ -41,12 +42,14 @@ pub enum Problem {
     },
 }
 
-/// An error over IPv4 is no longer than this (RFC 1812, 4.3.2.3).
+/// An error over IPv4 is no longer than this (RFC 1812, 4.3.2.3), one over IPv6 than that (RFC 4443, 2.4).
 const ICMP_BYTES_MAX: usize = 576;
+const ICMP6_BYTES_MAX: usize = 1280;
 /// Bytes of the header of an ICMP error.
 const ICMP_HEADER_BYTES: usize = 8;
-/// Bytes of the IPv4 header before it.
+/// Bytes of the IP header before it.
 const IPV4_HEADER_BYTES: usize = 20;
+const IPV6_HEADER_BYTES: usize = 40;
 
 /// One error a second to each address, and so many at once (`icmp_ratelimit`).
 const RATE_PERIOD: Duration = Duration::from_secs(1);
@@ -77,7 +80,12 @@ impl Icmp {
 
     /// How many bytes of the packet that it is about it carries.
     pub fn quoted_len(&self) -> usize {
-        self.about.wire_len().min(ICMP_BYTES_MAX - IPV4_HEADER_BYTES - ICMP_HEADER_BYTES)
+        let (whole, ip) = if self.about.to.is_ipv4() {
+            (ICMP_BYTES_MAX, IPV4_HEADER_BYTES)
+        } else {
+            (ICMP6_BYTES_MAX, IPV6_HEADER_BYTES)
+        };
+        self.about.wire_len().min(whole - ip - ICMP_HEADER_BYTES)
     }
 }
 
@@ -100,8 +108,9 @@ impl Fabric {
         if is_limited && !self.may_complain(host, to) {
             return;
         }
+        let to = scoped(to, 0, scope_of(about.from));
         let Ok(from) = self.source_for(host, to, None) else { return };
-        let (from, to) = (SocketAddr::new(from, 0), SocketAddr::new(to, 0));
+        let from = scoped(from, 0, scope_of(to));
         let packet = Packet::new(from, to, Body::Icmp(Box::new(Icmp { problem, about })));
         // Without a way back nobody hears of it.
         let _ = self.transmit(host, packet, None);
@@ -125,6 +134,9 @@ impl Fabric {
     /// An error has come to the machine that had sent the packet, or so it says. UDP sockets here are never connected,
     /// so they hear nothing of it, as on Linux.
     pub(super) fn deliver_icmp(&mut self, host: HostId, Icmp { problem, about }: Icmp) {
+        if let (Problem::TooLong { mtu }, Body::Udp(_)) = (problem, &about.body) {
+            return self.believe_path_mtu(host, about.to.ip(), mtu);
+        }
         let Body::Tcp(segment) = &about.body else { return };
         match problem {
             Problem::TooLong { mtu } => self.path_mtu_is(host, about.from, about.to, segment.seq, mtu),

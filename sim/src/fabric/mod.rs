@@ -7,8 +7,11 @@
 //! An address means something only on a segment: two segments may use the same private range.
 //!
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
-//! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`]: errors.
+//! * `six`: what is different in IPv6.
+//! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`], `path`:
+//!   errors, and what machines learn from them.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
+//! * [`docker`]: bridges and overlays.
 //! * `faults`: partitions, pulled cables, links that change.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
 //! * [`nat`]: network address translation, as a machine that knows nothing of the fabric. `translate`: where it is asked.
@@ -16,7 +19,7 @@
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Waker;
 
 use hailer::Timestamp;
@@ -24,7 +27,7 @@ use hailer::net as product;
 use ipnet::{IpNet, Ipv4Net};
 use slotmap::SlotMap;
 
-use crate::scenario::Link;
+use crate::scenario::{Link, Medium};
 use crate::trace::Traffic;
 use alarm::{Alarm, AlarmKey};
 use counters::Counters;
@@ -36,6 +39,7 @@ use packet::Packet;
 use queue::Queue;
 use random::Stream;
 use route::Route;
+use six::Six;
 use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
 use tap::Tap;
 use translate::Translation;
@@ -44,15 +48,18 @@ use udp::{UdpKey, UdpSocket};
 pub mod alarm;
 pub mod capture;
 mod counters;
+pub mod docker;
 mod faults;
 pub mod icmp;
 pub mod link;
 pub mod nat;
 mod neighbour;
 pub mod packet;
+mod path;
 pub mod queue;
 pub mod random;
 mod route;
+mod six;
 pub mod stream;
 pub mod tap;
 pub mod tcp;
@@ -117,8 +124,12 @@ struct Segment {
     prefix: Ipv4Net,
     /// Who has which address.
     by_address: BTreeMap<Ipv4Addr, InterfaceId>,
+    by_address6: BTreeMap<Ipv6Addr, InterfaceId>,
+    medium: Medium,
+    /// Whether its machines resolve each other's names.
+    has_names: bool,
     /// Further names that its machines resolve.
-    names: BTreeMap<String, Ipv4Addr>,
+    names: BTreeMap<String, Vec<IpAddr>>,
     /// In the order of attachment.
     members: Vec<InterfaceId>,
 }
@@ -128,6 +139,10 @@ struct Interface {
     host: HostId,
     segment: SegmentId,
     address: Ipv4Addr,
+    /// IPv6, when it has it.
+    six: Option<Six>,
+    /// How its operating system counts it.
+    number: u32,
     /// The longest packet that leaves or comes here whole.
     mtu: u16,
     up: Pipe,
@@ -152,6 +167,8 @@ struct Host {
     is_router: bool,
     /// What makes it a NAT.
     translation: Option<Box<Translation>>,
+    /// The Docker host that it is a container on.
+    docker_host: Option<HostId>,
     /// How many errors it may send, by the address that they go to.
     icmp_budgets: BTreeMap<IpAddr, Budget>,
     /// The longest packets that arrive at others, where a router has said so, and until when that is believed.
@@ -214,6 +231,9 @@ impl Fabric {
         self.segments.push(Segment {
             prefix,
             by_address: BTreeMap::new(),
+            by_address6: BTreeMap::new(),
+            medium: Medium::Lan,
+            has_names: true,
             names: BTreeMap::new(),
             members: Vec::new(),
         });
@@ -232,6 +252,7 @@ impl Fabric {
             routes: Vec::new(),
             is_router: false,
             translation: None,
+            docker_host: None,
             icmp_budgets: BTreeMap::new(),
             path_mtus: BTreeMap::new(),
             udp: BTreeMap::new(),
@@ -263,6 +284,8 @@ impl Fabric {
             host,
             segment,
             address,
+            six: None,
+            number: interface_number(owner.interfaces.len() - 1),
             mtu: link.mtu,
             up,
             down,
@@ -278,9 +301,9 @@ impl Fabric {
         id
     }
 
-    /// Lets the machines on a segment resolve a further name.
-    pub fn add_name(&mut self, segment: SegmentId, name: &str, address: Ipv4Addr) {
-        self.segments[segment.0 as usize].names.insert(name.to_owned(), address);
+    /// Lets the machines on a segment resolve a further name, or another address of one.
+    pub fn add_name(&mut self, segment: SegmentId, name: &str, address: IpAddr) {
+        self.segments[segment.0 as usize].names.entry(name.to_owned()).or_default().push(address);
     }
 
     /// The time of the last event.
@@ -354,39 +377,32 @@ impl Fabric {
         self.note_answering(host);
     }
 
-    /// Ends the process on a machine: its kernel closes every socket.
-    pub fn exit_process(&mut self, host: HostId) {
-        let machine = &self.hosts[host.0 as usize];
-        let udp: Vec<UdpKey> = machine.udp.values().flatten().copied().collect();
-        let listeners: Vec<ListenerKey> = machine.listeners.values().flatten().copied().collect();
-        let connections: Vec<TcpKey> = machine.connections.values().copied().collect();
-        for key in udp {
-            self.udp_close(key);
-        }
-        for key in listeners {
-            self.listener_close(key);
-        }
-        for key in connections {
-            self.tcp_close(key);
-        }
-    }
-
     /// The machine's addresses, as its operating system would list them.
     pub fn interfaces_of(&self, host: HostId) -> Vec<product::Interface> {
         let own = &self.hosts[host.0 as usize].interfaces;
-        let attached = own.iter().enumerate().map(|(number, id)| {
+        let attached = own.iter().enumerate().flat_map(|(number, id)| {
             let interface = &self.interfaces[id.0 as usize];
             let prefix = self.segments[interface.segment.0 as usize].prefix;
-            product::Interface {
+            let four = product::Interface {
                 name: format!("eth{number}"),
-                index: index(number) + 2,
+                index: interface.number,
                 address: IpAddr::V4(interface.address),
                 prefix: prefix.prefix_len(),
                 broadcast: Some(IpAddr::V4(prefix.broadcast())),
                 is_loopback: false,
                 is_point_to_point: false,
                 is_up: true,
-            }
+            };
+            let six = interface.six.into_iter().flat_map(|six| {
+                [(six.global, six.prefix.prefix_len()), (six.local, six::LINK_LOCAL_PREFIX_LEN)]
+            });
+            let six = six.map(|(address, prefix)| product::Interface {
+                address: IpAddr::V6(address),
+                prefix,
+                broadcast: None,
+                ..four.clone()
+            });
+            std::iter::once(four.clone()).chain(six.collect::<Vec<_>>())
         });
         let loopback = product::Interface {
             name: "lo".to_owned(),
@@ -398,22 +414,41 @@ impl Fabric {
             is_point_to_point: false,
             is_up: true,
         };
-        std::iter::once(loopback).chain(attached).collect()
+        let has_six = own.iter().any(|id| self.interfaces[id.index()].six.is_some());
+        let loopback6 =
+            product::Interface { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128, ..loopback.clone() };
+        let loopback6 = Some(loopback6).filter(|_| has_six);
+        std::iter::once(loopback).chain(loopback6).chain(attached).collect()
     }
 
     /// The addresses of the machine called `name` that `asker` shares a segment with, and those that its segments give
-    /// the name.
+    /// the name. For a container that finds none, its Docker host is asked.
     pub fn addresses_of(&self, asker: HostId, name: &str) -> Vec<IpAddr> {
-        let segment_of = |id: &InterfaceId| self.interfaces[id.0 as usize].segment;
-        let shared: Vec<SegmentId> = self.hosts[asker.0 as usize].interfaces.iter().map(segment_of).collect();
+        let segment_of = |id: &InterfaceId| self.interfaces[id.index()].segment;
+        let machine = &self.hosts[asker.index()];
+        let shared = machine.interfaces.iter().map(segment_of);
+        let shared: Vec<SegmentId> =
+            shared.filter(|segment| self.segments[segment.0 as usize].has_names).collect();
         let named = self.hosts.iter().find(|host| host.name == name);
         let near = named.into_iter().flat_map(|named| &named.interfaces);
         let near = near.filter(|id| shared.contains(&segment_of(id)));
         let written = shared.iter().filter_map(|segment| self.segments[segment.0 as usize].names.get(name));
-        near.map(|id| self.interfaces[id.0 as usize].address)
-            .chain(written.copied())
-            .map(IpAddr::V4)
-            .collect()
+        let addresses = |id: &InterfaceId| {
+            let interface = &self.interfaces[id.index()];
+            let six = interface.six.map(|six| IpAddr::V6(six.global));
+            std::iter::once(IpAddr::V4(interface.address)).chain(six)
+        };
+        let mut found: Vec<IpAddr> = near.flat_map(addresses).chain(written.flatten().copied()).collect();
+        // RFC 6724, section 2.1: IPv6 first, but for unique local addresses, which come last.
+        found.sort_by_key(|address| match address {
+            IpAddr::V4(_) => 1,
+            IpAddr::V6(address) if address.is_unique_local() => 2,
+            IpAddr::V6(_) => 0,
+        });
+        match machine.docker_host {
+            Some(docker_host) if found.is_empty() => self.addresses_of(docker_host, name),
+            _ => found,
+        }
     }
 
     /// The names of all interfaces, in the order of their making: `node/eth0`.
@@ -461,8 +496,13 @@ impl Fabric {
             || self.hosts[host.0 as usize]
                 .interfaces
                 .iter()
-                .any(|id| IpAddr::V4(self.interfaces[id.0 as usize].address) == address)
+                .any(|id| self.interfaces[id.0 as usize].has(address))
     }
+}
+
+/// How Linux counts interfaces: the loopback is the first.
+fn interface_number(place: usize) -> u32 {
+    index(place) + 2
 }
 
 fn index(number: usize) -> u32 {

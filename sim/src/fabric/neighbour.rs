@@ -1,4 +1,4 @@
-//! Who answers on a segment: what address resolution (ARP) decides, without its packets.
+//! Who answers on a segment: what address resolution (ARP, in IPv6 neighbour discovery) decides, without its packets.
 //!
 //! A machine whose neighbour answers pays nothing here. A packet for one that does not answer is lost for as long as the
 //! sender would believe in what it knew, and then waits while the sender asks: once a second, three times, as on Linux.
@@ -104,8 +104,7 @@ impl Fabric {
             return Some(Silence { host: sender.host, cause: Drop::Unplugged, since: None });
         }
         let nobody = Silence { host: sender.host, cause: Drop::NoHost, since: None };
-        let IpAddr::V4(address) = neighbour else { return Some(nobody) };
-        let Some(id) = self.segments[sender.segment.0 as usize].by_address.get(&address) else {
+        let Some(id) = self.segments[sender.segment.0 as usize].interface_with(neighbour) else {
             return Some(nobody);
         };
         let receiver = &self.interfaces[id.index()];

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
+use super::docker::{Tunnelled, VXLAN_BYTES};
 use super::icmp::Icmp;
 use super::tcp::Segment;
 use crate::trace::Kind;
@@ -32,6 +33,8 @@ pub enum Body {
     Tcp(Box<Segment>),
     /// An error about another packet. It has no ports: they are 0.
     Icmp(Box<Icmp>),
+    /// A datagram from Docker host to Docker host with a packet of an overlay inside.
+    Vxlan(Box<Tunnelled>),
 }
 
 /// What a packet is on a link: itself, or the fragments that it was cut into because it does not fit.
@@ -82,6 +85,7 @@ impl Packet {
             Body::Udp(payload) => UDP_HEADER_BYTES + payload.len(),
             Body::Tcp(segment) => segment.wire_len(),
             Body::Icmp(icmp) => icmp.wire_len(),
+            Body::Vxlan(inner) => UDP_HEADER_BYTES + VXLAN_BYTES + inner.packet.wire_len(),
         }
     }
 
@@ -89,7 +93,7 @@ impl Packet {
     /// long for either end, and forbids fragments; an ICMP error fits everywhere.
     pub fn pieces(&self, mtu: u16) -> Pieces {
         let (len, mtu) = (self.wire_len(), usize::from(mtu.min(self.cut)));
-        if len <= mtu || !matches!(self.body, Body::Udp(_)) {
+        if len <= mtu || !matches!(self.body, Body::Udp(_) | Body::Vxlan(_)) {
             return Pieces::whole(len as u32);
         }
         // Offsets count in eights of bytes (RFC 791). In IPv6 every fragment has a header more.
@@ -105,11 +109,18 @@ impl Packet {
         Pieces { count: count as u32, each: (each + room) as u32, last: (each + last) as u32 }
     }
 
+    /// Whether a router may pass it on to a link with this MTU: IPv6 is cut by its sender alone, TCP by nobody.
+    pub(super) fn may_pass(&self, mtu: u16) -> bool {
+        let longest = self.wire_len().min(usize::from(self.cut));
+        let is_cut_here = self.to.is_ipv4() && matches!(self.body, Body::Udp(_));
+        is_cut_here || longest <= usize::from(mtu)
+    }
+
     /// How the report sorts it.
     pub fn kind(&self, beacon_port: u16) -> Kind {
         match &self.body {
             Body::Udp(_) if self.to.port() == beacon_port => Kind::Beacon,
-            Body::Udp(_) => Kind::Udp,
+            Body::Udp(_) | Body::Vxlan(_) => Kind::Udp,
             Body::Tcp(segment) if segment.rst => Kind::TcpReset,
             Body::Tcp(segment) if segment.syn => Kind::TcpHandshake,
             Body::Tcp(segment) if segment.payload.is_empty() => Kind::TcpControl,

@@ -9,12 +9,13 @@
 //! their sender, so that they go round in no circle.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::icmp::Problem;
-use super::packet::{Body, Packet};
+use super::packet::Packet;
+use super::six::{scope_of, stays_on_segment};
 use super::{Fabric, GatewayId, HostId, InterfaceId};
 use crate::trace::Drop;
 
@@ -68,7 +69,13 @@ impl Fabric {
 
     /// By which interface a packet leaves, and to whom. What goes to a segment as a whole leaves by the interface with the
     /// address `hint`, if there is one.
-    pub(super) fn way_out(&self, host: HostId, to: IpAddr, hint: Option<IpAddr>) -> Option<Hop> {
+    pub(super) fn way_out(&self, host: HostId, to: SocketAddr, hint: Option<IpAddr>) -> Option<Hop> {
+        if let SocketAddr::V6(to) = to
+            && (to.ip().is_multicast() || to.ip().is_unicast_link_local())
+        {
+            return self.way_out_scoped(host, to, hint);
+        }
+        let to = to.ip();
         let machine = &self.hosts[host.index()];
         let route = || machine.routes.iter().find(|route| route.to.contains(&to)).map(|route| route.hop);
         if !to.is_multicast() && !matches!(to, IpAddr::V4(to) if to.is_broadcast()) {
@@ -76,18 +83,32 @@ impl Fabric {
         }
         let own = &machine.interfaces;
         let hinted =
-            own.iter().find(|id| hint == Some(IpAddr::V4(self.interfaces[id.index()].address))).copied();
+            own.iter().find(|id| hint.is_some_and(|hint| self.interfaces[id.index()].has(hint))).copied();
         let interface = hinted.or_else(|| route().map(|hop| hop.interface)).or_else(|| own.first().copied());
         interface.map(|interface| Hop { interface, gateway: None })
     }
 
     /// The address a packet to `to` carries as its source when its socket is not bound to one.
-    pub(super) fn source_for(&self, host: HostId, to: IpAddr, hint: Option<IpAddr>) -> io::Result<IpAddr> {
-        if to.is_loopback() || self.is_own_address(host, to) {
-            return Ok(to);
+    ///
+    /// # Errors
+    /// `NetworkUnreachable` when no interface leads there, or the one that does has no address of the kind;
+    /// `InvalidInput` for a link-local address without a scope.
+    pub(super) fn source_for(
+        &self,
+        host: HostId,
+        to: SocketAddr,
+        hint: Option<IpAddr>,
+    ) -> io::Result<IpAddr> {
+        let address = to.ip();
+        if address.is_loopback() || self.is_own_address(host, address) {
+            return Ok(address);
+        }
+        if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) && scope_of(to) == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
         let hop = self.way_out(host, to, hint).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        Ok(IpAddr::V4(self.interfaces[hop.interface.index()].address))
+        let source = self.interfaces[hop.interface.index()].source_to(address);
+        Ok(source.ok_or(io::ErrorKind::NetworkUnreachable)?)
     }
 
     /// A packet has come to a machine by an interface: it is for the machine itself, or it goes on.
@@ -111,21 +132,28 @@ impl Fabric {
 
     /// A router passes on a packet for one machine that came in by `entered`.
     fn forward(&mut self, host: HostId, entered: InterfaceId, mut packet: Packet) {
+        let is_local = |address| matches!(address, IpAddr::V6(address) if stays_on_segment(address));
+        if is_local(packet.to.ip()) || is_local(packet.from.ip()) {
+            return self.counters.dropped(host, Drop::NoRoute, &packet);
+        }
         if packet.ttl <= 1 {
             self.counters.dropped(host, Drop::Expired, &packet);
             return self.complain(host, Problem::TimeExceeded, packet);
         }
-        let Some(hop) = self.way_out(host, packet.to.ip(), None) else {
+        let Some(hop) = self.way_out(host, packet.to, None) else {
             self.counters.dropped(host, Drop::NoRoute, &packet);
             return self.complain(host, Problem::NetworkUnreachable, packet);
         };
-        packet.ttl -= 1;
+        if !self.may_pass(entered, hop.interface) {
+            return self.counters.dropped(host, Drop::Isolated, &packet);
+        }
         packet.cut_for(self.interfaces[entered.index()].mtu);
         let mtu = self.interfaces[hop.interface.index()].mtu;
-        if matches!(packet.body, Body::Tcp(_)) && packet.wire_len() > usize::from(mtu) {
+        if !packet.may_pass(mtu) {
             self.counters.dropped(host, Drop::TooLong, &packet);
             return self.complain(host, Problem::TooLong { mtu }, packet);
         }
+        packet.ttl -= 1;
         if let Some(packet) = self.translate_out(host, Some(entered), hop.interface, packet) {
             self.leave(host, hop, packet);
         }
@@ -133,16 +161,22 @@ impl Fabric {
 
     /// A router passes a multicast on to its other segments.
     fn forward_multicast(&mut self, host: HostId, entered: InterfaceId, packet: &Packet) {
-        let stays = |to| matches!(to, IpAddr::V4(to) if LINK_LOCAL_GROUPS.contains(&to));
-        if packet.ttl <= 1 || stays(packet.to.ip()) {
+        let stays = match packet.to.ip() {
+            IpAddr::V4(to) => LINK_LOCAL_GROUPS.contains(&to),
+            IpAddr::V6(to) => stays_on_segment(to),
+        };
+        if packet.ttl <= 1 || stays {
             return;
         }
-        let back = self.way_out(host, packet.from.ip(), None);
+        let back = self.way_out(host, packet.from, None);
         if back.is_none_or(|back| back.interface != entered) {
             return;
         }
         for interface in self.hosts[host.index()].interfaces.clone() {
-            if interface != entered && !self.parts_multicasts(host, entered, interface) {
+            if interface != entered
+                && self.may_pass(entered, interface)
+                && !self.parts_multicasts(host, entered, interface)
+            {
                 let mut packet = packet.clone();
                 packet.ttl -= 1;
                 packet.cut_for(self.interfaces[entered.index()].mtu);

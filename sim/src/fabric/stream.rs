@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use hailer::Timestamp;
 use tokio::io::ReadBuf;
@@ -12,7 +11,8 @@ use tokio::io::ReadBuf;
 use super::alarm::remember;
 use super::packet::{Body, Packet};
 use super::random::Stream;
-use super::tcp::{Config, Connection, Segment, State, TcpError, Unreachable};
+use super::six::{scope_of, scoped};
+use super::tcp::{Config, Connection, Segment, State, TcpError};
 use super::{Event, Fabric, HostId};
 
 slotmap::new_key_type! {
@@ -30,15 +30,9 @@ const BACKLOG_MAX: usize = 1024;
 /// What every socket is set to: Linux's defaults, and the option that the product sets on the real network.
 pub(super) const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config::LINUX };
 
-/// Bytes of the headers of IPv4 and TCP, which a segment's size does not count.
+/// Bytes of the headers of IP and TCP, which a segment's size does not count.
 const HEADER_BYTES: u16 = 40;
-
-/// How long a machine believes that longer packets don't arrive (`ip_rt_mtu_expires`), and the shortest that it believes
-/// of (`min_pmtu`).
-const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
-const PATH_MTU_MIN: u16 = 552;
-/// Destinations with such a belief, at most; a further one waits until the oldest beliefs have ended.
-const PATH_MTUS_MAX: usize = 1024;
+const HEADER6_BYTES: u16 = 60;
 
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -55,7 +49,7 @@ pub(super) struct TcpSocket {
     host: HostId,
     local: SocketAddr,
     remote: SocketAddr,
-    connection: Connection,
+    pub(super) connection: Connection,
     owner: Owner,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -113,6 +107,7 @@ impl Fabric {
                 listeners
                     .iter()
                     .map(|key| fabric.listeners[*key].local.ip())
+                    .filter(|other| other.is_ipv4() == at.is_ipv4())
                     .any(|other| other == at.ip() || other.is_unspecified() || at.ip().is_unspecified())
             })
         };
@@ -185,21 +180,26 @@ impl Fabric {
         from: Option<IpAddr>,
     ) -> io::Result<TcpKey> {
         let address = match from {
+            Some(address) if address.is_ipv4() != remote.is_ipv4() => {
+                let message = "both ends of a connection are IPv4 or both are IPv6";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
             Some(address) if !self.is_own_address(host, address) => {
                 return Err(io::ErrorKind::AddrNotAvailable.into());
             }
             Some(address) if !address.is_unspecified() => address,
-            _ => self.source_for(host, remote.ip(), None)?,
+            _ => self.source_for(host, remote, None)?,
         };
         if !self.is_own_address(host, remote.ip()) {
-            self.way_out(host, remote.ip(), from).ok_or(io::ErrorKind::NetworkUnreachable)?;
+            self.way_out(host, remote, from).ok_or(io::ErrorKind::NetworkUnreachable)?;
         }
         let port = self.free_port(host, |fabric, port| {
             let machine = &fabric.hosts[host.0 as usize];
-            let is_taken = machine.connections.contains_key(&(remote, SocketAddr::new(address, port)));
+            let is_taken =
+                machine.connections.contains_key(&(remote, scoped(address, port, scope_of(remote))));
             !is_taken && machine.listeners.get(&port).is_none_or(Vec::is_empty)
         })?;
-        let local = SocketAddr::new(address, port);
+        let local = scoped(address, port, scope_of(remote));
         let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
         let mut connection = Connection::connect(&self.socket_config(host, address), sequence, self.now);
         self.tell_path_mtu(host, remote.ip(), &mut connection);
@@ -324,7 +324,12 @@ impl Fabric {
         let listener = machine.listeners.get(&to.port()).and_then(|listeners| {
             let exact = listeners.iter().find(|key| self.listeners[**key].local.ip() == to.ip());
             exact
-                .or_else(|| listeners.iter().find(|key| self.listeners[**key].local.ip().is_unspecified()))
+                .or_else(|| {
+                    listeners.iter().find(|key| {
+                        let local = self.listeners[**key].local;
+                        local.ip().is_unspecified() && local.is_ipv4() == to.is_ipv4()
+                    })
+                })
                 .copied()
         });
         match listener {
@@ -350,56 +355,6 @@ impl Fabric {
         }
     }
 
-    /// A router, or the machine itself, says of a segment that it came to nothing.
-    pub(super) fn tcp_unreachable(
-        &mut self,
-        host: HostId,
-        local: SocketAddr,
-        remote: SocketAddr,
-        seq: u32,
-        what: Unreachable,
-    ) {
-        let Some(key) = self.hosts[host.index()].connections.get(&(remote, local)).copied() else { return };
-        let connection = &mut self.tcp[key].connection;
-        if connection.has_in_flight(seq) {
-            connection.on_unreachable(self.now, what);
-            self.tcp_turn(key);
-        }
-    }
-
-    /// A router says of a segment that only shorter packets pass.
-    pub(super) fn path_mtu_is(
-        &mut self,
-        host: HostId,
-        local: SocketAddr,
-        remote: SocketAddr,
-        seq: u32,
-        mtu: u16,
-    ) {
-        let (now, machine) = (self.now, &mut self.hosts[host.index()]);
-        let Some(key) = machine.connections.get(&(remote, local)).copied() else { return };
-        let connection = &mut self.tcp[key].connection;
-        if !connection.has_in_flight(seq) {
-            return;
-        }
-        let mtu = mtu.max(PATH_MTU_MIN);
-        machine.path_mtus.retain(|_, (_, until)| *until > now);
-        if machine.path_mtus.len() < PATH_MTUS_MAX {
-            machine.path_mtus.insert(remote.ip(), (mtu, now.after(PATH_MTU_LIFE)));
-        }
-        connection.on_path_mss(now, mtu - HEADER_BYTES);
-        self.tcp_turn(key);
-    }
-
-    /// Lets a new connection know what was learnt about its path.
-    fn tell_path_mtu(&self, host: HostId, remote: IpAddr, connection: &mut Connection) {
-        if let Some((mtu, until)) = self.hosts[host.index()].path_mtus.get(&remote)
-            && *until > self.now
-        {
-            connection.on_path_mss(self.now, mtu - HEADER_BYTES);
-        }
-    }
-
     pub(super) fn tcp_timer_due(&mut self, key: TcpKey) {
         let Some(socket) = self.tcp.get_mut(key) else { return };
         if socket.armed != Some(self.now) {
@@ -415,8 +370,8 @@ impl Fabric {
     /// What a socket with this address is set to: the largest segment follows the MTU of the interface.
     fn socket_config(&self, host: HostId, local: IpAddr) -> Config {
         let own = self.hosts[host.0 as usize].interfaces.iter().map(|id| &self.interfaces[id.0 as usize]);
-        let mtu = own.into_iter().find(|own| IpAddr::V4(own.address) == local).map(|own| own.mtu);
-        Config { mss: mtu.map_or(SOCKET.mss, |mtu| mtu.saturating_sub(HEADER_BYTES)), ..SOCKET }
+        let mtu = own.into_iter().find(|own| own.has(local)).map(|own| own.mtu);
+        Config { mss: mtu.map_or(SOCKET.mss, |mtu| mtu.saturating_sub(header_bytes(local))), ..SOCKET }
     }
 
     fn insert_connection(
@@ -448,7 +403,7 @@ impl Fabric {
 
     /// After anything that may have moved a connection: sends what it wants sent, wakes who waits for it, and sees to
     /// its timers.
-    fn tcp_turn(&mut self, key: TcpKey) {
+    pub(super) fn tcp_turn(&mut self, key: TcpKey) {
         let now = self.now;
         while let Some(segment) = self.tcp[key].connection.poll_transmit(now) {
             let socket = &self.tcp[key];
@@ -502,6 +457,11 @@ impl Fabric {
             self.wake(acceptor);
         }
     }
+}
+
+/// Bytes of the headers of IP and TCP.
+pub(super) fn header_bytes(address: IpAddr) -> u16 {
+    if address.is_ipv4() { HEADER_BYTES } else { HEADER6_BYTES }
 }
 
 fn io_error(error: TcpError) -> io::Error {

@@ -3,7 +3,7 @@
 //! As on Linux, what comes in from outside is translated before the router looks for a way, and what goes out after it has
 //! found one, so that a router's complaints carry the addresses that their receivers know. Errors are translated with
 //! the packet that they quote. One interface of such a router is the outside, all others are inside; between those nothing
-//! changes, and no multicast goes out or comes in.
+//! changes, and no multicast goes out or comes in. IPv6 goes through as it is.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,6 +13,7 @@ use super::nat::{Flow, Inbound, MidConnection, Nat, Policy, Protocol, Refusal, S
 use super::packet::{Body, Packet};
 use super::random::Stream;
 use super::{Fabric, HostId, InterfaceId};
+use crate::scenario;
 use crate::trace::Drop;
 
 /// What makes a router a NAT.
@@ -35,7 +36,11 @@ impl Fabric {
 
     /// Forwards what comes to a port of a NAT's outside address to an inside end. Without effect on a machine that
     /// translates nothing.
-    pub fn forward_port(&mut self, router: HostId, protocol: Protocol, port: u16, to: SocketAddr) {
+    pub fn forward_port(&mut self, router: HostId, protocol: scenario::Protocol, port: u16, to: SocketAddr) {
+        let protocol = match protocol {
+            scenario::Protocol::Tcp => Protocol::Tcp,
+            scenario::Protocol::Udp => Protocol::Udp,
+        };
         if let Some(translation) = &mut self.hosts[router.index()].translation {
             let outside = SocketAddr::new(translation.address, port);
             translation.nat.forward_port(protocol, outside, to);
@@ -71,7 +76,7 @@ impl Fabric {
     ) -> Option<Packet> {
         let to = packet.to.ip();
         let is_for_many = || packet.is_multicast() || self.is_broadcast_for(host, to);
-        if self.hosts[host.index()].translation.is_none() || is_for_many() {
+        if self.hosts[host.index()].translation.is_none() || to.is_ipv6() || is_for_many() {
             return Some(packet);
         }
         let translation = self.hosts[host.index()].translation.as_mut()?;
@@ -98,7 +103,7 @@ impl Fabric {
     ) -> Option<Packet> {
         let (now, machine) = (self.now, &mut self.hosts[host.index()]);
         let Some(translation) = &mut machine.translation else { return Some(packet) };
-        if leaves != translation.outside || entered == Some(leaves) {
+        if leaves != translation.outside || entered == Some(leaves) || packet.to.is_ipv6() {
             return Some(packet);
         }
         let translated = translation.outgoing(now, packet, entered.is_none());
@@ -208,7 +213,8 @@ enum Question {
 fn question(packet: &Packet) -> Question {
     let flow = |packet: &Packet, protocol| Flow { protocol, from: packet.from, to: packet.to };
     match &packet.body {
-        Body::Udp(_) => Question::Packet(flow(packet, Protocol::Udp), Signal::Datagram),
+        // A tunnel is UDP to whom it passes.
+        Body::Udp(_) | Body::Vxlan(_) => Question::Packet(flow(packet, Protocol::Udp), Signal::Datagram),
         Body::Tcp(segment) => {
             let (syn, fin, rst) = (segment.syn, segment.fin, segment.rst);
             let signal = TcpSignal { syn, fin, rst, ack: segment.ack, end: segment.end() };

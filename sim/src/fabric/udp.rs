@@ -11,6 +11,7 @@ use hailer::net::UdpOptions;
 use super::alarm::remember;
 use super::icmp::Problem;
 use super::packet::{Body, Packet};
+use super::six::{scope_of, scoped};
 use super::{Fabric, HostId, InterfaceId};
 use crate::trace::Drop;
 
@@ -31,8 +32,8 @@ pub(super) struct UdpSocket {
     host: HostId,
     local: SocketAddr,
     options: UdpOptions,
-    /// Multicast groups, with the address of the interface they were joined on.
-    groups: Vec<(IpAddr, IpAddr)>,
+    /// Multicast groups, with the interface they were joined on; `None` is all of them.
+    groups: Vec<(IpAddr, Option<InterfaceId>)>,
     received: VecDeque<(SocketAddr, Bytes)>,
     received_bytes: usize,
     reader: Option<Waker>,
@@ -57,8 +58,8 @@ impl Fabric {
         let bound = self.hosts[host.0 as usize].udp.entry(local.port()).or_default();
         for other in bound.iter().map(|key| &self.udp[*key]) {
             let overlap = other.local.ip() == local.ip()
-                || other.local.ip().is_unspecified()
-                || local.ip().is_unspecified();
+                || (other.local.is_ipv4() == local.is_ipv4()
+                    && (other.local.ip().is_unspecified() || local.ip().is_unspecified()));
             if overlap && !(other.options.reuse && options.reuse) {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
@@ -108,7 +109,13 @@ impl Fabric {
         if !self.is_own_address(host, on) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
-        self.udp[key].groups.push((group, on));
+        if group.is_ipv4() != on.is_ipv4() {
+            let message = "a multicast group and the interface's address must both be IPv4 or both be IPv6";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let mut own = self.hosts[host.index()].interfaces.iter();
+        let interface = own.find(|id| self.interfaces[id.index()].has(on)).copied();
+        self.udp[key].groups.push((group, interface));
         Ok(())
     }
 
@@ -122,6 +129,10 @@ impl Fabric {
         if payload.len() > DATAGRAM_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too long"));
         }
+        if local.is_ipv4() != to.is_ipv4() {
+            let message = "a socket sends to addresses of its own family";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         let is_broadcast =
             self.is_broadcast_for(host, to.ip()) || matches!(to.ip(), IpAddr::V4(to) if to.is_broadcast());
         if is_broadcast && !socket.options.broadcast {
@@ -132,12 +143,17 @@ impl Fabric {
         let hint = if to.ip().is_multicast() { socket.options.multicast_from.or(bound) } else { bound };
         let source = match hint {
             Some(address) => address,
-            None => self.source_for(host, to.ip(), None)?,
+            None => self.source_for(host, to, None)?,
         };
-        let from = SocketAddr::new(source, local.port());
+        let from = scoped(source, local.port(), scope_of(to));
         let mut packet = Packet::new(from, to, Body::Udp(Bytes::copy_from_slice(payload)));
         if packet.is_multicast() {
             packet.ttl = self.udp[key].options.multicast_ttl;
+        }
+        if to.is_ipv6()
+            && let Some(mtu) = self.path_mtu(host, to.ip())
+        {
+            packet.cut_for(mtu);
         }
         self.transmit(host, packet, hint)?;
         Ok(payload.len())
@@ -174,13 +190,12 @@ impl Fabric {
             return self.refuse_datagram(host, packet);
         };
         // A group is joined on an interface; what the machine itself sent is heard on any.
-        let joined_on = entered.map(|entered| IpAddr::V4(self.interfaces[entered.index()].address));
-        let joined = |(group, on): &(IpAddr, IpAddr)| {
-            *group == to && joined_on.is_none_or(|address| on.is_unspecified() || *on == address)
+        let joined = |(group, on): &(IpAddr, Option<InterfaceId>)| {
+            *group == to && (on.is_none() || entered.is_none() || *on == entered)
         };
         let hears = |socket: &UdpSocket| {
             let address = socket.local.ip();
-            let fits = address.is_unspecified() || address == to;
+            let fits = address == to || (address.is_unspecified() && address.is_ipv4() == to.is_ipv4());
             fits && (!is_multicast || socket.groups.iter().any(joined))
         };
         let closest = || {

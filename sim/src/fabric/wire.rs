@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::faults::Partition;
 use super::packet::{Body, Packet};
 use super::route::Hop;
-use super::{Event, Fabric, HostId, Interface, InterfaceId};
+use super::{Event, Fabric, HostId, Interface, InterfaceId, Segment};
 use crate::trace::Drop;
 
 /// How long a packet takes that never leaves its machine.
@@ -24,7 +24,7 @@ impl Fabric {
             self.queue.push(self.now.after(SELF_DELAY), Event::AtSelf(host, packet));
             return Ok(());
         }
-        let hop = self.way_out(host, to, hint).ok_or(io::ErrorKind::NetworkUnreachable)?;
+        let hop = self.way_out(host, packet.to, hint).ok_or(io::ErrorKind::NetworkUnreachable)?;
         if self.is_for_segment(hop, &packet) {
             // Linux hands a machine its own broadcasts, and its own multicasts unless told not to.
             self.queue.push(self.now.after(SELF_DELAY), Event::AtSelf(host, packet.clone()));
@@ -89,13 +89,17 @@ impl Fabric {
             return self.counters.dropped(sender, Drop::Unplugged, &packet);
         }
         let segment = &self.segments[segment.0 as usize];
-        let IpAddr::V4(to) = packet.to.ip() else { return };
-        if packet.is_multicast() || is_broadcast(IpAddr::V4(to), segment.prefix.broadcast()) {
+        if packet.is_multicast() || is_broadcast(packet.to.ip(), segment.prefix.broadcast()) {
             for id in &segment.members {
                 if *id == from {
                     continue;
                 }
-                let receiver = &mut self.interfaces[id.0 as usize];
+                let receiver = &self.interfaces[id.index()];
+                if self.keeps_apart(from, *id, true) {
+                    self.counters.dropped(receiver.host, Drop::Isolated, &packet);
+                    continue;
+                }
+                let receiver = &mut self.interfaces[id.index()];
                 if let Some(cause) = receiver.refuses(sender, &self.partitions) {
                     self.counters.dropped(receiver.host, cause, &packet);
                     continue;
@@ -120,14 +124,23 @@ impl Fabric {
         if !is_plugged {
             return self.counters.dropped(sender, Drop::Unplugged, &packet);
         }
-        let IpAddr::V4(address) = neighbour else { return };
-        let Some(id) = self.segments[segment.0 as usize].by_address.get(&address).copied() else {
+        let Some(id) = self.segments[segment.0 as usize].interface_with(neighbour) else {
             return self.seek(from, neighbour, packet);
         };
         let receiver = &self.interfaces[id.index()];
         if !receiver.answers || self.cut_since(sender, receiver.host).is_some() {
             return self.seek(from, neighbour, packet);
         }
+        if self.keeps_apart(from, id, false) {
+            return self.counters.dropped(self.interfaces[id.index()].host, Drop::Isolated, &packet);
+        }
+        if !self.tunnel(from, id, &packet) {
+            self.send_down(id, mtu, packet);
+        }
+    }
+
+    /// A packet is put on the cable to an interface by one with this MTU.
+    pub(super) fn send_down(&mut self, id: InterfaceId, mtu: u16, packet: Packet) {
         let receiver = &mut self.interfaces[id.index()];
         match receiver.down.send(self.now, packet.pieces(mtu.min(receiver.mtu))) {
             Err(cause) => self.counters.dropped(receiver.host, cause, &packet),
@@ -141,12 +154,15 @@ impl Fabric {
     }
 
     /// A packet has come to an interface.
-    pub(super) fn arrive(&mut self, interface: InterfaceId, packet: Packet) {
-        let Interface { host, is_plugged, .. } = self.interfaces[interface.0 as usize];
+    pub(super) fn arrive(&mut self, interface: InterfaceId, mut packet: Packet) {
+        let Interface { host, is_plugged, number, .. } = self.interfaces[interface.0 as usize];
         if !is_plugged {
             self.counters.dropped(host, Drop::Unplugged, &packet);
         } else if self.hosts[host.0 as usize].is_powered {
             self.counters.received(host, interface, &packet);
+            if packet.to.is_ipv6() {
+                packet.enter(number);
+            }
             self.take_in(host, interface, packet);
         } else {
             self.counters.dropped(host, Drop::NoHost, &packet);
@@ -161,7 +177,18 @@ impl Fabric {
         match packet.body {
             Body::Udp(_) => self.deliver_udp(host, entered, packet),
             Body::Icmp(icmp) => self.deliver_icmp(host, *icmp),
+            Body::Vxlan(tunnelled) => self.untunnel(*tunnelled),
             Body::Tcp(segment) => self.deliver_tcp(host, packet.from, packet.to, *segment),
+        }
+    }
+}
+
+impl Segment {
+    /// Who has an address.
+    pub(super) fn interface_with(&self, address: IpAddr) -> Option<InterfaceId> {
+        match address {
+            IpAddr::V4(address) => self.by_address.get(&address).copied(),
+            IpAddr::V6(address) => self.by_address6.get(&address).copied(),
         }
     }
 }

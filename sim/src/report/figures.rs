@@ -109,7 +109,7 @@ pub(super) const KINDS: [Kind; 8] = [
     Kind::TcpReset,
     Kind::Icmp,
 ];
-pub(super) const DROPS: [Drop; 19] = [
+pub(super) const DROPS: [Drop; 20] = [
     Drop::Loss,
     Drop::Corrupt,
     Drop::LinkQueueFull,
@@ -129,6 +129,7 @@ pub(super) const DROPS: [Drop; 19] = [
     Drop::NatQuota,
     Drop::NatTableFull,
     Drop::NatTaken,
+    Drop::Isolated,
 ];
 
 impl Figures {

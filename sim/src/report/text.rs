@@ -96,6 +96,7 @@ pub(super) fn drop_cause(cause: Drop) -> &'static str {
         Drop::NatQuota => "quota of ports used up",
         Drop::NatTableFull => "table of the NAT full",
         Drop::NatTaken => "ends taken at the NAT",
+        Drop::Isolated => "kept apart by Docker",
     }
 }
 
@@ -135,6 +136,7 @@ pub(super) fn drop_key(cause: Drop) -> &'static str {
         Drop::NatQuota => "nat_quota",
         Drop::NatTableFull => "nat_table_full",
         Drop::NatTaken => "nat_taken",
+        Drop::Isolated => "isolated",
     }
 }
 

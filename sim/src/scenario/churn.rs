@@ -48,7 +48,7 @@ fn one_churn(
     let stop = table.optional("stop", duration);
     let (selected, up, down, crash) = (selected?, up?.value, down?.value, crash?.value);
     let (start, stop) = (start?, stop?);
-    let is_router = |node: &&NodeIndex| nodes.list[node.0 as usize].is_router;
+    let is_router = |node: &&NodeIndex| nodes.list[node.0 as usize].kind.is_router();
     if let Some(router) = selected.value.iter().find(is_router)
         && crash != [Crash::PowerCut]
     {

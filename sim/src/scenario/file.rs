@@ -11,7 +11,7 @@ use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, t
 use hailer::daemon::{Diagnostics, LoadError, reader};
 
 use super::nodes::Nodes;
-use super::{Expect, NodeIndex, Property, Scenario, churn, nodes, script, timeline};
+use super::{Expect, NodeIndex, Property, Scenario, churn, docker, nodes, script, segments, timeline};
 use crate::check::property_name;
 
 /// Seed of a file that names none.
@@ -69,8 +69,9 @@ fn scenario(
 ) -> Result<Scenario, Refused> {
     let header = file.required("scenario", "[scenario]", |value| value.table(header));
     let end = header.as_ref().ok().map(|header| header.value.duration);
-    let segments = nodes::segments(file);
-    let nodes = nodes::nodes(file, &segments, end);
+    let mut segments = segments::segments(file);
+    let docker = docker::docker(file, &mut segments, end);
+    let nodes = nodes::nodes(file, &mut segments, docker, end);
     let traffic = script::traffic(file, &nodes, end);
     let steps = script::steps(file, &nodes, end, line_of);
     let churns = churn::churn(file, &nodes, end, line_of);

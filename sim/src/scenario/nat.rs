@@ -11,9 +11,10 @@ use hailer::daemon::reader::{
     Given, Refused, Table, Value, duration, integer, one_of, suggestion, text, written,
 };
 
-use super::nodes::{RawAttachment, RawNode, Segments, attachment};
-use super::{Forward, Nat, Node};
-use crate::fabric::nat::{Dependence, Policy, PortPolicy, Preset, Protocol, Unsolicited};
+use super::nodes::{RawAttachment, RawNode, attachment};
+use super::segments::Segments;
+use super::{Forward, Nat, Node, Protocol};
+use crate::fabric::nat::{Dependence, Policy, PortPolicy, Preset, Unsolicited};
 
 /// What to write for interfaces.
 pub(super) const INTERFACES_EXAMPLE: &str = "interfaces = [{ segment = \"left\" }, { segment = \"right\" }]";

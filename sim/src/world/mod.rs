@@ -6,14 +6,12 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hailer::Timestamp;
 use hailer::zre::PeerId;
-use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::engine::{self, RunError, Script};
@@ -21,7 +19,7 @@ use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, InterfaceId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{self, Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
+use crate::scenario::{self, Action, Crash, Kind, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
@@ -127,7 +125,10 @@ impl World {
         let mut fabric = Fabric::new(seed, beacon_port(&scenario));
         let segment = |segment: &scenario::Segment| {
             let id = fabric.add_segment(segment.prefix);
-            segment.names.iter().for_each(|(name, address)| fabric.add_name(id, name, *address));
+            fabric.set_medium(id, segment.medium, segment.has_names);
+            for (name, addresses) in &segment.names {
+                addresses.iter().for_each(|address| fabric.add_name(id, name, *address));
+            }
             id
         };
         let segments: Vec<SegmentId> = scenario.segments.iter().map(segment).collect();
@@ -136,13 +137,18 @@ impl World {
             let host = fabric.add_host(&node.name);
             let attach = |attachment: &scenario::Attachment| {
                 let segment = segments[attachment.segment.0 as usize];
-                fabric.attach(host, segment, attachment.address, &attachment.link)
+                let id = fabric.attach(host, segment, attachment.address, &attachment.link);
+                let prefix = scenario.segments[attachment.segment.0 as usize].prefix6;
+                if let (Some(address), Some(prefix)) = (attachment.address6, prefix) {
+                    fabric.add_address6(id, address, prefix);
+                }
+                id
             };
             let interfaces: Vec<InterfaceId> = node.interfaces.iter().map(attach).collect();
             for route in &node.routes {
-                fabric.add_route(IpNet::V4(route.to), interfaces[route.interface], IpAddr::V4(route.via));
+                fabric.add_route(route.to, interfaces[route.interface], route.via);
             }
-            if node.is_router {
+            if node.kind.is_router() {
                 fabric.make_router(host);
             }
             if let Some(nat) = &node.nat {
@@ -152,6 +158,14 @@ impl World {
                 }
             }
             nodes.push(NodeState { host, life: None, lives: 0, storm: None });
+        }
+        for (index, node) in scenario.nodes.iter().enumerate() {
+            let Some(docker_host) = node.kind.docker_host() else { continue };
+            let docker_host = nodes[docker_host.0 as usize].host;
+            match node.kind {
+                Kind::HostNetwork(_) => nodes[index].host = docker_host,
+                _ => fabric.put_on_docker_host(nodes[index].host, docker_host),
+            }
         }
         let appointments = appointments(&scenario);
         for (token, (at, _)) in appointments.iter().enumerate() {
@@ -227,7 +241,10 @@ impl World {
         });
         let tasks = Tasks::new(self.polls.clone());
         let (commands, inbox) = mpsc::unbounded_channel();
-        self.fabric.lock().power_on(state.host);
+        // The machine of a container without a network of its own is on already.
+        if !matches!(node.kind, Kind::HostNetwork(_)) {
+            self.fabric.lock().power_on(state.host);
+        }
         let net = SimNet::new(self.fabric.clone(), state.host, tasks.clone(), random);
         let now = self.fabric.lock().now();
         let author = self.log.born(now, index, number, peer);
@@ -318,6 +335,13 @@ impl World {
     }
 
     fn end(&mut self, index: NodeIndex, how: Crash) {
+        if how == Crash::PowerCut && self.scenario.nodes[index.0 as usize].kind == Kind::DockerHost {
+            let scenario = self.scenario.clone();
+            let containers = (0..).map(NodeIndex).zip(&scenario.nodes);
+            for (container, _) in containers.filter(|(_, node)| node.kind.docker_host() == Some(index)) {
+                self.end(container, how);
+            }
+        }
         let state = &mut self.nodes[index.0 as usize];
         let Some(life) = state.life.take() else { return };
         let mut fabric = self.fabric.lock();
@@ -327,10 +351,8 @@ impl World {
                 fabric.power_cut(state.host);
                 life.tasks.end();
             }
-            Crash::ProcessExit => {
-                fabric.exit_process(state.host);
-                life.tasks.end();
-            }
+            // Its kernel closes the sockets as their owners go.
+            Crash::ProcessExit => life.tasks.end(),
             // The program ends by itself when it has said goodbye.
             Crash::Stop => drop(life.commands.send(Command::Stop)),
         }

@@ -10,8 +10,8 @@ use hailer::zre::PeerId;
 
 use crate::check::{Finding, Outcome, judge, knowledge::Knowledge, lives::Lives, seconds};
 use crate::scenario::{
-    Action, Attachment, Crash, Expect, Link, Node, NodeIndex, Partition, Property, Scenario, Segment,
-    SegmentIndex, Step,
+    Action, Attachment, Crash, Expect, Kind, Link, Medium, Node, NodeIndex, Partition, Property, Scenario,
+    Segment, SegmentIndex, Step,
 };
 use crate::trace::{Record, Subject, Trace, Traffic, What};
 
@@ -81,11 +81,13 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         interfaces: vec![Attachment {
             segment: SegmentIndex(0),
             address: Ipv4Addr::from(0x0A4D_0001 + index),
+            address6: None,
             link: Link::default(),
         }],
         start: Duration::ZERO,
         config: Config::default(),
-        is_router: false,
+        kind: Kind::Computer,
+        published: Vec::new(),
         routes: Vec::new(),
         nat: None,
     };
@@ -98,8 +100,11 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         segments: vec![Segment {
             name: "lan".to_owned(),
             prefix: "10.77.0.0/16".parse().unwrap(),
+            prefix6: None,
             link: Link::default(),
+            has_names: true,
             names: BTreeMap::new(),
+            medium: Medium::Lan,
         }],
         nodes: (0..nodes).map(node).collect(),
         steps: Vec::new(),
