@@ -7,6 +7,7 @@ use super::*;
 mod classification;
 mod linux;
 mod properties;
+mod recorded;
 mod rules;
 
 /// The outside address.
