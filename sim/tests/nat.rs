@@ -12,7 +12,7 @@ use hailer_sim::fabric::nat::{Policy, Preset};
 use hailer_sim::fabric::stream::{ListenerKey, TcpKey};
 use hailer_sim::fabric::udp::UdpKey;
 use hailer_sim::fabric::{Fabric, HostId, InterfaceId, SegmentId};
-use hailer_sim::scenario::{Delay, Direction, Link, Protocol};
+use hailer_sim::scenario::{Delay, Direction, Link, Medium, Protocol};
 use hailer_sim::trace::{Drop, Kind};
 use tokio::io::ReadBuf;
 
@@ -502,6 +502,34 @@ fn a_machine_inside_asks_the_router_itself_at_the_outside_address_of_linux() {
     let Home { mut net, client, .. } = home(Preset::Linux.policy());
     let attempt = net.connect(client, "203.0.113.1:80");
     assert_eq!(net.outcome(attempt), Some(Err(ErrorKind::ConnectionRefused)));
+}
+
+#[test]
+fn a_docker_host_lets_its_containers_out_and_others_in_by_published_ports_only() {
+    let mut net = Net::new(1);
+    let (bridge, lan) = (net.segment("172.17.0.0/16"), net.segment("192.168.1.0/24"));
+    net.fabric.set_medium(bridge, Medium::Bridge { is_open: true }, true);
+    let docker = net.nat("alpha", (bridge, "172.17.0.1"), (lan, "192.168.1.2"), Preset::Linux.policy());
+    let container = net.client("container", (bridge, "172.17.0.2"), "172.17.0.1");
+    net.fabric.put_on_docker_host(container, docker);
+    net.fabric.forward_port(docker, Protocol::Tcp, 8080, end("172.17.0.2:80"));
+    let other = net.client("other", (lan, "192.168.1.9"), "192.168.1.2");
+    let (echo, listener) = (net.udp(other, 7), net.listen(other, 443));
+    let own = net.udp(container, 5000);
+    let seen = net.send(own, end("192.168.1.9:7"), echo).unwrap();
+    assert_eq!(seen, end("192.168.1.2:5000"));
+    assert_eq!(net.send(echo, seen, own), Some(end("192.168.1.9:7")));
+    let connection = net.connect(container, "192.168.1.9:443");
+    assert_eq!(net.outcome(connection), Some(Ok(())));
+    assert_eq!(net.accept(listener).1.ip(), ip("192.168.1.2"));
+    let published = net.listen(container, 80);
+    let connection = net.connect(other, "192.168.1.2:8080");
+    assert_eq!(net.outcome(connection), Some(Ok(())));
+    assert_eq!(net.accept(published).1.ip(), ip("192.168.1.9"));
+    let connection = net.connect(other, "192.168.1.2:80");
+    assert_eq!(net.outcome(connection), Some(Err(ErrorKind::ConnectionRefused)));
+    assert_eq!(net.send(echo, end("172.17.0.2:5000"), own), None);
+    assert_eq!(net.dropped(docker, Drop::NatUnmapped), 1);
 }
 
 #[test]

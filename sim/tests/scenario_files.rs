@@ -105,6 +105,34 @@ fn a_nat_is_its_preset_with_what_the_file_changes() {
 }
 
 #[test]
+fn a_docker_host_translates_and_forwards_what_its_containers_publish() {
+    let file = r#"[scenario]
+        about = "a web server in a container"
+        duration = "1 s"
+        [[segment]]
+        name = "lan"
+        prefix = "192.168.1.0/24"
+        [[docker_host]]
+        name = "alpha"
+        segment = "lan"
+        [[container]]
+        name = "web"
+        host = "alpha"
+        publish = ["8080:80", "53:5353/udp"]
+        [[expect]]
+        always = "nobody-unknown-appears""#;
+    let scenario = Scenario::parse("docker.toml", file).unwrap();
+    let named = |name: &str| scenario.nodes.iter().find(|node| node.name == name).unwrap();
+    let nat = named("alpha").nat.clone().unwrap();
+    assert_eq!((nat.outside, nat.policy), (0, Preset::Linux.policy()));
+    let web = named("web").interfaces[0].address;
+    let expected = [(Protocol::Tcp, 8080, 80), (Protocol::Udp, 53, 5353)]
+        .map(|(protocol, port, to)| Forward { protocol, port, to: (web, to).into() });
+    assert_eq!(nat.forwards, expected);
+    assert_eq!(named("web").nat, None);
+}
+
+#[test]
 fn the_index_lists_every_scenario() {
     let index = std::fs::read_to_string(scenarios().join("README.md")).unwrap();
     for file in files() {

@@ -8,7 +8,8 @@
 //!   host to host (VXLAN, RFC 7348) and meets whatever is between them. Broadcasts and multicasts stay on their host;
 //! * names: the engine answers for the containers of a network and asks its machine's network for the rest.
 //!
-//! Not here: published ports, which are the business of NAT.
+//! Not here: the host's NAT and its published ports (`translate`), and the proxy process by which the containers of a host
+//! reach each other's published ports.
 
 use std::net::{IpAddr, SocketAddr};
 

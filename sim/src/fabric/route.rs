@@ -113,7 +113,9 @@ impl Fabric {
 
     /// A packet has come to a machine by an interface: it is for the machine itself, or it goes on.
     pub(super) fn take_in(&mut self, host: HostId, entered: InterfaceId, packet: Packet) {
+        let written = packet.to;
         let Some(packet) = self.translate_in(host, entered, packet) else { return };
+        let is_let_in = packet.to != written;
         let to = packet.to.ip();
         let is_for_many = packet.is_multicast() || packet.is_limited_broadcast();
         if to == IpAddr::V4(self.interfaces[entered.index()].address) {
@@ -124,14 +126,14 @@ impl Fabric {
             }
             self.deliver(host, Some(entered), packet);
         } else if self.hosts[host.index()].is_router {
-            self.forward(host, entered, packet);
+            self.forward(host, entered, is_let_in, packet);
         } else {
             self.counters.dropped(host, Drop::NoRoute, &packet);
         }
     }
 
-    /// A router passes on a packet for one machine that came in by `entered`.
-    fn forward(&mut self, host: HostId, entered: InterfaceId, mut packet: Packet) {
+    /// A router passes on a packet for one machine that came in by `entered`, where its NAT may have let it in.
+    fn forward(&mut self, host: HostId, entered: InterfaceId, is_let_in: bool, mut packet: Packet) {
         let is_local = |address| matches!(address, IpAddr::V6(address) if stays_on_segment(address));
         if is_local(packet.to.ip()) || is_local(packet.from.ip()) {
             return self.counters.dropped(host, Drop::NoRoute, &packet);
@@ -144,7 +146,7 @@ impl Fabric {
             self.counters.dropped(host, Drop::NoRoute, &packet);
             return self.complain(host, Problem::NetworkUnreachable, packet);
         };
-        if !self.may_pass(entered, hop.interface) {
+        if !is_let_in && !self.may_pass(entered, hop.interface) {
             return self.counters.dropped(host, Drop::Isolated, &packet);
         }
         packet.cut_for(self.interfaces[entered.index()].mtu);

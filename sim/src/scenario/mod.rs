@@ -233,7 +233,7 @@ pub struct Node {
     pub published: Vec<Published>,
     /// Its ways to other networks than those it is on; never two to the same.
     pub routes: Vec<Route>,
-    /// How it translates addresses, if it is a router that does.
+    /// How it translates addresses, if it is a router that does, as Docker hosts always do.
     pub nat: Option<Nat>,
 }
 

@@ -13,7 +13,7 @@ use hailer::daemon::reader::{
 
 use super::nodes::{RawAttachment, RawNode, attachment};
 use super::segments::Segments;
-use super::{Forward, Nat, Node, Protocol};
+use super::{Attachment, Forward, Kind, Medium, Nat, Node, NodeIndex, Protocol};
 use crate::fabric::nat::{Dependence, Policy, PortPolicy, Preset, Unsolicited};
 
 /// What to write for interfaces.
@@ -237,7 +237,31 @@ pub(super) fn give_nats(
         }
         nodes[place].nat = Some(Nat { policy: nat.policy.clone(), outside: nat.outside, forwards });
     }
+    for place in 0..nodes.len() {
+        if nodes[place].kind == Kind::DockerHost {
+            nodes[place].nat = docker_nat(segments, nodes, place);
+        }
+    }
     outcome
+}
+
+/// What a Docker host does with what its containers send, and with what comes to their published ports: Linux, with the
+/// first interface that is no bridge as the outside.
+fn docker_nat(segments: &Segments, nodes: &[Node], place: usize) -> Option<Nat> {
+    let host = &nodes[place];
+    let is_outer = |own: &Attachment| segments.list[own.segment.0 as usize].medium == Medium::Lan;
+    let outside = host.interfaces.iter().position(is_outer)?;
+    let mut forwards = Vec::new();
+    for container in nodes.iter().filter(|node| node.kind == Kind::Container(NodeIndex(place as u32))) {
+        let is_shared = |own: &&Attachment| host.interfaces.iter().any(|its| its.segment == own.segment);
+        let Some(own) = container.interfaces.iter().find(is_shared) else { continue };
+        forwards.extend(container.published.iter().map(|published| Forward {
+            protocol: published.protocol,
+            port: published.port,
+            to: SocketAddr::from((own.address, published.to)),
+        }));
+    }
+    Some(Nat { policy: Preset::Linux.policy(), outside, forwards })
 }
 
 /// The inside address of whom a forwarded port leads to: of a machine that is named, or as it is written.

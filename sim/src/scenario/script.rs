@@ -178,7 +178,7 @@ fn refuse_without_nat(
     let mut selected = selected.iter().map(|index| &nodes.list[index.0 as usize]);
     let Some(node) = selected.find(|node| node.nat.is_none()) else { return Ok(()) };
     let message = format!("`{}` is no NAT, and has no mappings to lose", node.name);
-    Err(table.refuse(key.span.clone(), message, "name a [[router]] with `nat`"))
+    Err(table.refuse(key.span.clone(), message, "name a [[router]] with `nat`, or a [[docker_host]]"))
 }
 
 fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Result<Action, Refused> {

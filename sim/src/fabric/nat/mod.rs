@@ -105,7 +105,11 @@ impl Nat {
             self.track(now, key, true, signal)?;
             return Ok(outside);
         }
-        self.check_first(protocol, signal, Refusal::Forgotten)?;
+        match self.check_first(protocol, signal, Refusal::Forgotten) {
+            // The router's answer to something that it does not keep in mind, such as a reset.
+            Err(_) if self.is_outside(from.ip()) => return Ok(from),
+            checked => checked?,
+        }
         let outside = self.outside_for(now, flow)?;
         self.open(now, Origin::Inside, Ends { protocol, inside: from, outside, remote: to }, signal)?;
         Ok(outside)
@@ -310,6 +314,8 @@ impl Nat {
                     }
                     TcpTurn::Keep => {}
                     TcpTurn::Forget => self.forget(key, now),
+                    // What the router takes and sends itself, its own TCP judges.
+                    TcpTurn::Invalid if self.is_outside(self.table.get(key).ends.inside.ip()) => {}
                     TcpTurn::Invalid => return Err(Refusal::Invalid),
                 }
             }

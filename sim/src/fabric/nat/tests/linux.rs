@@ -117,6 +117,17 @@ fn an_unsolicited_syn_is_answered_by_a_reset_that_leaves_nothing_behind_or_is_dr
 }
 
 #[test]
+fn the_router_answers_what_it_does_not_keep_in_mind_and_takes_what_it_does_not_believe() {
+    let mut bench = Bench::new(Preset::Linux);
+    let fin = TcpSignal { fin: true, ..ACK };
+    assert_eq!(bench.tcp_back(stranger(1, 9000), wan(5000), fin), Inbound::Local);
+    assert_eq!(bench.len(), 0);
+    assert_eq!(bench.tcp_out(wan(5000), stranger(1, 9000), RST), Ok(wan(5000)));
+    assert_eq!(bench.tcp_back(stranger(1, 9000), wan(5000), SYN), Inbound::Local);
+    assert_eq!(bench.tcp_back(stranger(1, 9000), wan(5000), SYN_ACK), Inbound::Local);
+}
+
+#[test]
 fn udp_that_was_never_answered_is_forgotten_after_30_s() {
     let mut bench = Bench::new(Preset::Linux);
     for _ in 0..5 {
