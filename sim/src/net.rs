@@ -93,11 +93,11 @@ impl Net for SimNet {
     }
 
     fn now(&self) -> Timestamp {
-        self.fabric.lock().now()
+        self.fabric.lock().clock(self.host)
     }
 
     fn alarm(&self) -> SimAlarm {
-        let key = self.fabric.lock().alarm();
+        let key = self.fabric.lock().alarm(self.host);
         SimAlarm { fabric: self.fabric.clone(), key }
     }
 
@@ -219,7 +219,7 @@ impl Drop for SimStream {
     }
 }
 
-/// A simulated timer, exact to the nanosecond.
+/// A simulated timer, exact to the nanosecond of its machine's clock.
 #[derive(Debug)]
 pub struct SimAlarm {
     fabric: SharedFabric,

@@ -33,11 +33,18 @@ impl Polls {
     }
 }
 
+/// Who says when a node's tasks may run.
+pub trait Turns: std::fmt::Debug + Send + Sync {
+    /// Whether they may run now. When not, [`Tasks::turn`] is called at the moment from which they may.
+    fn is_mine(&self) -> bool;
+}
+
 /// The tasks of one life.
 #[derive(Clone, Debug)]
 pub struct Tasks {
     polls: Polls,
     is_paused: Arc<AtomicBool>,
+    has_turns: Arc<AtomicBool>,
     state: Arc<Mutex<State>>,
 }
 
@@ -46,14 +53,16 @@ struct State {
     live: BTreeMap<u64, AbortHandle>,
     next: u64,
     is_over: bool,
-    /// Who wanted to run while the node was paused.
+    /// Who says when tasks may run; without it they always may.
+    turns: Option<Arc<dyn Turns>>,
+    /// Who wanted to run while the node was paused, or it was not its turn.
     held: Vec<Waker>,
 }
 
 impl Tasks {
     /// No tasks yet.
     pub fn new(polls: Polls) -> Self {
-        Self { polls, is_paused: Arc::default(), state: Arc::default() }
+        Self { polls, is_paused: Arc::default(), has_turns: Arc::default(), state: Arc::default() }
     }
 
     /// Starts a task. After the end of the life nothing starts any more.
@@ -97,6 +106,17 @@ impl Tasks {
     /// Lets the tasks that were woken meanwhile run.
     pub fn resume(&self) {
         self.is_paused.store(false, Ordering::Relaxed);
+        self.turn();
+    }
+
+    /// From now on tasks run when it is their turn.
+    pub fn take_turns(&self, turns: Arc<dyn Turns>) {
+        self.lock().turns = Some(turns);
+        self.has_turns.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets the tasks try that wanted to run.
+    pub fn turn(&self) {
         let held = std::mem::take(&mut self.lock().held);
         held.into_iter().for_each(Waker::wake);
     }
@@ -104,6 +124,11 @@ impl Tasks {
     /// How many tasks have not ended.
     pub fn live(&self) -> usize {
         self.lock().live.len()
+    }
+
+    fn is_their_turn(&self) -> bool {
+        let turns = self.lock().turns.clone();
+        turns.is_none_or(|turns| turns.is_mine())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -123,6 +148,10 @@ impl Future for Running {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         self.tasks.polls.0.polls.fetch_add(1, Ordering::Relaxed);
         if self.tasks.is_paused.load(Ordering::Relaxed) {
+            self.tasks.lock().held.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        if self.tasks.has_turns.load(Ordering::Relaxed) && !self.tasks.is_their_turn() {
             self.tasks.lock().held.push(context.waker().clone());
             return Poll::Pending;
         }

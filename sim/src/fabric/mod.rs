@@ -8,7 +8,7 @@
 //!
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
-//! * `faults`: partitions, pulled cables, links that change.
+//! * `faults`: partitions, pulled cables, links and addresses that change. `clock`: what machines take for the time.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
 //! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
@@ -25,6 +25,7 @@ use slotmap::SlotMap;
 use crate::scenario::Link;
 use crate::trace::Traffic;
 use alarm::{Alarm, AlarmKey};
+use clock::Clock;
 use counters::Counters;
 use faults::Partition;
 use link::Pipe;
@@ -37,6 +38,7 @@ use udp::{UdpKey, UdpSocket};
 
 pub mod alarm;
 pub mod capture;
+mod clock;
 mod counters;
 mod faults;
 pub mod link;
@@ -124,6 +126,7 @@ struct Host {
     next_ephemeral: u16,
     /// How often its links were changed: each change has random streams of its own.
     link_changes: u32,
+    clock: Clock,
 }
 
 /// Something that will happen.
@@ -181,6 +184,7 @@ impl Fabric {
             stream,
             next_ephemeral,
             link_changes: 0,
+            clock: Clock::default(),
         });
         self.counters.add_host();
         HostId(index(self.hosts.len() - 1))

@@ -135,12 +135,20 @@ impl Fabric {
         let Interface { host, is_plugged, .. } = self.interfaces[interface.0 as usize];
         if !is_plugged {
             self.counters.dropped(host, Drop::Unplugged, &packet);
+        } else if !self.is_for(host, &packet) {
+            // It was, when it was sent.
+            self.counters.dropped(host, Drop::NoHost, &packet);
         } else if self.hosts[host.0 as usize].is_powered {
             self.counters.received(host, interface, &packet);
             self.deliver(host, packet);
         } else {
             self.counters.dropped(host, Drop::NoHost, &packet);
         }
+    }
+
+    fn is_for(&self, host: HostId, packet: &Packet) -> bool {
+        let to = packet.to.ip();
+        self.is_own_address(host, to) || packet.is_multicast() || self.is_broadcast_for(host, to)
     }
 
     /// A packet is inside the machine: its socket gets it.

@@ -128,7 +128,14 @@ pub(super) fn refuse_other_steps(
 fn is_about_programs(action: &Action) -> bool {
     !matches!(
         action,
-        Action::Partition(_) | Action::Heal(_) | Action::Link(_) | Action::Unplug | Action::Plug
+        Action::Partition(_)
+            | Action::Heal(_)
+            | Action::Link(_)
+            | Action::Unplug
+            | Action::Plug
+            | Action::Clock(_)
+            | Action::Slow(_)
+            | Action::Address(_)
     )
 }
 

@@ -10,7 +10,7 @@ use hailer::daemon::diagnostic::{Span, position};
 use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, text_up_to, written};
 use hailer::daemon::{Diagnostics, LoadError, reader};
 
-use super::{Expect, Property, Scenario, churn, nodes, script, timeline};
+use super::{Expect, Property, Scenario, churn, machine, nodes, script, timeline};
 
 /// Seed of a file that names none.
 const SEED_DEFAULT: u64 = 1;
@@ -79,7 +79,8 @@ fn scenario(
     steps.sort_by_key(|written| written.step.at);
     let groups = script::refuse_empty_groups(file, &nodes, &steps, &traffic);
     let churned = churn::refuse_other_steps(file, &nodes, &churns, &steps);
-    timeline::refuse_contradictions(file, &nodes.list, &steps).and(groups).and(churned)?;
+    let moved = machine::settle_addresses(file, &segments, &nodes.list, &mut steps);
+    timeline::refuse_contradictions(file, &nodes.list, &steps).and(groups).and(churned).and(moved)?;
     Ok(Scenario {
         name,
         about,

@@ -1,8 +1,8 @@
 //! A scenario: a small internet, what happens on it, and what must be true of it.
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
-//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `script`,
-//! `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
+//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `machine`,
+//! `script`, `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
 //! `scenarios/README.md` lists every key.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ mod churn;
 mod faults;
 mod file;
 mod link;
+mod machine;
 mod names;
 mod nodes;
 pub mod profiles;
@@ -192,9 +193,24 @@ pub struct Node {
     pub interfaces: Vec<Attachment>,
     /// When it is switched on for the first time.
     pub start: Duration,
+    /// How far its clock is off from the start.
+    pub clock: Drift,
     /// What runs on it: the daemon's own configuration.
     pub config: Config,
 }
+
+/// How much faster than the true time a clock runs, in [`PARTS`]; slower when negative. Each node draws its own, and every
+/// value from the first to the second is as likely as any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// The least; at least half of [`PARTS`] below zero.
+    pub from: i64,
+    /// The greatest; at most half of [`PARTS`].
+    pub to: i64,
+}
+
+/// What a [`Drift`] is counted in: parts of a thousand million, a thousandth of a ppm.
+pub const PARTS: i64 = 1_000_000_000;
 
 /// An interface of a node.
 #[derive(Clone, Debug)]
@@ -261,6 +277,21 @@ pub enum Action {
     Plug,
     /// Something on the node's machine sends broadcasts as fast as it can.
     BroadcastStorm(Storm),
+    /// The node's clock runs at another speed from now on.
+    Clock(Drift),
+    /// The machine is busy: each time that the program, having had nothing to do, wants to run, it waits for so long.
+    Slow(Delay),
+    /// An interface of the node gets another address instead of the one it has.
+    Address(Move),
+}
+
+/// Another address for an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which of the node's interfaces, from 0.
+    pub interface: usize,
+    /// Its new address, free and on the same segment.
+    pub address: Ipv4Addr,
 }
 
 /// Broadcasts to the port of beacons: half of them beacons of nodes that are not there, half of them garbage.

@@ -11,8 +11,9 @@ use hailer::zre::{PeerId, Text};
 use ipnet::Ipv4Net;
 
 use super::link::{link, moments};
+use super::machine::clock;
 use super::names::{Names, name};
-use super::{Attachment, Link, Node, NodeIndex, Segment, SegmentIndex};
+use super::{Attachment, Drift, Link, Node, NodeIndex, Segment, SegmentIndex};
 
 /// The most nodes a scenario can have. Each runs a whole program; a larger count is a mistyped one.
 const NODES_MAX: usize = 10_000;
@@ -86,6 +87,7 @@ struct RawNode {
     count: Option<usize>,
     attachments: Vec<RawAttachment>,
     start: (Duration, Duration),
+    clock: Drift,
     config: Config,
     identity_span: Span,
 }
@@ -146,6 +148,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     let is_many = matches!(&count, Ok(Some(count)) if count.value > 1);
     let attachments = attachments(table, segments, is_many);
     let start = table.optional("start", moments);
+    let clock = table.optional("clock", clock);
     let config = Config::read(table);
     if let (Ok(Some(start)), Some(end)) = (&start, end)
         && start.value.1 >= end
@@ -162,6 +165,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
         count: count?.map(|count| count.value as usize),
         attachments: attachments?,
         start: start?.map(|start| start.value).unwrap_or_default(),
+        clock: clock?.map(|clock| clock.value).unwrap_or_default(),
         config: config?,
         identity_span: table.span_of(&["zre", "identity"]),
     })
@@ -216,7 +220,7 @@ fn attachment(table: &mut Table<'_>, segments: &Segments, is_many: bool) -> Resu
     Ok(RawAttachment { segment: segment.value, address, link })
 }
 
-fn address(value: Value<'_>) -> Result<Ipv4Addr, Refused> {
+pub(super) fn address(value: Value<'_>) -> Result<Ipv4Addr, Refused> {
     value.text()?.parse().map_err(|_| value.refuse_kind("an IPv4 address", "write it like \"10.77.0.9\""))
 }
 
@@ -239,7 +243,7 @@ fn expanded(raw: &RawNode, i: usize) -> Node {
         link: raw.link.clone(),
     };
     let interfaces = raw.attachments.iter().map(attach).collect();
-    Node { name, group: raw.name.value.clone(), interfaces, start, config }
+    Node { name, group: raw.name.value.clone(), interfaces, start, clock: raw.clock, config }
 }
 
 /// An identity is one node's.

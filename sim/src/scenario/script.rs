@@ -11,6 +11,8 @@ use hailer::daemon::reader::{
 };
 
 use super::faults::{heal, interface, links, partition, storm};
+use super::link::delay;
+use super::machine::{address, clock};
 use super::nodes::Nodes;
 use super::{Action, Crash, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, NodeIndex, Step, Traffic, TrafficKind};
 
@@ -43,7 +45,7 @@ pub(super) fn steps(
 }
 
 /// Keys that say what a step does.
-const ACTIONS: [&str; 13] = [
+const ACTIONS: [&str; 16] = [
     "crash",
     "restart",
     "pause",
@@ -57,6 +59,9 @@ const ACTIONS: [&str; 13] = [
     "link",
     "interface",
     "broadcast_storm",
+    "clock",
+    "slow",
+    "address",
 ];
 
 fn step(
@@ -138,6 +143,9 @@ fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Res
         "link" => links(&value, nodes, whom).map(Action::Link),
         "interface" => interface(value),
         "broadcast_storm" => storm(value).map(Action::BroadcastStorm),
+        "clock" => clock(value).map(Action::Clock),
+        "slow" => delay(value).map(Action::Slow),
+        "address" => address(value, whom).map(Action::Address),
         other => unreachable!("`{other}` is none of ACTIONS"),
     }
 }

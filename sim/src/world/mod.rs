@@ -1,7 +1,7 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
-//! * `storm`: what a broadcast storm is made of.
+//! * `storm`: what a broadcast storm is made of. `processor`: how a busy machine lets its program run.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
 
 use std::fs::File;
@@ -19,17 +19,19 @@ use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
+use crate::scenario::{Action, Crash, Delay, Move, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
 use journal::Journal;
 use log::Log;
+use processor::Processor;
 
 mod application;
 mod journal;
 mod log;
 pub mod message;
+mod processor;
 mod storm;
 
 /// What a run may be told besides its scenario.
@@ -93,6 +95,12 @@ struct NodeState {
     lives: u32,
     /// Draws what a storm from its machine is made of.
     storm: Option<Stream>,
+    /// Draws how fast its clock runs.
+    clock: Stream,
+    /// Its processor, once it has been busy.
+    processor: Option<Processor>,
+    /// Whether an address of its life was taken away.
+    is_moved: bool,
 }
 
 /// A running program on a node.
@@ -118,6 +126,8 @@ enum Appointment {
         /// How many messages it has sent.
         sent: u64,
     },
+    /// The program of a busy machine gets the processor.
+    Turn(NodeIndex),
 }
 
 impl World {
@@ -132,18 +142,31 @@ impl World {
                 let segment = segments[attachment.segment.0 as usize];
                 fabric.attach(host, segment, attachment.address, &attachment.link);
             }
-            nodes.push(NodeState { host, life: None, lives: 0, storm: None });
+            let mut clock = Stream::new(seed, &format!("{}/clock", node.name));
+            fabric.set_drift(host, clock.drift(node.clock));
+            let state = NodeState {
+                host,
+                life: None,
+                lives: 0,
+                storm: None,
+                clock,
+                processor: None,
+                is_moved: false,
+            };
+            nodes.push(state);
         }
         let appointments = appointments(&scenario);
         for (token, (at, _)) in appointments.iter().enumerate() {
             fabric.appoint(Timestamp::ZERO.after(*at), token as u64);
         }
+        let fabric = SharedFabric::new(fabric);
+        let truth = fabric.clone();
         Self {
             scenario: Arc::new(scenario),
             seed,
-            fabric: SharedFabric::new(fabric),
+            fabric,
             polls: Polls::default(),
-            log: Log::default(),
+            log: Log::new(Arc::new(move || truth.lock().now())),
             nodes,
             appointments: appointments.into_iter().map(|(_, what)| what).collect(),
             partitions: Vec::new(),
@@ -184,6 +207,11 @@ impl World {
                 }
             }
             Appointment::Storm { step, node } => self.storm(token, step, node),
+            Appointment::Turn(node) => {
+                if let Some(life) = &self.nodes[node.0 as usize].life {
+                    life.tasks.turn();
+                }
+            }
             Appointment::Traffic { traffic, sender, sent } => self.send_traffic(token, traffic, sender, sent),
         }
     }
@@ -207,8 +235,14 @@ impl World {
             *zre.identity.get_or_insert_with(drawn)
         });
         let tasks = Tasks::new(self.polls.clone());
+        if let Some(processor) = &state.processor {
+            tasks.take_turns(Arc::new(processor.clone()));
+        }
         let (commands, inbox) = mpsc::unbounded_channel();
         self.fabric.lock().power_on(state.host);
+        if std::mem::take(&mut state.is_moved) {
+            self.log.record(self.fabric.lock().now(), index, What::Mended("address".to_owned()));
+        }
         let net = SimNet::new(self.fabric.clone(), state.host, tasks.clone(), random);
         let author = self.log.born(self.fabric.lock().now(), index, number, peer);
         let program = application::run(net, config, author, inbox);
@@ -234,6 +268,13 @@ impl World {
             }
             Action::Unplug => self.set_plugged(index, false),
             Action::Plug => self.set_plugged(index, true),
+            Action::Clock(drift) => {
+                let state = &mut self.nodes[index.0 as usize];
+                let drift = state.clock.drift(*drift);
+                self.fabric.lock().set_drift(state.host, drift);
+            }
+            Action::Slow(delay) => self.slow_down(index, delay),
+            Action::Address(new) => self.move_to(index, *new),
             // The first two are done to the network; a storm has appointments of its own.
             Action::Partition(_) | Action::Heal(_) | Action::BroadcastStorm(_) => {}
         }
@@ -290,6 +331,35 @@ impl World {
         let how = "cable".to_owned();
         let what = if is_plugged { What::Mended(how) } else { What::Cut(how) };
         self.log.record(fabric.now(), index, what);
+    }
+
+    fn slow_down(&mut self, index: NodeIndex, delay: &Delay) {
+        let token = self.appointments.len() as u64;
+        let (fabric, state) = (self.fabric.clone(), &mut self.nodes[index.0 as usize]);
+        if state.processor.is_none() {
+            self.appointments.push(Appointment::Turn(index));
+            let stream =
+                Stream::new(self.seed, &format!("{}/processor", self.scenario.nodes[index.0 as usize].name));
+            let processor = Processor::new(fabric, token, stream);
+            if let Some(life) = &state.life {
+                life.tasks.take_turns(Arc::new(processor.clone()));
+            }
+            state.processor = Some(processor);
+        }
+        if let Some(processor) = &state.processor {
+            processor.set_delay(delay.clone());
+        }
+    }
+
+    /// A program that runs is cut off from everybody by that: it goes on with the address that it knows.
+    fn move_to(&mut self, index: NodeIndex, new: Move) {
+        let state = &mut self.nodes[index.0 as usize];
+        let mut fabric = self.fabric.lock();
+        fabric.set_address(state.host, new.interface, new.address);
+        if state.life.is_some() {
+            state.is_moved = true;
+            self.log.record(fabric.now(), index, What::Cut(format!("new address {}", new.address)));
+        }
     }
 
     fn end(&mut self, index: NodeIndex, how: Crash) {

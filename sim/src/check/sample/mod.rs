@@ -9,7 +9,7 @@ use hailer::zre::PeerId;
 
 use crate::check::{Finding, Outcome, judge, knowledge::Knowledge, lives::Lives, seconds};
 use crate::scenario::{
-    Action, Attachment, Crash, Expect, Link, Node, NodeIndex, Partition, Property, Scenario, Segment,
+    Action, Attachment, Crash, Drift, Expect, Link, Node, NodeIndex, Partition, Property, Scenario, Segment,
     SegmentIndex, Step,
 };
 use crate::trace::{Record, Subject, Trace, Traffic, What};
@@ -82,6 +82,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
             link: Link::default(),
         }],
         start: Duration::ZERO,
+        clock: Drift::default(),
         config: Config::default(),
     };
     Scenario {
