@@ -2,6 +2,7 @@
 //!
 //! * `application`: what stands where a user's program would stand on each node.
 //! * `storm`: what a broadcast storm is made of. `processor`: how a busy machine lets its program run.
+//! * [`flat`]: the same on turmoil's own network, as far as that goes.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
 
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hailer::Timestamp;
+use hailer::daemon::Config;
 use hailer::zre::PeerId;
 use tokio::sync::mpsc;
 
@@ -28,6 +30,7 @@ use log::Log;
 use processor::Processor;
 
 mod application;
+pub mod flat;
 mod journal;
 mod log;
 pub mod message;
@@ -226,14 +229,7 @@ impl World {
         state.lives += 1;
         let mut random = Stream::new(self.seed, &format!("{}/life {number}", node.name));
         let mut config = node.config.clone();
-        let peer = config.zre.as_mut().map(|zre| {
-            let drawn = || {
-                let mut bytes = [0; 16];
-                random.fill(&mut bytes);
-                PeerId::from_random(bytes)
-            };
-            *zre.identity.get_or_insert_with(drawn)
-        });
+        let peer = identify(&mut config, &mut random);
         let tasks = Tasks::new(self.polls.clone());
         if let Some(processor) = &state.processor {
             tasks.take_turns(Arc::new(processor.clone()));
@@ -454,6 +450,17 @@ impl Script for World {
             }
         }
     }
+}
+
+/// Gives a life its identity, when a role of it has one: the one of the file, or one drawn from the life's stream.
+fn identify(config: &mut Config, random: &mut Stream) -> Option<PeerId> {
+    let zre = config.zre.as_mut()?;
+    let drawn = || {
+        let mut bytes = [0; 16];
+        random.fill(&mut bytes);
+        PeerId::from_random(bytes)
+    };
+    Some(*zre.identity.get_or_insert_with(drawn))
 }
 
 fn describe(partition: &Partition) -> String {
