@@ -5,7 +5,8 @@
 //!
 //! * [`lives`]: who was up, paused and member of which group, and when.
 //! * [`knowledge`]: whom each node has entered, as of any moment.
-//! * `membership`: `everyone-knows-everyone` and `the-dead-are-gone`.
+//! * `membership`: `everyone-knows-everyone`, `the-dead-are-gone` and `membership-is-symmetric`.
+//! * `load`: `traffic-stays-below`.
 //! * [`reach`]: whom the script cut off from whom, and when.
 //! * `exits`: `no-live-peer-exits`.
 //! * `strangers`: `nobody-unknown-appears`.
@@ -19,6 +20,7 @@ use crate::trace::Trace;
 mod exits;
 pub mod knowledge;
 pub mod lives;
+mod load;
 mod membership;
 mod messages;
 pub mod reach;
@@ -124,8 +126,11 @@ impl Finding {
     /// What it would be (or is) a failure of.
     pub fn failure_kind(&self) -> Failure {
         match self.expect.that {
-            Property::EveryoneKnowsEveryone | Property::TheDeadAreGone => Failure::Liveness,
-            Property::NoLivePeerExits
+            Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric => {
+                Failure::Liveness
+            }
+            Property::TrafficStaysBelow(_)
+            | Property::NoLivePeerExits
             | Property::NobodyUnknownAppears
             | Property::ShoutsArriveOnceAndInOrder
             | Property::WhispersArriveOnceAndInOrder => Failure::Safety,
@@ -140,9 +145,11 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
     let scenario = &scenario.unrolled(trace.seed);
     let run = Run { scenario, trace, lives: lives::Lives::of(scenario, trace) };
     let judge_one = |expect: &Expect| {
-        let Judgement { outcome, detail } = match expect.that {
+        let Judgement { outcome, detail } = match &expect.that {
             Property::EveryoneKnowsEveryone => membership::everyone_knows_everyone(&run, expect.by),
             Property::TheDeadAreGone => membership::the_dead_are_gone(&run, expect.by),
+            Property::MembershipIsSymmetric => membership::membership_is_symmetric(&run, expect.by),
+            Property::TrafficStaysBelow(limit) => load::traffic_stays_below(&run, limit),
             Property::NoLivePeerExits => exits::no_live_peer_exits(&run),
             Property::NobodyUnknownAppears => strangers::nobody_unknown_appears(&run),
             Property::ShoutsArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Shout),
@@ -158,6 +165,8 @@ pub fn property_name(property: &Property) -> &'static str {
     match property {
         Property::EveryoneKnowsEveryone => "everyone-knows-everyone",
         Property::TheDeadAreGone => "the-dead-are-gone",
+        Property::MembershipIsSymmetric => "membership-is-symmetric",
+        Property::TrafficStaysBelow(_) => "traffic-stays-below",
         Property::NoLivePeerExits => "no-live-peer-exits",
         Property::NobodyUnknownAppears => "nobody-unknown-appears",
         Property::ShoutsArriveOnceAndInOrder => "shouts-arrive-once-and-in-order",
@@ -166,11 +175,23 @@ pub fn property_name(property: &Property) -> &'static str {
 }
 
 fn in_words(expect: &Expect) -> String {
-    let property = match expect.that {
+    let property = match &expect.that {
         Property::EveryoneKnowsEveryone => {
             "every running node has entered every other running node, and nobody else"
         }
         Property::TheDeadAreGone => "no running node still knows a node, or a life of a node, that is down",
+        Property::MembershipIsSymmetric => {
+            "who runs and is known by another running node knows that node, too"
+        }
+        Property::TrafficStaysBelow(limit) => {
+            let limits = [(limit.packets_per_s, "packets"), (limit.bytes_per_s, "bytes")];
+            let limits = limits.iter().filter_map(|(most, what)| Some(format!("{} {what}", count((*most)?))));
+            let limits = limits.collect::<Vec<_>>().join(" or ");
+            return format!(
+                "Always, none of {} sends more than {limits} in a second",
+                counted(limit.nodes.len(), "node")
+            );
+        }
         Property::NoLivePeerExits => "no node sees an EXIT of a peer that is up",
         Property::NobodyUnknownAppears => "every ENTER names an identity that a node of the scenario has",
         Property::ShoutsArriveOnceAndInOrder => {
@@ -180,13 +201,13 @@ fn in_words(expect: &Expect) -> String {
             "every whisper reaches the peer it was sent to, whole, once, in the order of sending"
         }
     };
-    match (&expect.that, expect.by) {
-        (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, Some(by)) => {
-            format!("By {}, {property}", brief(Timestamp::ZERO.after(by)))
-        }
-        (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, None) => {
-            format!("By the end, {property}")
-        }
+    let is_by_a_time = matches!(
+        expect.that,
+        Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric
+    );
+    match expect.by {
+        Some(by) if is_by_a_time => format!("By {}, {property}", brief(Timestamp::ZERO.after(by))),
+        None if is_by_a_time => format!("By the end, {property}"),
         _ => format!("Always, {property}"),
     }
 }

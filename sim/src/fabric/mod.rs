@@ -70,6 +70,13 @@ pub struct SegmentId(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InterfaceId(u32);
 
+impl InterfaceId {
+    /// Its place among all interfaces, in the order of their making.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The network, with everything that is on its way.
 #[derive(Debug)]
 pub struct Fabric {
@@ -335,6 +342,11 @@ impl Fabric {
         };
         let ids = (0..).map(InterfaceId);
         self.interfaces.iter().zip(ids).map(|(interface, id)| name(interface, id)).collect()
+    }
+
+    /// The machines of all interfaces, in the order of their making.
+    pub fn interface_hosts(&self) -> Vec<HostId> {
+        self.interfaces.iter().map(|interface| interface.host).collect()
     }
 
     /// Lets somebody look on from now on.

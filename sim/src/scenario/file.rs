@@ -10,7 +10,8 @@ use hailer::daemon::diagnostic::{Span, position};
 use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, text_up_to, written};
 use hailer::daemon::{Diagnostics, LoadError, reader};
 
-use super::{Expect, Property, Scenario, churn, machine, nodes, script, timeline};
+use super::nodes::Nodes;
+use super::{Expect, Property, Scenario, churn, limits, machine, nodes, script, timeline};
 
 /// Seed of a file that names none.
 const SEED_DEFAULT: u64 = 1;
@@ -20,14 +21,16 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 /// The longest text about a scenario, so that it fits at the top of a report.
 const ABOUT_BYTES_MAX: usize = 1000;
 
-/// Names of properties, and whether each is about every moment.
-const PROPERTIES: [(&str, Property, bool); 6] = [
+/// Names of properties, and whether each is about every moment. Limits are in keys of their own.
+const PROPERTIES: [(&str, Property, bool); 8] = [
     ("everyone-knows-everyone", Property::EveryoneKnowsEveryone, false),
     ("the-dead-are-gone", Property::TheDeadAreGone, false),
+    ("membership-is-symmetric", Property::MembershipIsSymmetric, false),
     ("no-live-peer-exits", Property::NoLivePeerExits, true),
     ("nobody-unknown-appears", Property::NobodyUnknownAppears, true),
     ("shouts-arrive-once-and-in-order", Property::ShoutsArriveOnceAndInOrder, true),
     ("whispers-arrive-once-and-in-order", Property::WhispersArriveOnceAndInOrder, true),
+    ("traffic-stays-below", Property::TrafficStaysBelow(limits::NO_LIMIT), true),
 ];
 
 impl Scenario {
@@ -71,7 +74,7 @@ fn scenario(
     let traffic = script::traffic(file, &nodes, end);
     let steps = script::steps(file, &nodes, end, line_of);
     let churns = churn::churn(file, &nodes, end, line_of);
-    let expects = expects(file, end, line_of);
+    let expects = expects(file, &nodes, end, line_of);
 
     let (Header { about, seed, duration, tick }, mut steps, traffic) = (header?.value, steps?, traffic?);
     let churns = churns?;
@@ -127,10 +130,11 @@ fn tick(value: Value<'_>) -> Result<Duration, Refused> {
 
 fn expects(
     file: &mut Table<'_>,
+    nodes: &Nodes,
     end: Option<Duration>,
     line_of: impl Fn(Span) -> usize,
 ) -> Result<Vec<Expect>, Refused> {
-    let read = |table: &mut Table<'_>| expect(table, end, line_of(table.span()));
+    let read = |table: &mut Table<'_>| expect(table, nodes, end, line_of(table.span()));
     let tables = file.optional("expect", |value| value.tables(read))?;
     let Some(tables) = tables.filter(|tables| !tables.value.is_empty()) else {
         let help = "add an `[[expect]]`, for example with `always = \"no-live-peer-exits\"`";
@@ -140,8 +144,14 @@ fn expects(
 }
 
 /// Either `always`, or `by` with `that`.
-fn expect(table: &mut Table<'_>, end: Option<Duration>, line: usize) -> Result<Expect, Refused> {
+fn expect(
+    table: &mut Table<'_>,
+    nodes: &Nodes,
+    end: Option<Duration>,
+    line: usize,
+) -> Result<Expect, Refused> {
     let keys = table.present(&["always", "by", "that"]);
+    let limits = limits::limits(table, nodes);
     let always = keys.iter().find(|key| key.value == "always");
     let other = keys.iter().find(|key| key.value != "always");
     match (always, other) {
@@ -157,7 +167,8 @@ fn expect(table: &mut Table<'_>, end: Option<Duration>, line: usize) -> Result<E
         }
         (Some(_), None) => {
             let that = table.required("always", "", property_for(true))?;
-            Ok(Expect { that: that.value, by: None, line })
+            let that = limits?.of(table, that.value)?;
+            Ok(Expect { that, by: None, line })
         }
         (None, Some(_)) => {
             let by = table.required("by", "by = \"15 s\"", duration);
@@ -166,7 +177,8 @@ fn expect(table: &mut Table<'_>, end: Option<Duration>, line: usize) -> Result<E
             if let Some(end) = end.filter(|end| by.value > *end) {
                 return Err(script::refuse_late(table, by.span, end));
             }
-            Ok(Expect { that: that.value, by: Some(by.value), line })
+            let that = limits?.of(table, that.value)?;
+            Ok(Expect { that, by: Some(by.value), line })
         }
     }
 }

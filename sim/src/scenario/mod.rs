@@ -2,7 +2,7 @@
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
 //! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `machine`,
-//! `script`, `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
+//! `script`, `faults`, `churn`, `timeline`, `limits`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
 //! `scenarios/README.md` lists every key.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ mod amounts;
 mod churn;
 mod faults;
 mod file;
+mod limits;
 mod link;
 mod machine;
 mod names;
@@ -399,6 +400,10 @@ pub enum Property {
     EveryoneKnowsEveryone,
     /// `the-dead-are-gone` (by): no running node still knows a node (or an earlier life of a node) that is down.
     TheDeadAreGone,
+    /// `membership-is-symmetric` (by): a running node that another running node has entered has entered that one, too.
+    MembershipIsSymmetric,
+    /// `traffic-stays-below` (always): none of these nodes sends more than this in any second.
+    TrafficStaysBelow(TrafficLimit),
     /// `no-live-peer-exits` (always): no node sees an EXIT of a peer that is up.
     NoLivePeerExits,
     /// `nobody-unknown-appears` (always): every ENTER names an identity that a node of the scenario has.
@@ -408,4 +413,15 @@ pub enum Property {
     ShoutsArriveOnceAndInOrder,
     /// `whispers-arrive-once-and-in-order` (always): likewise for whispers.
     WhispersArriveOnceAndInOrder,
+}
+
+/// How much each of these nodes may send; at least one of the two limits is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrafficLimit {
+    /// Each of these by itself.
+    pub nodes: Vec<NodeIndex>,
+    /// Packets in any second.
+    pub packets_per_s: Option<u64>,
+    /// Bytes in any second, IP headers included.
+    pub bytes_per_s: Option<u64>,
 }

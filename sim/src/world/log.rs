@@ -86,7 +86,7 @@ impl Log {
         records.hash(&mut digest);
         traffic.hash(&mut digest);
         let digest = digest.0.finalize().to_hex()[..32].to_owned();
-        Trace { seed, duration, records, traffic, digest }
+        Trace { seed, duration, records, traffic, loads: Vec::new(), digest }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -2,6 +2,7 @@
 //!
 //! * `application`: what stands where a user's program would stand on each node.
 //! * `storm`: what a broadcast storm is made of. `processor`: how a busy machine lets its program run.
+//! * `meter`: what nodes send in a second, where somebody asks.
 //! * [`flat`]: the same on turmoil's own network, as far as that goes.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
 
@@ -21,12 +22,13 @@ use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{Action, Crash, Delay, Move, NodeIndex, Partition, Scenario, TrafficKind};
+use crate::scenario::{Action, Crash, Delay, Move, NodeIndex, Partition, Property, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
 use journal::Journal;
 use log::Log;
+use meter::Meter;
 use processor::Processor;
 
 mod application;
@@ -34,6 +36,7 @@ pub mod flat;
 mod journal;
 mod log;
 pub mod message;
+mod meter;
 mod processor;
 mod storm;
 
@@ -61,13 +64,16 @@ pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError>
     let world = World::new(scenario.unrolled(seed), seed);
     let (fabric, log) = (world.fabric.clone(), world.log.clone());
     let onlookers = world.invite_onlookers(&options)?;
+    let meter = world.invite_meter();
     let (duration, tick) = (scenario.duration, options.tick.unwrap_or(scenario.tick));
     let outcome = engine::run(world, engine::Run { seed, duration, tick, progress: options.progress });
     // What was seen of a world that panicked is worth the most.
     let written = finish(&mut fabric.lock(), onlookers);
     outcome.and(written)?;
     let fabric = fabric.lock();
-    Ok(log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint()))
+    let mut trace = log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint());
+    trace.loads = meter.map(|meter| meter.loads()).unwrap_or_default();
+    Ok(trace)
 }
 
 /// Sends the onlookers away, each of which wrote one of the files.
@@ -196,6 +202,16 @@ impl World {
             fabric.add_tap(Box::new(journal));
         }
         Ok(files)
+    }
+
+    /// Lets traffic be measured when an expectation is about it. The meter writes no file, and is the last onlooker.
+    fn invite_meter(&self) -> Option<Meter> {
+        let is_asked = |that: &Property| matches!(that, Property::TrafficStaysBelow(_));
+        self.scenario.expects.iter().find(|expect| is_asked(&expect.that))?;
+        let mut fabric = self.fabric.lock();
+        let meter = Meter::new(self.nodes.len(), fabric.interface_hosts());
+        fabric.add_tap(Box::new(meter.clone()));
+        Some(meter)
     }
 
     fn keep_appointment(&mut self, token: u64) {

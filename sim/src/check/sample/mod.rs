@@ -263,7 +263,10 @@ impl Script {
         }
         let traffic = vec![Traffic::default(); self.lives.len()];
         let digest = "00".repeat(32);
-        Run { scenario, trace: Trace { seed: 1, duration, records: self.records, traffic, digest } }
+        Run {
+            scenario,
+            trace: Trace { seed: 1, duration, records: self.records, traffic, loads: Vec::new(), digest },
+        }
     }
 }
 
