@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Counts what nodes hold, for expectations about memory.
+#[global_allocator]
+static ALLOCATOR: tracking_allocator::Allocator<std::alloc::System> = hailer_sim::memory::counting();
+
 fn main() -> ExitCode {
     hailer_sim::cli::main()
 }

@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Waker};
 use hailer::net::Task;
 use tokio::task::AbortHandle;
 
+use crate::memory::Account;
+
 /// Counts how often any task of a world was polled: when a whole round of the executor polls none, nothing is left to do
 /// at this moment.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +47,8 @@ pub struct Tasks {
     polls: Polls,
     is_paused: Arc<AtomicBool>,
     has_turns: Arc<AtomicBool>,
+    /// Whose memory is what they allocate.
+    account: Option<Arc<Account>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -62,7 +66,18 @@ struct State {
 impl Tasks {
     /// No tasks yet.
     pub fn new(polls: Polls) -> Self {
-        Self { polls, is_paused: Arc::default(), has_turns: Arc::default(), state: Arc::default() }
+        Self {
+            polls,
+            is_paused: Arc::default(),
+            has_turns: Arc::default(),
+            account: None,
+            state: Arc::default(),
+        }
+    }
+
+    /// The same, with an account of the memory that they allocate. Tasks that were started before have none.
+    pub fn on_account(self, account: Option<Arc<Account>>) -> Self {
+        Self { account, ..self }
     }
 
     /// Starts a task. After the end of the life nothing starts any more.
@@ -155,7 +170,11 @@ impl Future for Running {
             self.tasks.lock().held.push(context.waker().clone());
             return Poll::Pending;
         }
-        self.future.as_mut().poll(context)
+        let Self { future, tasks, .. } = &mut *self;
+        match &tasks.account {
+            Some(account) => account.during(|| future.as_mut().poll(context)),
+            None => future.as_mut().poll(context),
+        }
     }
 }
 

@@ -128,6 +128,8 @@ pub struct Load {
     pub packets: Peak,
     /// Bytes that it sent in any second, IP and transport headers included.
     pub bytes: Peak,
+    /// Bytes of memory that its program held.
+    pub memory: Peak,
 }
 
 /// The greatest of values, and when it was reached first.

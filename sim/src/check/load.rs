@@ -1,10 +1,10 @@
-//! `traffic-stays-below`: no node ever sends more in a second than it may.
+//! `traffic-stays-below` and `memory-stays-below`: no node ever sends more in a second, or holds more, than it may.
 //!
-//! The trace has the most that each node sent in any second, and when that was.
+//! The trace has the most of it for each node, and when that was.
 
 use hailer::Timestamp;
 
-use crate::scenario::TrafficLimit;
+use crate::scenario::{MemoryLimit, NodeIndex, TrafficLimit};
 use crate::trace::{Load, Peak};
 
 use super::{Judgement, Run, Violations, count, counted, seconds};
@@ -25,7 +25,7 @@ pub(super) fn traffic_stays_below(run: &Run<'_>, limit: &TrafficLimit) -> Judgem
             let load = run.trace.loads.get(node.0 as usize);
             (*node, load.map_or_else(Peak::default, measure))
         });
-        let mut worst: Option<(crate::scenario::NodeIndex, Peak)> = None;
+        let mut worst: Option<(NodeIndex, Peak)> = None;
         let mut above = 0;
         for (node, peak) in peaks {
             if worst.is_none_or(|(_, other)| peak.most > other.most) {
@@ -47,19 +47,49 @@ pub(super) fn traffic_stays_below(run: &Run<'_>, limit: &TrafficLimit) -> Judgem
             above => format!("{} above {}: {so}", counted(above, "node"), count(most)),
         });
     }
-    if run.trace.loads.is_empty() {
-        // A trace of a world that counts nothing shows nothing, and so nothing holds.
-        let node = limit.nodes.first().copied().unwrap_or(crate::scenario::NodeIndex(0));
-        violations.push(Timestamp::ZERO, node, || "the traffic was not counted".to_owned());
-    }
+    refuse_uncounted(run, "traffic", &mut violations);
     violations.into_judgement(details.join("; "))
+}
+
+pub(super) fn memory_stays_below(run: &Run<'_>, limit: &MemoryLimit) -> Judgement {
+    let peak =
+        |node: NodeIndex| run.trace.loads.get(node.0 as usize).map_or_else(Peak::default, |load| load.memory);
+    let mut violations = Violations::default();
+    for (node, peak) in
+        limit.nodes.iter().map(|node| (*node, peak(*node))).filter(|(_, peak)| peak.most > limit.bytes)
+    {
+        violations.push(peak.at, node, || {
+            format!("{} held {} at {}", run.name(node), counted(peak.most as usize, "byte"), seconds(peak.at))
+        });
+    }
+    let above = violations.count();
+    // The first of those that held the most.
+    let worst = limit.nodes.iter().copied().min_by_key(|node| std::cmp::Reverse(peak(*node).most));
+    let detail = worst.map_or_else(String::new, |node| {
+        let peak = peak(node);
+        let held = counted(peak.most as usize, "byte");
+        let so = format!("at most {held}, by {} at {}", run.name(node), seconds(peak.at));
+        match above {
+            0 => format!("{so}; {} allowed", count(limit.bytes)),
+            above => format!("{} above {}: {so}", counted(above, "node"), count(limit.bytes)),
+        }
+    });
+    refuse_uncounted(run, "memory", &mut violations);
+    violations.into_judgement(detail)
+}
+
+/// A trace of a world that counts nothing shows nothing, and so nothing holds.
+fn refuse_uncounted(run: &Run<'_>, what: &str, violations: &mut Violations) {
+    if run.trace.loads.is_empty() {
+        violations.push(Timestamp::ZERO, NodeIndex(0), || format!("the {what} was not counted"));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::check::sample::{Script, secs};
-    use crate::scenario::{NodeIndex, Property};
+    use crate::scenario::Property;
 
     fn limit(nodes: &[u32], packets: Option<u64>, bytes: Option<u64>) -> Property {
         let nodes = nodes.iter().copied().map(NodeIndex).collect();
@@ -70,6 +100,7 @@ mod tests {
         let load = |packets, bytes| Load {
             packets: Peak { most: packets, at: secs(3.0) },
             bytes: Peak { most: bytes, at: secs(4.5) },
+            memory: Peak { most: bytes * 10, at: secs(6.0) },
         };
         let mut run = Script::new(2).up(0.0, 0).up(0.0, 1).run(10.0);
         run.trace.loads = vec![load(100, 9_000), load(40, 12_000)];
@@ -106,6 +137,20 @@ mod tests {
     fn only_the_nodes_that_are_named_are_judged() {
         assert!(run().judge(limit(&[1], Some(40), None), None).passed());
         assert!(!run().judge(limit(&[0], Some(40), None), None).passed());
+    }
+
+    #[test]
+    fn who_holds_a_byte_more_than_is_allowed_does_not_pass() {
+        let limit = |bytes| {
+            let nodes = vec![NodeIndex(0), NodeIndex(1)];
+            Property::MemoryStaysBelow(MemoryLimit { nodes, bytes })
+        };
+        let finding = run().judge(limit(120_000), None);
+        assert!(finding.passed());
+        assert_eq!(finding.detail, "at most 120,000 bytes, by n01 at 6.000 s; 120,000 allowed");
+        let finding = run().judge(limit(119_999), None);
+        assert_eq!(finding.violations(), ["6.000 s n01: n01 held 120,000 bytes at 6.000 s"]);
+        assert_eq!(finding.detail, "1 node above 119,999: at most 120,000 bytes, by n01 at 6.000 s");
     }
 
     #[test]

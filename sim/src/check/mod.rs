@@ -6,7 +6,7 @@
 //! * [`lives`]: who was up, paused and member of which group, and when.
 //! * [`knowledge`]: whom each node has entered, as of any moment.
 //! * `membership`: `everyone-knows-everyone`, `the-dead-are-gone` and `membership-is-symmetric`.
-//! * `load`: `traffic-stays-below`.
+//! * `load`: `traffic-stays-below` and `memory-stays-below`.
 //! * [`reach`]: whom the script cut off from whom, and when.
 //! * `exits`: `no-live-peer-exits`.
 //! * `strangers`: `nobody-unknown-appears`.
@@ -130,6 +130,7 @@ impl Finding {
                 Failure::Liveness
             }
             Property::TrafficStaysBelow(_)
+            | Property::MemoryStaysBelow(_)
             | Property::NoLivePeerExits
             | Property::NobodyUnknownAppears
             | Property::ShoutsArriveOnceAndInOrder
@@ -150,6 +151,7 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
             Property::TheDeadAreGone => membership::the_dead_are_gone(&run, expect.by),
             Property::MembershipIsSymmetric => membership::membership_is_symmetric(&run, expect.by),
             Property::TrafficStaysBelow(limit) => load::traffic_stays_below(&run, limit),
+            Property::MemoryStaysBelow(limit) => load::memory_stays_below(&run, limit),
             Property::NoLivePeerExits => exits::no_live_peer_exits(&run),
             Property::NobodyUnknownAppears => strangers::nobody_unknown_appears(&run),
             Property::ShoutsArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Shout),
@@ -167,6 +169,7 @@ pub fn property_name(property: &Property) -> &'static str {
         Property::TheDeadAreGone => "the-dead-are-gone",
         Property::MembershipIsSymmetric => "membership-is-symmetric",
         Property::TrafficStaysBelow(_) => "traffic-stays-below",
+        Property::MemoryStaysBelow(_) => "memory-stays-below",
         Property::NoLivePeerExits => "no-live-peer-exits",
         Property::NobodyUnknownAppears => "nobody-unknown-appears",
         Property::ShoutsArriveOnceAndInOrder => "shouts-arrive-once-and-in-order",
@@ -191,6 +194,10 @@ fn in_words(expect: &Expect) -> String {
                 "Always, none of {} sends more than {limits} in a second",
                 counted(limit.nodes.len(), "node")
             );
+        }
+        Property::MemoryStaysBelow(limit) => {
+            let nodes = counted(limit.nodes.len(), "node");
+            return format!("Always, none of {nodes} holds more than {} bytes of memory", count(limit.bytes));
         }
         Property::NoLivePeerExits => "no node sees an EXIT of a peer that is up",
         Property::NobodyUnknownAppears => "every ENTER names an identity that a node of the scenario has",

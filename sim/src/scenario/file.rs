@@ -22,7 +22,7 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 const ABOUT_BYTES_MAX: usize = 1000;
 
 /// Names of properties, and whether each is about every moment. Limits are in keys of their own.
-const PROPERTIES: [(&str, Property, bool); 8] = [
+const PROPERTIES: [(&str, Property, bool); 9] = [
     ("everyone-knows-everyone", Property::EveryoneKnowsEveryone, false),
     ("the-dead-are-gone", Property::TheDeadAreGone, false),
     ("membership-is-symmetric", Property::MembershipIsSymmetric, false),
@@ -30,7 +30,8 @@ const PROPERTIES: [(&str, Property, bool); 8] = [
     ("nobody-unknown-appears", Property::NobodyUnknownAppears, true),
     ("shouts-arrive-once-and-in-order", Property::ShoutsArriveOnceAndInOrder, true),
     ("whispers-arrive-once-and-in-order", Property::WhispersArriveOnceAndInOrder, true),
-    ("traffic-stays-below", Property::TrafficStaysBelow(limits::NO_LIMIT), true),
+    ("traffic-stays-below", Property::TrafficStaysBelow(limits::NO_TRAFFIC_LIMIT), true),
+    ("memory-stays-below", Property::MemoryStaysBelow(limits::NO_MEMORY_LIMIT), true),
 ];
 
 impl Scenario {

@@ -404,6 +404,8 @@ pub enum Property {
     MembershipIsSymmetric,
     /// `traffic-stays-below` (always): none of these nodes sends more than this in any second.
     TrafficStaysBelow(TrafficLimit),
+    /// `memory-stays-below` (always): no program of these nodes ever holds more than this.
+    MemoryStaysBelow(MemoryLimit),
     /// `no-live-peer-exits` (always): no node sees an EXIT of a peer that is up.
     NoLivePeerExits,
     /// `nobody-unknown-appears` (always): every ENTER names an identity that a node of the scenario has.
@@ -424,4 +426,13 @@ pub struct TrafficLimit {
     pub packets_per_s: Option<u64>,
     /// Bytes in any second, IP headers included.
     pub bytes_per_s: Option<u64>,
+}
+
+/// How much memory the program of each of these nodes may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// Each of these by itself.
+    pub nodes: Vec<NodeIndex>,
+    /// Bytes that it has allocated and not freed.
+    pub bytes: u64,
 }

@@ -10,6 +10,7 @@ use hailer::zre::{Event, PeerId};
 
 use super::journal::Journal;
 use super::message::Label;
+use crate::memory;
 use crate::scenario::NodeIndex;
 use crate::trace::{Record, Subject, Trace, Traffic, What};
 
@@ -96,6 +97,12 @@ impl Log {
 
 impl State {
     fn push(&mut self, record: Record) {
+        // The program that tells of something does not keep it.
+        let record = memory::taken_outside(record);
+        memory::outside(|| self.keep(record));
+    }
+
+    fn keep(&mut self, record: Record) {
         if let Some(journal) = &self.journal {
             journal.record(&record);
         }

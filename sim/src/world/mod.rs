@@ -21,10 +21,11 @@ use crate::engine::{self, RunError, Script};
 use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, SegmentId};
+use crate::memory::Account;
 use crate::net::{SharedFabric, SimNet};
 use crate::scenario::{Action, Crash, Delay, Move, NodeIndex, Partition, Property, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
-use crate::trace::{Trace, What};
+use crate::trace::{Load, Trace, What};
 use application::Command;
 use journal::Journal;
 use log::Log;
@@ -61,7 +62,8 @@ pub struct Options<'a> {
 /// See [`RunError`].
 pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError> {
     let seed = options.seed.unwrap_or(scenario.seed);
-    let world = World::new(scenario.unrolled(seed), seed);
+    let mut world = World::new(scenario.unrolled(seed), seed);
+    let accounts = world.open_accounts()?;
     let (fabric, log) = (world.fabric.clone(), world.log.clone());
     let onlookers = world.invite_onlookers(&options)?;
     let meter = world.invite_meter();
@@ -73,6 +75,10 @@ pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError>
     let fabric = fabric.lock();
     let mut trace = log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint());
     trace.loads = meter.map(|meter| meter.loads()).unwrap_or_default();
+    if !accounts.is_empty() {
+        trace.loads.resize(accounts.len(), Load::default());
+        trace.loads.iter_mut().zip(accounts).for_each(|(load, account)| load.memory = account.peak());
+    }
     Ok(trace)
 }
 
@@ -110,6 +116,8 @@ struct NodeState {
     processor: Option<Processor>,
     /// Whether an address of its life was taken away.
     is_moved: bool,
+    /// Its program's memory, when somebody asks.
+    account: Option<Arc<Account>>,
 }
 
 /// A running program on a node.
@@ -161,6 +169,7 @@ impl World {
                 clock,
                 processor: None,
                 is_moved: false,
+                account: None,
             };
             nodes.push(state);
         }
@@ -202,6 +211,20 @@ impl World {
             fabric.add_tap(Box::new(journal));
         }
         Ok(files)
+    }
+
+    /// Lets memory be counted when an expectation is about it: an account for each node.
+    fn open_accounts(&mut self) -> Result<Vec<Arc<Account>>, RunError> {
+        let is_asked = |that: &Property| matches!(that, Property::MemoryStaysBelow(_));
+        if !self.scenario.expects.iter().any(|expect| is_asked(&expect.that)) {
+            return Ok(Vec::new());
+        }
+        let open = |state: &mut NodeState| {
+            let fabric = self.fabric.clone();
+            let account = Account::open(Arc::new(move || fabric.lock().now())).ok_or(RunError::NotCounted)?;
+            Ok(state.account.insert(Arc::new(account)).clone())
+        };
+        self.nodes.iter_mut().map(open).collect()
     }
 
     /// Lets traffic be measured when an expectation is about it. The meter writes no file, and is the last onlooker.
@@ -246,7 +269,7 @@ impl World {
         let mut random = Stream::new(self.seed, &format!("{}/life {number}", node.name));
         let mut config = node.config.clone();
         let peer = identify(&mut config, &mut random);
-        let tasks = Tasks::new(self.polls.clone());
+        let tasks = Tasks::new(self.polls.clone()).on_account(state.account.clone());
         if let Some(processor) = &state.processor {
             tasks.take_turns(Arc::new(processor.clone()));
         }
@@ -257,8 +280,11 @@ impl World {
         }
         let net = SimNet::new(self.fabric.clone(), state.host, tasks.clone(), random);
         let author = self.log.born(self.fabric.lock().now(), index, number, peer);
-        let program = application::run(net, config, author, inbox);
-        tasks.spawn(program).detach();
+        let program = || tasks.spawn(application::run(net, config, author, inbox)).detach();
+        match &state.account {
+            Some(account) => account.during(program),
+            None => program(),
+        }
         state.life = Some(Life { tasks, commands, is_paused: false });
     }
 
