@@ -7,7 +7,7 @@
 //! The count is of the program's own requests, without what an allocator adds, and does not enter any digest: it is the
 //! same for the same build, but for the kilobytes that libraries allocate once in a process.
 
-use std::alloc::System;
+use std::alloc::GlobalAlloc;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,9 +21,9 @@ use tracking_allocator::{
 
 use crate::trace::Peak;
 
-/// An allocator that counts once there is an account.
-pub const fn counting() -> Allocator<System> {
-    Allocator::system()
+/// An allocator that counts once there is an account, and gets its memory from this one.
+pub const fn counting<A: GlobalAlloc>(allocator: A) -> Allocator<A> {
+    Allocator::from_allocator(allocator)
 }
 
 /// Whether any account was ever opened in this process. Until then nothing is paid for counting but a word a block.

@@ -1,5 +1,6 @@
 //! The memory that nodes hold is counted, when the program's allocator counts: all of it, and nothing else.
 
+use std::alloc::System;
 use std::sync::Arc;
 
 use hailer::Timestamp;
@@ -7,9 +8,10 @@ use hailer_sim::check;
 use hailer_sim::memory::{self, Account};
 use hailer_sim::scenario::Scenario;
 use hailer_sim::world::{self, Options};
+use tracking_allocator::Allocator;
 
 #[global_allocator]
-static ALLOCATOR: tracking_allocator::Allocator<std::alloc::System> = memory::counting();
+static ALLOCATOR: Allocator<System> = memory::counting(System);
 
 fn account() -> Account {
     Account::open(Arc::new(|| Timestamp::from_millis(7))).expect("this program's allocator counts")

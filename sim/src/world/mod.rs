@@ -2,7 +2,7 @@
 //!
 //! * `application`: what stands where a user's program would stand on each node.
 //! * `storm`: what a broadcast storm is made of. `processor`: how a busy machine lets its program run.
-//! * `meter`: what nodes send in a second, where somebody asks.
+//! * `machine`: clocks, slowness, addresses. `measures`: what nodes send and hold, where somebody asks.
 //! * [`flat`]: the same on turmoil's own network, as far as that goes.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
 
@@ -23,21 +23,22 @@ use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, SegmentId};
 use crate::memory::Account;
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{Action, Crash, Delay, Move, NodeIndex, Partition, Property, Scenario, TrafficKind};
+use crate::scenario::{Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
-use crate::trace::{Load, Trace, What};
+use crate::trace::{Trace, What};
 use application::Command;
 use journal::Journal;
 use log::Log;
-use meter::Meter;
+use measures::Measures;
 use processor::Processor;
 
 mod application;
 pub mod flat;
 mod journal;
 mod log;
+mod machine;
+mod measures;
 pub mod message;
-mod meter;
 mod processor;
 mod storm;
 
@@ -63,10 +64,9 @@ pub struct Options<'a> {
 pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError> {
     let seed = options.seed.unwrap_or(scenario.seed);
     let mut world = World::new(scenario.unrolled(seed), seed);
-    let accounts = world.open_accounts()?;
     let (fabric, log) = (world.fabric.clone(), world.log.clone());
     let onlookers = world.invite_onlookers(&options)?;
-    let meter = world.invite_meter();
+    let measures = Measures::begin(&mut world)?;
     let (duration, tick) = (scenario.duration, options.tick.unwrap_or(scenario.tick));
     let outcome = engine::run(world, engine::Run { seed, duration, tick, progress: options.progress });
     // What was seen of a world that panicked is worth the most.
@@ -74,11 +74,7 @@ pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError>
     outcome.and(written)?;
     let fabric = fabric.lock();
     let mut trace = log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint());
-    trace.loads = meter.map(|meter| meter.loads()).unwrap_or_default();
-    if !accounts.is_empty() {
-        trace.loads.resize(accounts.len(), Load::default());
-        trace.loads.iter_mut().zip(accounts).for_each(|(load, account)| load.memory = account.peak());
-    }
+    trace.loads = measures.loads();
     Ok(trace)
 }
 
@@ -213,30 +209,6 @@ impl World {
         Ok(files)
     }
 
-    /// Lets memory be counted when an expectation is about it: an account for each node.
-    fn open_accounts(&mut self) -> Result<Vec<Arc<Account>>, RunError> {
-        let is_asked = |that: &Property| matches!(that, Property::MemoryStaysBelow(_));
-        if !self.scenario.expects.iter().any(|expect| is_asked(&expect.that)) {
-            return Ok(Vec::new());
-        }
-        let open = |state: &mut NodeState| {
-            let fabric = self.fabric.clone();
-            let account = Account::open(Arc::new(move || fabric.lock().now())).ok_or(RunError::NotCounted)?;
-            Ok(state.account.insert(Arc::new(account)).clone())
-        };
-        self.nodes.iter_mut().map(open).collect()
-    }
-
-    /// Lets traffic be measured when an expectation is about it. The meter writes no file, and is the last onlooker.
-    fn invite_meter(&self) -> Option<Meter> {
-        let is_asked = |that: &Property| matches!(that, Property::TrafficStaysBelow(_));
-        self.scenario.expects.iter().find(|expect| is_asked(&expect.that))?;
-        let mut fabric = self.fabric.lock();
-        let meter = Meter::new(self.nodes.len(), fabric.interface_hosts());
-        fabric.add_tap(Box::new(meter.clone()));
-        Some(meter)
-    }
-
     fn keep_appointment(&mut self, token: u64) {
         match self.appointments[token as usize] {
             Appointment::Start(node) => self.start(node),
@@ -306,11 +278,7 @@ impl World {
             }
             Action::Unplug => self.set_plugged(index, false),
             Action::Plug => self.set_plugged(index, true),
-            Action::Clock(drift) => {
-                let state = &mut self.nodes[index.0 as usize];
-                let drift = state.clock.drift(*drift);
-                self.fabric.lock().set_drift(state.host, drift);
-            }
+            Action::Clock(drift) => self.set_clock(index, *drift),
             Action::Slow(delay) => self.slow_down(index, delay),
             Action::Address(new) => self.move_to(index, *new),
             // The first two are done to the network; a storm has appointments of its own.
@@ -369,35 +337,6 @@ impl World {
         let how = "cable".to_owned();
         let what = if is_plugged { What::Mended(how) } else { What::Cut(how) };
         self.log.record(fabric.now(), index, what);
-    }
-
-    fn slow_down(&mut self, index: NodeIndex, delay: &Delay) {
-        let token = self.appointments.len() as u64;
-        let (fabric, state) = (self.fabric.clone(), &mut self.nodes[index.0 as usize]);
-        if state.processor.is_none() {
-            self.appointments.push(Appointment::Turn(index));
-            let stream =
-                Stream::new(self.seed, &format!("{}/processor", self.scenario.nodes[index.0 as usize].name));
-            let processor = Processor::new(fabric, token, stream);
-            if let Some(life) = &state.life {
-                life.tasks.take_turns(Arc::new(processor.clone()));
-            }
-            state.processor = Some(processor);
-        }
-        if let Some(processor) = &state.processor {
-            processor.set_delay(delay.clone());
-        }
-    }
-
-    /// A program that runs is cut off from everybody by that: it goes on with the address that it knows.
-    fn move_to(&mut self, index: NodeIndex, new: Move) {
-        let state = &mut self.nodes[index.0 as usize];
-        let mut fabric = self.fabric.lock();
-        fabric.set_address(state.host, new.interface, new.address);
-        if state.life.is_some() {
-            state.is_moved = true;
-            self.log.record(fabric.now(), index, What::Cut(format!("new address {}", new.address)));
-        }
     }
 
     fn end(&mut self, index: NodeIndex, how: Crash) {

@@ -1,7 +1,8 @@
-//! Measures what each node sends: the most packets, and the most bytes, in any second.
+//! Measures what each node sends and holds, where a scenario expects something of that, and only there.
 //!
-//! It looks on only where a scenario expects something of that. A second is any span of that length, not one of a clock: of
-//! each packet it is asked what was sent in the second that ends with it.
+//! What it sends: the most packets, and the most bytes, in any second. A second is any span of that length, not one of a
+//! clock: of each packet it is asked what was sent in the second that ends with it. What it holds is counted by the
+//! allocator ([`crate::memory`]).
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,16 +11,68 @@ use std::time::Duration;
 
 use hailer::Timestamp;
 
+use super::{NodeState, World};
+use crate::engine::RunError;
 use crate::fabric::packet::Packet;
 use crate::fabric::tap::Tap;
 use crate::fabric::{HostId, InterfaceId};
+use crate::memory::Account;
+use crate::scenario::Property;
 use crate::trace::{Load, Peak};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// What is measured of a run.
+pub(super) struct Measures {
+    meter: Option<Meter>,
+    /// One for each node, or none.
+    accounts: Vec<Arc<Account>>,
+}
+
+impl Measures {
+    /// Begins what the expectations ask for, before any program runs. The meter is the fabric's last onlooker and has no
+    /// file to write.
+    ///
+    /// # Errors
+    /// [`RunError::NotCounted`] when memory is asked for and this program's allocator does not count.
+    pub(super) fn begin(world: &mut World) -> Result<Self, RunError> {
+        let is_asked =
+            |is: fn(&Property) -> bool| world.scenario.expects.iter().any(|expect| is(&expect.that));
+        let (traffic, memory) = (
+            is_asked(|that| matches!(that, Property::TrafficStaysBelow(_))),
+            is_asked(|that| matches!(that, Property::MemoryStaysBelow(_))),
+        );
+        let meter = traffic.then(|| {
+            let mut fabric = world.fabric.lock();
+            let meter = Meter::new(world.nodes.len(), fabric.interface_hosts());
+            fabric.add_tap(Box::new(meter.clone()));
+            meter
+        });
+        let fabric = &world.fabric;
+        let open = |state: &mut NodeState| {
+            let fabric = fabric.clone();
+            let account = Account::open(Arc::new(move || fabric.lock().now())).ok_or(RunError::NotCounted)?;
+            Ok(state.account.insert(Arc::new(account)).clone())
+        };
+        let nodes = if memory { world.nodes.as_mut_slice() } else { &mut [] };
+        let accounts: Result<Vec<_>, RunError> = nodes.iter_mut().map(open).collect();
+        Ok(Self { meter, accounts: accounts? })
+    }
+
+    /// What was measured, one entry for each node; none when nothing was.
+    pub(super) fn loads(self) -> Vec<Load> {
+        let mut loads = self.meter.map(|meter| meter.loads()).unwrap_or_default();
+        if !self.accounts.is_empty() {
+            loads.resize(self.accounts.len(), Load::default());
+            loads.iter_mut().zip(self.accounts).for_each(|(load, account)| load.memory = account.peak());
+        }
+        loads
+    }
+}
+
 /// A meter. Cloning gives another handle on the same one.
 #[derive(Clone, Debug)]
-pub(super) struct Meter {
+struct Meter {
     /// Whose each interface is.
     hosts: Arc<Vec<HostId>>,
     gauges: Arc<Mutex<Vec<Gauge>>>,
@@ -36,12 +89,12 @@ struct Gauge {
 
 impl Meter {
     /// A meter for so many nodes, whose hosts were the first to be made, in their order.
-    pub(super) fn new(nodes: usize, hosts: Vec<HostId>) -> Self {
+    fn new(nodes: usize, hosts: Vec<HostId>) -> Self {
         Self { hosts: Arc::new(hosts), gauges: Arc::new(Mutex::new(vec![Gauge::default(); nodes])) }
     }
 
     /// What was measured, node by node.
-    pub(super) fn loads(&self) -> Vec<Load> {
+    fn loads(&self) -> Vec<Load> {
         self.lock().iter().map(|gauge| gauge.load.clone()).collect()
     }
 
