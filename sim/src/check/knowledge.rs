@@ -36,6 +36,8 @@ struct NodeState {
     begun: usize,
     is_up: bool,
     is_paused: bool,
+    /// Nothing is asked of it or about it.
+    is_left_out: bool,
     /// By identity: the life that had it when it was entered.
     known: BTreeMap<LifeId, LifeId>,
     /// Identities that no life has.
@@ -77,6 +79,13 @@ impl<'a> Knowledge<'a> {
             dead: 0,
             unknown: 0,
             one_sided: 0,
+        }
+    }
+
+    /// Asks nothing of other nodes than these, nor whether anybody knows them. To be said before the first record.
+    pub fn ask_only(&mut self, nodes: &[NodeIndex]) {
+        for (index, state) in (0..).map(NodeIndex).zip(&mut self.nodes) {
+            state.is_left_out = !nodes.contains(&index);
         }
     }
 
@@ -181,9 +190,10 @@ impl<'a> Knowledge<'a> {
         begun.checked_sub(1).map(|last| self.lives.of_node(node)[last])
     }
 
-    /// Whether the node is up and not paused.
+    /// Whether the node is up and not paused, and anything is asked of it.
     pub fn is_running(&self, node: NodeIndex) -> bool {
-        self.state(node).is_up && !self.state(node).is_paused
+        let state = self.state(node);
+        state.is_up && !state.is_paused && !state.is_left_out
     }
 
     /// What running nodes know and should not, or should know and do not, node by node.
@@ -194,7 +204,8 @@ impl<'a> Knowledge<'a> {
                 .filter(move |peer| self.is_missing(node, *peer))
                 .filter_map(|peer| self.current(peer));
             let state = self.state(node);
-            let known = state.known.iter().filter_map(move |(identity, entered)| {
+            let known = state.known.iter().filter(move |(identity, _)| !self.is_left_out(**identity));
+            let known = known.filter_map(move |(identity, entered)| {
                 if self.is_dead(*identity) {
                     Some(FaultKind::Dead(*entered))
                 } else if self.is_self(node, *identity) {
@@ -283,7 +294,7 @@ impl<'a> Knowledge<'a> {
 
     /// Faults of one node about the lives of another, or of its own.
     fn faults_about(&self, node: NodeIndex, peer: NodeIndex) -> Faults {
-        if !self.is_running(node) {
+        if !self.is_running(node) || self.state(peer).is_left_out {
             return Faults::default();
         }
         let known = &self.state(node).known;
@@ -331,6 +342,11 @@ impl<'a> Knowledge<'a> {
         let one_sided = this.indices().map(unrequited).sum();
         self.missing = this.indices().map(missing).sum();
         self.one_sided = one_sided;
+    }
+
+    /// Whether nothing is asked about the node with this identity.
+    fn is_left_out(&self, identity: LifeId) -> bool {
+        self.state(self.lives.get(identity).node).is_left_out
     }
 
     /// Whether no life with this identity is up.

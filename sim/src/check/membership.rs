@@ -10,11 +10,18 @@ use std::time::Duration;
 use hailer::Timestamp;
 
 use super::knowledge::{Fault, FaultKind, Knowledge};
+use crate::scenario::NodeIndex;
+
 use super::{Judgement, Run, Violations, counted, crash_words, seconds, span};
 
-pub(super) fn everyone_knows_everyone(run: &Run<'_>, by: Option<Duration>) -> Judgement {
+/// Of the nodes in `among` alone, when that is given.
+pub(super) fn everyone_knows_everyone(
+    run: &Run<'_>,
+    by: Option<Duration>,
+    among: Option<&[NodeIndex]>,
+) -> Judgement {
     let ask = Ask { holds: |knowledge| knowledge.fault_count() == 0, counts: |_, _| true, words: in_words };
-    let course = follow(run, by, &ask);
+    let course = follow(run, by, among, &ask);
     let (nodes, pairs) = (course.running, course.pairs);
     match course.end {
         End::Held if nodes < 2 => {
@@ -55,7 +62,7 @@ pub(super) fn the_dead_are_gone(run: &Run<'_>, by: Option<Duration>) -> Judgemen
         counts: |_, fault| matches!(fault.kind, FaultKind::Dead(_)),
         words: in_words,
     };
-    let course = follow(run, by, &ask);
+    let course = follow(run, by, None, &ask);
     match course.end {
         End::Held => {
             let ends = run.lives.iter().filter_map(|(_, life)| life.down).map(|(at, _)| at);
@@ -95,7 +102,7 @@ pub(super) fn membership_is_symmetric(run: &Run<'_>, by: Option<Duration>) -> Ju
         counts: |knowledge, fault| knowledge.is_one_sided(fault),
         words: |run, fault| format!("{}, which knows it", in_words(run, fault)),
     };
-    let course = follow(run, by, &ask);
+    let course = follow(run, by, None, &ask);
     let detail = match course.end {
         End::Held => {
             let since = span(course.by, course.since);
@@ -161,10 +168,13 @@ impl Course {
     }
 }
 
-fn follow(run: &Run<'_>, by: Option<Duration>, ask: &Ask) -> Course {
+fn follow(run: &Run<'_>, by: Option<Duration>, among: Option<&[NodeIndex]>, ask: &Ask) -> Course {
     let holds = ask.holds;
     let by = by.map_or(run.end(), |by| Timestamp::ZERO.after(by));
     let mut knowledge = Knowledge::new(&run.lives, run.scenario.nodes.len());
+    if let Some(among) = among {
+        knowledge.ask_only(among);
+    }
     let mut since = Some(Timestamp::ZERO);
     let mut course: Option<Course> = None;
     let judge = |knowledge: &Knowledge<'_>, since: Option<Timestamp>| Course {

@@ -11,7 +11,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::plot::{ACCENT, Canvas, GRID, INK, LINE, MUTED, Plot, QUIET, SURFACE, draw, text_width};
 use super::text::{self, printable};
-use crate::scenario::{Delay, Direction, Link, Node, Scenario};
+use crate::scenario::{Delay, Direction, Kind, Link, Node, Scenario};
 
 const WIDTH: i32 = 2080;
 /// Alike machines are drawn one by one up to this many.
@@ -98,7 +98,7 @@ fn caption(scenario: &Scenario) -> String {
 fn machines(scenario: &Scenario) -> Vec<Machine> {
     let is_alike = |one: &Node, other: &Node| {
         let segments = |node: &Node| node.interfaces.iter().map(|own| own.segment).collect::<Vec<_>>();
-        one.group == other.group && segments(one) == segments(other)
+        one.group == other.group && one.kind == other.kind && segments(one) == segments(other)
     };
     let mut machines = Vec::new();
     for alike in scenario.nodes.chunk_by(is_alike) {
@@ -122,15 +122,29 @@ fn machine(scenario: &Scenario, nodes: &[Node]) -> Machine {
     for (own, others) in first.interfaces.iter().zip(&last.interfaces) {
         lines.push(addresses(own.address, others.address));
     }
-    if first.config.zre.is_none() {
-        lines.push("runs nothing".to_owned());
-    }
+    lines.extend(
+        match first.kind {
+            Kind::Router => Some("router"),
+            Kind::DockerHost => Some("Docker host"),
+            Kind::Computer | Kind::Container(_) | Kind::HostNetwork(_) => {
+                first.config.zre.is_none().then_some("runs nothing")
+            }
+        }
+        .map(str::to_owned),
+    );
+    let host = first.kind.docker_host().map(|host| &scenario.nodes[host.0 as usize]);
+    lines.extend(host.map(|host| format!("on {}", host.name)));
     for own in &first.interfaces {
         if own.link != scenario.segments[own.segment.0 as usize].link {
             lines.extend(link_lines(&own.link).iter().map(|line| cut(line, 3 * BOX_MIN)));
         }
     }
-    let mut ports: Vec<usize> = first.interfaces.iter().map(|own| own.segment.0 as usize).collect();
+    // A container without a network of its own is where its host is.
+    let own = if first.interfaces.is_empty() { host.unwrap_or(first) } else { first };
+    let mut ports: Vec<usize> = own.interfaces.iter().map(|own| own.segment.0 as usize).collect();
+    if let Kind::HostNetwork(_) = first.kind {
+        ports.truncate(1);
+    }
     ports.sort_unstable();
     ports.dedup();
     Machine { title, lines, count: nodes.len(), ports }

@@ -9,8 +9,9 @@ use std::ops::RangeInclusive;
 use hailer::daemon::diagnostic::Span;
 use hailer::daemon::reader::{Refused, Table, Value, quantity, written};
 
-use super::nodes::{Segments, address as host_address};
+use super::nodes::address as host_address;
 use super::script::WrittenStep;
+use super::segments::Segments;
 use super::{Action, Drift, Move, Node, NodeIndex, PARTS, SegmentIndex};
 
 /// Clocks that are further off than this are broken, and that is another scenario.
@@ -85,6 +86,24 @@ pub(super) fn address(value: Value<'_>, whom: &[NodeIndex]) -> Result<Move, Refu
     host_address(value).map(|address| Move { interface: 0, address })
 }
 
+/// Containers have their host's clock, and the address that their engine gave them.
+fn refuse_containers(file: &Table<'_>, nodes: &[Node], steps: &[WrittenStep]) -> Result<(), Refused> {
+    let mut outcome = Ok(());
+    for step in steps {
+        let (what, help) = match step.step.action {
+            Action::Clock(_) => ("has the clock of its host", "do it to the host"),
+            Action::Address(_) => ("has the address that its host gave it", "drop this step"),
+            _ => continue,
+        };
+        let mut own = step.step.nodes.iter().map(|node| &nodes[node.0 as usize]);
+        if let Some(container) = own.find(|node| node.kind.docker_host().is_some()) {
+            let message = format!("`{}` is a container, and {what}", container.name);
+            outcome = Err(file.refuse(step.action_span.clone(), message, help));
+        }
+    }
+    outcome
+}
+
 /// Finds the interface of each new address, and refuses addresses that can't be. The steps are sorted by time.
 pub(super) fn settle_addresses(
     file: &Table<'_>,
@@ -99,7 +118,7 @@ pub(super) fn settle_addresses(
         current.push(node.interfaces.iter().map(|own| own.address).collect());
         taken.extend(node.interfaces.iter().map(|own| ((own.segment, own.address), (index, None))));
     }
-    let mut outcome = Ok(());
+    let mut outcome = refuse_containers(file, nodes, steps);
     for written_step in steps {
         let (at, here) = (written(written_step.step.at), written_step.action_span.clone());
         let (Action::Address(new), [index]) =

@@ -9,11 +9,16 @@ use crate::scenario::{Delay, Drift, Move, NodeIndex};
 use crate::trace::What;
 
 impl World {
-    /// Each time draws from the node's own stream.
+    /// Each time draws from the node's own stream. The containers of a Docker host have its clock.
     pub(super) fn set_clock(&mut self, index: NodeIndex, drift: Drift) {
         let state = &mut self.nodes[index.0 as usize];
         let drift = state.clock.drift(drift);
-        self.fabric.lock().set_drift(state.host, drift);
+        let mut fabric = self.fabric.lock();
+        fabric.set_drift(state.host, drift);
+        let containers = self.scenario.nodes.iter().zip(&self.nodes);
+        for (_, state) in containers.filter(|(node, _)| node.kind.docker_host() == Some(index)) {
+            fabric.set_drift(state.host, drift);
+        }
     }
 
     /// From now on the node's program, of this life and of those to come, waits so long for the processor.

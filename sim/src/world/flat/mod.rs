@@ -116,7 +116,8 @@ impl World {
         let planned = appointments(&scenario);
         let appointments_made = planned.len() as u64;
         let appointments = (0..).zip(planned).map(|(number, (at, what))| ((at, number), what)).collect();
-        let address = |node: &crate::scenario::Node| (node.name.clone(), node.interfaces[0].address);
+        let address =
+            |node: &crate::scenario::Node| Some((node.name.clone(), node.interfaces.first()?.address));
         Self {
             simulation,
             seed,
@@ -124,7 +125,7 @@ impl World {
             polls: Polls::default(),
             log: Log::new(Arc::new(now)),
             nodes: scenario.nodes.iter().map(|_| Node::default()).collect(),
-            names: Arc::new(scenario.nodes.iter().map(address).collect()),
+            names: Arc::new(scenario.nodes.iter().filter_map(address).collect()),
             scenario: Arc::new(scenario),
             appointments,
             appointments_made,
