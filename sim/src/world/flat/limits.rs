@@ -20,12 +20,13 @@ const NODE_KEYS: [&str; 8] = ["name", "count", "segment", "address", "link", "in
 const INTERFACE_KEYS: [&str; 3] = ["segment", "address", "link"];
 const STEP_KEYS: [&str; 9] = ["at", "node", "crash", "restart", "join", "leave", "shout", "whisper", "bytes"];
 /// Properties of what applications see.
-const PROPERTIES: [&str; 7] = [
+const PROPERTIES: [&str; 8] = [
     "everyone-knows-everyone",
     "the-dead-are-gone",
     "membership-is-symmetric",
     "no-live-peer-exits",
     "nobody-unknown-appears",
+    "never-meet",
     "shouts-arrive-once-and-in-order",
     "whispers-arrive-once-and-in-order",
 ];
