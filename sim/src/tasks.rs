@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Waker};
 use hailer::net::Task;
 use tokio::task::AbortHandle;
 
+use crate::memory::Account;
+
 /// Counts how often any task of a world was polled: when a whole round of the executor polls none, nothing is left to do
 /// at this moment.
 #[derive(Clone, Debug, Default)]
@@ -33,11 +35,20 @@ impl Polls {
     }
 }
 
+/// Who says when a node's tasks may run.
+pub trait Turns: std::fmt::Debug + Send + Sync {
+    /// Whether they may run now. When not, [`Tasks::turn`] is called at the moment from which they may.
+    fn is_mine(&self) -> bool;
+}
+
 /// The tasks of one life.
 #[derive(Clone, Debug)]
 pub struct Tasks {
     polls: Polls,
     is_paused: Arc<AtomicBool>,
+    has_turns: Arc<AtomicBool>,
+    /// Whose memory is what they allocate.
+    account: Option<Arc<Account>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -46,14 +57,27 @@ struct State {
     live: BTreeMap<u64, AbortHandle>,
     next: u64,
     is_over: bool,
-    /// Who wanted to run while the node was paused.
+    /// Who says when tasks may run; without it they always may.
+    turns: Option<Arc<dyn Turns>>,
+    /// Who wanted to run while the node was paused, or it was not its turn.
     held: Vec<Waker>,
 }
 
 impl Tasks {
     /// No tasks yet.
     pub fn new(polls: Polls) -> Self {
-        Self { polls, is_paused: Arc::default(), state: Arc::default() }
+        Self {
+            polls,
+            is_paused: Arc::default(),
+            has_turns: Arc::default(),
+            account: None,
+            state: Arc::default(),
+        }
+    }
+
+    /// The same, with an account of the memory that they allocate. Tasks that were started before have none.
+    pub fn on_account(self, account: Option<Arc<Account>>) -> Self {
+        Self { account, ..self }
     }
 
     /// Starts a task. After the end of the life nothing starts any more.
@@ -97,6 +121,17 @@ impl Tasks {
     /// Lets the tasks that were woken meanwhile run.
     pub fn resume(&self) {
         self.is_paused.store(false, Ordering::Relaxed);
+        self.turn();
+    }
+
+    /// From now on tasks run when it is their turn.
+    pub fn take_turns(&self, turns: Arc<dyn Turns>) {
+        self.lock().turns = Some(turns);
+        self.has_turns.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets the tasks try that wanted to run.
+    pub fn turn(&self) {
         let held = std::mem::take(&mut self.lock().held);
         held.into_iter().for_each(Waker::wake);
     }
@@ -104,6 +139,11 @@ impl Tasks {
     /// How many tasks have not ended.
     pub fn live(&self) -> usize {
         self.lock().live.len()
+    }
+
+    fn is_their_turn(&self) -> bool {
+        let turns = self.lock().turns.clone();
+        turns.is_none_or(|turns| turns.is_mine())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -126,7 +166,15 @@ impl Future for Running {
             self.tasks.lock().held.push(context.waker().clone());
             return Poll::Pending;
         }
-        self.future.as_mut().poll(context)
+        if self.tasks.has_turns.load(Ordering::Relaxed) && !self.tasks.is_their_turn() {
+            self.tasks.lock().held.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        let Self { future, tasks, .. } = &mut *self;
+        match &tasks.account {
+            Some(account) => account.during(|| future.as_mut().poll(context)),
+            None => future.as_mut().poll(context),
+        }
     }
 }
 

@@ -121,6 +121,26 @@ pub struct Traffic {
     pub dropped: BTreeMap<Drop, Count>,
 }
 
+/// The most that a node did in a while, and when. What is not asked for by an expectation is not measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Packets that it sent in any second.
+    pub packets: Peak,
+    /// Bytes that it sent in any second, IP and transport headers included.
+    pub bytes: Peak,
+    /// Bytes of memory that its program held.
+    pub memory: Peak,
+}
+
+/// The greatest of values, and when it was reached first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// The greatest value.
+    pub most: u64,
+    /// When. A value about a second is of the one that ends here.
+    pub at: Timestamp,
+}
+
 /// Packets and their bytes. A datagram that was sent in fragments is one packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Count {
@@ -208,6 +228,8 @@ pub struct Trace {
     pub records: Vec<Record>,
     /// What the network carried, one entry for each node of the scenario.
     pub traffic: Vec<Traffic>,
+    /// The most that each node sent, one entry for each node of the scenario; empty when it was not measured.
+    pub loads: Vec<Load>,
     /// Hash over every packet, every record and every counter, in hexadecimal: equal digests mean equal runs.
     pub digest: String,
 }

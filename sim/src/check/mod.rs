@@ -5,7 +5,8 @@
 //!
 //! * [`lives`]: who was up, paused and member of which group, and when.
 //! * [`knowledge`]: whom each node has entered, as of any moment.
-//! * `membership`: `everyone-knows-everyone` and `the-dead-are-gone`.
+//! * `membership`: `everyone-knows-everyone`, `the-dead-are-gone` and `membership-is-symmetric`.
+//! * `load`: `traffic-stays-below` and `memory-stays-below`.
 //! * [`reach`]: whom the script cut off from whom, and when.
 //! * `exits`: `no-live-peer-exits`.
 //! * `strangers`: `nobody-unknown-appears`. `meetings`: `never-meet`.
@@ -19,6 +20,7 @@ use crate::trace::Trace;
 mod exits;
 pub mod knowledge;
 pub mod lives;
+mod load;
 mod meetings;
 mod membership;
 mod messages;
@@ -125,8 +127,12 @@ impl Finding {
     /// What it would be (or is) a failure of.
     pub fn failure_kind(&self) -> Failure {
         match self.expect.that {
-            Property::EveryoneKnowsEveryone | Property::TheDeadAreGone => Failure::Liveness,
-            Property::NoLivePeerExits
+            Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric => {
+                Failure::Liveness
+            }
+            Property::TrafficStaysBelow(_)
+            | Property::MemoryStaysBelow(_)
+            | Property::NoLivePeerExits
             | Property::NobodyUnknownAppears
             | Property::NeverMeet(_)
             | Property::ShoutsArriveOnceAndInOrder
@@ -147,6 +153,9 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
                 membership::everyone_knows_everyone(&run, expect.by, expect.among.as_deref())
             }
             Property::TheDeadAreGone => membership::the_dead_are_gone(&run, expect.by),
+            Property::MembershipIsSymmetric => membership::membership_is_symmetric(&run, expect.by),
+            Property::TrafficStaysBelow(limit) => load::traffic_stays_below(&run, limit),
+            Property::MemoryStaysBelow(limit) => load::memory_stays_below(&run, limit),
             Property::NoLivePeerExits => exits::no_live_peer_exits(&run),
             Property::NobodyUnknownAppears => strangers::nobody_unknown_appears(&run),
             Property::NeverMeet(groups) => meetings::never_meet(&run, groups),
@@ -163,6 +172,9 @@ pub fn property_name(property: &Property) -> &'static str {
     match property {
         Property::EveryoneKnowsEveryone => "everyone-knows-everyone",
         Property::TheDeadAreGone => "the-dead-are-gone",
+        Property::MembershipIsSymmetric => "membership-is-symmetric",
+        Property::TrafficStaysBelow(_) => "traffic-stays-below",
+        Property::MemoryStaysBelow(_) => "memory-stays-below",
         Property::NoLivePeerExits => "no-live-peer-exits",
         Property::NobodyUnknownAppears => "nobody-unknown-appears",
         Property::NeverMeet(_) => "never-meet",
@@ -185,6 +197,19 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
         Property::TheDeadAreGone => {
             "no running node still knows a node, or a life of a node, that is down".to_owned()
         }
+        Property::MembershipIsSymmetric => {
+            "who runs and is known by another running node knows that node, too".to_owned()
+        }
+        Property::TrafficStaysBelow(limit) => {
+            let limits = [(limit.packets_per_s, "packets"), (limit.bytes_per_s, "bytes")];
+            let limits = limits.iter().filter_map(|(most, what)| Some(format!("{} {what}", count((*most)?))));
+            let limits = limits.collect::<Vec<_>>().join(" or ");
+            format!("none of {} sends more than {limits} in a second", names(scenario, &limit.nodes))
+        }
+        Property::MemoryStaysBelow(limit) => {
+            let nodes = names(scenario, &limit.nodes);
+            format!("none of {nodes} holds more than {} bytes of memory", count(limit.bytes))
+        }
         Property::NoLivePeerExits => "no node sees an EXIT of a peer that is up".to_owned(),
         Property::NobodyUnknownAppears => {
             "every ENTER names an identity that a node of the scenario has".to_owned()
@@ -197,13 +222,13 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
             "every whisper reaches the peer it was sent to, whole, once, in the order of sending".to_owned()
         }
     };
-    match (&expect.that, expect.by) {
-        (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, Some(by)) => {
-            format!("By {}, {property}", brief(Timestamp::ZERO.after(by)))
-        }
-        (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, None) => {
-            format!("By the end, {property}")
-        }
+    let is_by_a_time = matches!(
+        expect.that,
+        Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric
+    );
+    match expect.by {
+        Some(by) if is_by_a_time => format!("By {}, {property}", brief(Timestamp::ZERO.after(by))),
+        None if is_by_a_time => format!("By the end, {property}"),
         _ => format!("Always, {property}"),
     }
 }

@@ -12,7 +12,7 @@
 //!   errors, and what machines learn from them.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
 //! * [`docker`]: bridges and overlays.
-//! * `faults`: partitions, pulled cables, links that change.
+//! * `faults`: partitions, pulled cables, links and addresses that change. `clock`: what machines take for the time.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
 //! * [`nat`]: network address translation, as a machine that knows nothing of the fabric. `translate`: where it is asked.
 //! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
@@ -30,6 +30,7 @@ use slotmap::SlotMap;
 use crate::scenario::{Link, Medium};
 use crate::trace::Traffic;
 use alarm::{Alarm, AlarmKey};
+use clock::Clock;
 use counters::Counters;
 use faults::Partition;
 use icmp::Budget;
@@ -47,6 +48,7 @@ use udp::{UdpKey, UdpSocket};
 
 pub mod alarm;
 pub mod capture;
+mod clock;
 mod counters;
 pub mod docker;
 mod faults;
@@ -87,7 +89,8 @@ pub struct SegmentId(u32);
 pub struct InterfaceId(u32);
 
 impl InterfaceId {
-    fn index(self) -> usize {
+    /// Its place among all interfaces, in the order of their making.
+    pub fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -183,6 +186,7 @@ struct Host {
     next_ephemeral: u16,
     /// How often its links were changed: each change has random streams of its own.
     link_changes: u32,
+    clock: Clock,
 }
 
 /// Something that will happen.
@@ -261,6 +265,7 @@ impl Fabric {
             stream,
             next_ephemeral,
             link_changes: 0,
+            clock: Clock::default(),
         });
         self.counters.add_host();
         HostId(index(self.hosts.len() - 1))
@@ -460,6 +465,11 @@ impl Fabric {
         };
         let ids = (0..).map(InterfaceId);
         self.interfaces.iter().zip(ids).map(|(interface, id)| name(interface, id)).collect()
+    }
+
+    /// The machines of all interfaces, in the order of their making.
+    pub fn interface_hosts(&self) -> Vec<HostId> {
+        self.interfaces.iter().map(|interface| interface.host).collect()
     }
 
     /// Lets somebody look on from now on.

@@ -409,8 +409,9 @@ impl Fabric {
             let socket = &self.tcp[key];
             let (host, from, to) = (socket.host, socket.local, socket.remote);
             let packet = Packet::new(from, to, Body::Tcp(Box::new(segment)));
-            if self.transmit(host, packet, Some(from.ip())).is_err() {
-                // The interface is gone: to TCP that is one more lost packet.
+            if !self.is_own_address(host, from.ip()) || self.transmit(host, packet, Some(from.ip())).is_err()
+            {
+                // The interface or its address is gone: to TCP that is one more lost packet.
                 break;
             }
         }

@@ -122,7 +122,7 @@ impl Fabric {
     /// Sends a datagram.
     ///
     /// # Errors
-    /// As [`hailer::net::UdpSocket::send_to`].
+    /// As [`hailer::net::UdpSocket::send_to`]; `InvalidInput` when the socket's address is not the machine's any more.
     pub fn udp_send(&mut self, key: UdpKey, payload: &[u8], to: SocketAddr) -> io::Result<usize> {
         let socket = self.udp.get(key).ok_or(io::ErrorKind::NotConnected)?;
         let (host, local) = (socket.host, socket.local);
@@ -141,6 +141,14 @@ impl Fabric {
         let bound = Some(local.ip())
             .filter(|address| self.is_own_address(host, *address) && !address.is_unspecified());
         let hint = if to.ip().is_multicast() { socket.options.multicast_from.or(bound) } else { bound };
+        let is_gone = bound.is_none()
+            && !local.ip().is_unspecified()
+            && !local.ip().is_multicast()
+            && !self.is_broadcast_for(host, local.ip());
+        if is_gone {
+            // Linux says so when the address that the socket is bound to is not the machine's any more.
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let source = match hint {
             Some(address) => address,
             None => self.source_for(host, to, None)?,

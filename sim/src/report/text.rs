@@ -1,8 +1,10 @@
 //! Numbers and names as people read them. Every function gives the same text for the same value, everywhere.
 
+use std::time::Duration;
+
 use hailer::Timestamp;
 
-use crate::scenario::{Action, Crash, NodeIndex, Scenario, Step};
+use crate::scenario::{Action, Crash, Delay, NodeIndex, Scenario, Step};
 use crate::trace::{Drop, Kind};
 
 pub(super) use crate::check::{count, crash_words as crash};
@@ -168,6 +170,10 @@ pub(super) fn action(scenario: &Scenario, action: &Action) -> String {
         Action::Plug => "plugged in".to_owned(),
         Action::NatReboot => "NAT reboot".to_owned(),
         Action::BroadcastStorm(_) => "broadcast storm".to_owned(),
+        Action::Clock(_) => "clock drifts".to_owned(),
+        Action::Slow(Delay::Fixed(Duration::ZERO)) => "fast again".to_owned(),
+        Action::Slow(_) => "slow".to_owned(),
+        Action::Address(new) => format!("address {}", new.address),
     }
 }
 

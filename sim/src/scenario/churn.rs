@@ -141,6 +141,9 @@ fn is_about_programs(action: &Action) -> bool {
             | Action::Unplug
             | Action::Plug
             | Action::NatReboot
+            | Action::Clock(_)
+            | Action::Slow(_)
+            | Action::Address(_)
     )
 }
 

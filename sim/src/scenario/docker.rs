@@ -17,7 +17,7 @@ use super::names::{Names, name};
 use super::nodes::{NODES_MAX, RawAttachment, RawKind, RawNode, attachments, refuse_late_start};
 use super::routes::{RawRoutes, routes};
 use super::segments::{Segments, prefix};
-use super::{Delay, Direction, Link, Medium, Protocol, Published, Segment, SegmentIndex};
+use super::{Delay, Direction, Drift, Link, Medium, Protocol, Published, Segment, SegmentIndex};
 
 /// What a packet takes from one container to another through a bridge: two virtual cables.
 const CABLE_DELAY: Duration = Duration::from_micros(10);
@@ -103,6 +103,7 @@ fn docker_host(table: &mut Table<'_>, segments: &Segments) -> Result<RawNode, Re
         count: None,
         attachments: attachments?,
         start: Default::default(),
+        clock: Drift::default(),
         config: Config::default(),
         identity_span: table.span(),
         kind: RawKind::DockerHost,
@@ -355,6 +356,7 @@ fn container(
         count: count.map(|count| count.value as usize),
         attachments,
         start: start.map(|start| start.value).unwrap_or_default(),
+        clock: Drift::default(),
         config: config?,
         identity_span,
         kind,

@@ -11,7 +11,9 @@ use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, t
 use hailer::daemon::{Diagnostics, LoadError, reader};
 
 use super::nodes::Nodes;
-use super::{Expect, NodeIndex, Property, Scenario, churn, docker, nodes, script, segments, timeline};
+use super::{
+    Expect, NodeIndex, Property, Scenario, churn, docker, limits, machine, nodes, script, segments, timeline,
+};
 use crate::check::property_name;
 
 /// Seed of a file that names none.
@@ -22,15 +24,18 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 /// The longest text about a scenario, so that it fits at the top of a report.
 const ABOUT_BYTES_MAX: usize = 1000;
 
-/// Names of properties, and whether each is about every moment.
-const PROPERTIES: [(&str, Property, bool); 7] = [
+/// Names of properties, and whether each is about every moment. Limits are in keys of their own.
+const PROPERTIES: [(&str, Property, bool); 10] = [
     ("everyone-knows-everyone", Property::EveryoneKnowsEveryone, false),
     ("the-dead-are-gone", Property::TheDeadAreGone, false),
+    ("membership-is-symmetric", Property::MembershipIsSymmetric, false),
     ("no-live-peer-exits", Property::NoLivePeerExits, true),
     ("nobody-unknown-appears", Property::NobodyUnknownAppears, true),
     ("never-meet", Property::NeverMeet(Vec::new()), true),
     ("shouts-arrive-once-and-in-order", Property::ShoutsArriveOnceAndInOrder, true),
     ("whispers-arrive-once-and-in-order", Property::WhispersArriveOnceAndInOrder, true),
+    ("traffic-stays-below", Property::TrafficStaysBelow(limits::NO_TRAFFIC_LIMIT), true),
+    ("memory-stays-below", Property::MemoryStaysBelow(limits::NO_MEMORY_LIMIT), true),
 ];
 
 impl Scenario {
@@ -83,7 +88,8 @@ fn scenario(
     steps.sort_by_key(|written| written.step.at);
     let groups = script::refuse_empty_groups(file, &nodes, &steps, &traffic);
     let churned = churn::refuse_other_steps(file, &nodes, &churns, &steps);
-    timeline::refuse_contradictions(file, &nodes.list, &steps).and(groups).and(churned)?;
+    let moved = machine::settle_addresses(file, &segments, &nodes.list, &mut steps);
+    timeline::refuse_contradictions(file, &nodes.list, &steps).and(groups).and(churned).and(moved)?;
     Ok(Scenario {
         name,
         about,
@@ -152,7 +158,7 @@ fn expect(
 ) -> Result<Expect, Refused> {
     let between = table.optional("between", |value| between(value, nodes));
     let among = table.optional("among", |value| nodes.select(value));
-    let mut expect = expect_alone(table, end, line)?;
+    let mut expect = expect_alone(table, nodes, end, line)?;
     let (between, among) = (between?, among?);
     let name = property_name(&expect.that);
     match (&mut expect.that, between) {
@@ -207,8 +213,14 @@ fn between(value: Value<'_>, nodes: &Nodes) -> Result<Vec<Vec<NodeIndex>>, Refus
     Ok(groups.into_iter().map(|group| group.value).collect())
 }
 
-fn expect_alone(table: &mut Table<'_>, end: Option<Duration>, line: usize) -> Result<Expect, Refused> {
+fn expect_alone(
+    table: &mut Table<'_>,
+    nodes: &Nodes,
+    end: Option<Duration>,
+    line: usize,
+) -> Result<Expect, Refused> {
     let keys = table.present(&["always", "by", "that"]);
+    let limits = limits::limits(table, nodes);
     let always = keys.iter().find(|key| key.value == "always");
     let other = keys.iter().find(|key| key.value != "always");
     match (always, other) {
@@ -224,7 +236,8 @@ fn expect_alone(table: &mut Table<'_>, end: Option<Duration>, line: usize) -> Re
         }
         (Some(_), None) => {
             let that = table.required("always", "", property_for(true))?;
-            Ok(Expect { that: that.value, among: None, by: None, line })
+            let that = limits?.of(table, that.value)?;
+            Ok(Expect { that, among: None, by: None, line })
         }
         (None, Some(_)) => {
             let by = table.required("by", "by = \"15 s\"", duration);
@@ -233,7 +246,8 @@ fn expect_alone(table: &mut Table<'_>, end: Option<Duration>, line: usize) -> Re
             if let Some(end) = end.filter(|end| by.value > *end) {
                 return Err(script::refuse_late(table, by.span, end));
             }
-            Ok(Expect { that: that.value, among: None, by: Some(by.value), line })
+            let that = limits?.of(table, that.value)?;
+            Ok(Expect { that, among: None, by: Some(by.value), line })
         }
     }
 }

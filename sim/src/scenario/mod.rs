@@ -2,8 +2,8 @@
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
 //! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `segments`, `nodes`,
-//! `routes`, `nat`, `docker`, `script`,
-//! `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
+//! `routes`, `nat`, `docker`, `machine`, `script`, `faults`, `churn`, `timeline`, `limits`, and `names` and `amounts` for all of
+//! them; [`profiles`] are links with names.
 //! `scenarios/README.md` lists every key.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,9 @@ mod churn;
 mod docker;
 mod faults;
 mod file;
+mod limits;
 mod link;
+mod machine;
 mod names;
 mod nat;
 mod nodes;
@@ -227,6 +229,8 @@ pub struct Node {
     pub interfaces: Vec<Attachment>,
     /// When it is switched on for the first time.
     pub start: Duration,
+    /// How far its clock is off from the start.
+    pub clock: Drift,
     /// What runs on it: the daemon's own configuration.
     pub config: Config,
     /// Ports of its Docker host that lead to it.
@@ -320,6 +324,19 @@ pub struct Route {
     pub via: IpAddr,
 }
 
+/// How much faster than the true time a clock runs, in [`PARTS`]; slower when negative. Each node draws its own, and every
+/// value from the first to the second is as likely as any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// The least; at least half of [`PARTS`] below zero.
+    pub from: i64,
+    /// The greatest; at most half of [`PARTS`].
+    pub to: i64,
+}
+
+/// What a [`Drift`] is counted in: parts of a thousand million, a thousandth of a ppm.
+pub const PARTS: i64 = 1_000_000_000;
+
 /// An interface of a node.
 #[derive(Clone, Debug)]
 pub struct Attachment {
@@ -389,6 +406,21 @@ pub enum Action {
     NatReboot,
     /// Something on the node's machine sends broadcasts as fast as it can.
     BroadcastStorm(Storm),
+    /// The node's clock runs at another speed from now on.
+    Clock(Drift),
+    /// The machine is busy: each time that the program, having had nothing to do, wants to run, it waits for so long.
+    Slow(Delay),
+    /// An interface of the node gets another address instead of the one it has.
+    Address(Move),
+}
+
+/// Another address for an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which of the node's interfaces, from 0.
+    pub interface: usize,
+    /// Its new address, free and on the same segment.
+    pub address: Ipv4Addr,
 }
 
 /// Broadcasts to the port of beacons: half of them beacons of nodes that are not there, half of them garbage.
@@ -498,6 +530,12 @@ pub enum Property {
     EveryoneKnowsEveryone,
     /// `the-dead-are-gone` (by): no running node still knows a node (or an earlier life of a node) that is down.
     TheDeadAreGone,
+    /// `membership-is-symmetric` (by): a running node that another running node has entered has entered that one, too.
+    MembershipIsSymmetric,
+    /// `traffic-stays-below` (always): none of these nodes sends more than this in any second.
+    TrafficStaysBelow(TrafficLimit),
+    /// `memory-stays-below` (always): no program of these nodes ever holds more than this.
+    MemoryStaysBelow(MemoryLimit),
     /// `no-live-peer-exits` (always): no node sees an EXIT of a peer that is up.
     NoLivePeerExits,
     /// `nobody-unknown-appears` (always): every ENTER names an identity that a node of the scenario has.
@@ -509,4 +547,24 @@ pub enum Property {
     ShoutsArriveOnceAndInOrder,
     /// `whispers-arrive-once-and-in-order` (always): likewise for whispers.
     WhispersArriveOnceAndInOrder,
+}
+
+/// How much each of these nodes may send; at least one of the two limits is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrafficLimit {
+    /// Each of these by itself.
+    pub nodes: Vec<NodeIndex>,
+    /// Packets in any second.
+    pub packets_per_s: Option<u64>,
+    /// Bytes in any second, IP headers included.
+    pub bytes_per_s: Option<u64>,
+}
+
+/// How much memory the program of each of these nodes may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// Each of these by itself.
+    pub nodes: Vec<NodeIndex>,
+    /// Bytes that it has allocated and not freed.
+    pub bytes: u64,
 }

@@ -12,11 +12,14 @@ use ipnet::Ipv6Net;
 
 use super::docker::Docker;
 use super::link::{link, moments};
+use super::machine::clock;
 use super::names::{Names, name};
 use super::nat::{RawNat, give_nats};
 use super::routes::{RawRoutes, give_routes, router, routes};
 use super::segments::{NARROW_HELP, Segments, narrow};
-use super::{Attachment, Kind, Link, MTU6_MIN, Medium, Node, NodeIndex, Published, Segment, SegmentIndex};
+use super::{
+    Attachment, Drift, Kind, Link, MTU6_MIN, Medium, Node, NodeIndex, Published, Segment, SegmentIndex,
+};
 
 /// The most nodes a scenario can have. Each runs a whole program; a larger count is a mistyped one.
 pub(super) const NODES_MAX: usize = 10_000;
@@ -43,6 +46,7 @@ pub(super) struct RawNode {
     pub(super) count: Option<usize>,
     pub(super) attachments: Vec<RawAttachment>,
     pub(super) start: (Duration, Duration),
+    pub(super) clock: Drift,
     pub(super) config: Config,
     pub(super) identity_span: Span,
     pub(super) kind: RawKind,
@@ -151,6 +155,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     let attachments = attachments(table, segments, is_many);
     let routes = routes(table);
     let start = table.optional("start", moments);
+    let clock = table.optional("clock", clock);
     let config = Config::read(table);
     let start = start?;
     refuse_late_start(table, start.as_ref(), end)?;
@@ -159,6 +164,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
         count: count?.map(|count| count.value as usize),
         attachments: attachments?,
         start: start.map(|start| start.value).unwrap_or_default(),
+        clock: clock?.map(|clock| clock.value).unwrap_or_default(),
         config: config?,
         identity_span: table.span_of(&["zre", "identity"]),
         kind: RawKind::Computer,
@@ -270,6 +276,7 @@ fn expanded(raw: &RawNode, i: usize, docker_host: impl Fn(usize) -> NodeIndex) -
         group: raw.name.value.clone(),
         interfaces,
         start,
+        clock: raw.clock,
         config,
         kind: match raw.kind {
             RawKind::Computer => Kind::Computer,

@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::nodes::{RawKind, RawNode, address};
 use super::segments::Segments;
-use super::{Attachment, Kind, Medium, Node, Route, SegmentIndex, nat};
+use super::{Attachment, Drift, Kind, Medium, Node, Route, SegmentIndex, nat};
 
 /// A way to other networks as it is written.
 pub(super) struct RawRoute {
@@ -56,6 +56,7 @@ pub(super) fn router(table: &mut Table<'_>, segments: &Segments) -> Result<RawNo
         count: None,
         attachments,
         start: Default::default(),
+        clock: Drift::default(),
         config: Config::default(),
         identity_span,
         kind: RawKind::Router,

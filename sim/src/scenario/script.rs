@@ -11,6 +11,8 @@ use hailer::daemon::reader::{
 };
 
 use super::faults::{heal, interface, links, partition, storm};
+use super::link::delay;
+use super::machine::{address, clock};
 use super::nodes::Nodes;
 use super::{
     Action, Crash, Kind, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Node, NodeIndex, Step, Traffic, TrafficKind,
@@ -45,7 +47,7 @@ pub(super) fn steps(
 }
 
 /// Keys that say what a step does.
-const ACTIONS: [&str; 14] = [
+const ACTIONS: [&str; 17] = [
     "crash",
     "restart",
     "pause",
@@ -60,6 +62,9 @@ const ACTIONS: [&str; 14] = [
     "interface",
     "broadcast_storm",
     "nat_reboot",
+    "clock",
+    "slow",
+    "address",
 ];
 
 fn step(
@@ -200,6 +205,9 @@ fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Res
         "interface" => interface(value),
         "nat_reboot" => only_true(&value).map(|()| Action::NatReboot),
         "broadcast_storm" => storm(value).map(Action::BroadcastStorm),
+        "clock" => clock(value).map(Action::Clock),
+        "slow" => delay(value).map(Action::Slow),
+        "address" => address(value, whom).map(Action::Address),
         other => unreachable!("`{other}` is none of ACTIONS"),
     }
 }

@@ -137,7 +137,10 @@ fn next(node: &Node, course: &Course, step: &WrittenStep) -> Result<Course, Cont
         (Action::Plug, None) => {
             refuse("is not unplugged", "write `interface = \"down\"` before, or drop this step", None)
         }
-        (Action::Link(_) | Action::NatReboot, _) => Ok(course.clone()),
+        (
+            Action::Link(_) | Action::NatReboot | Action::Clock(_) | Action::Slow(_) | Action::Address(_),
+            _,
+        ) => Ok(course.clone()),
         _ => Ok(Course { state: next_state(node, &course.state, step)?, ..course.clone() }),
     }
 }

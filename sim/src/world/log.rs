@@ -10,12 +10,19 @@ use hailer::zre::{Event, PeerId};
 
 use super::journal::Journal;
 use super::message::Label;
+use crate::memory;
 use crate::scenario::NodeIndex;
 use crate::trace::{Record, Subject, Trace, Traffic, What};
 
+/// The true time, which no program can see.
+pub(super) type TrueTime = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// The log of one run. Cloning gives another handle on the same log.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(super) struct Log {
+    state: Arc<Mutex<State>>,
+    now: TrueTime,
+}
 
 #[derive(Default)]
 struct State {
@@ -36,6 +43,11 @@ pub(super) struct Author {
 }
 
 impl Log {
+    /// An empty log. What programs write down is stamped by this clock, and not by their own.
+    pub(super) fn new(now: TrueTime) -> Self {
+        Self { state: Arc::default(), now }
+    }
+
     /// A node begins a life.
     pub(super) fn born(&self, at: Timestamp, node: NodeIndex, life: u32, peer: Option<PeerId>) -> Author {
         let mut state = self.lock();
@@ -75,16 +87,22 @@ impl Log {
         records.hash(&mut digest);
         traffic.hash(&mut digest);
         let digest = digest.0.finalize().to_hex()[..32].to_owned();
-        Trace { seed, duration, records, traffic, digest }
+        Trace { seed, duration, records, traffic, loads: Vec::new(), digest }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics while it holds this lock")
+        self.state.lock().expect("nothing panics while it holds this lock")
     }
 }
 
 impl State {
     fn push(&mut self, record: Record) {
+        // The program that tells of something does not keep it.
+        let record = memory::taken_outside(record);
+        memory::outside(|| self.keep(record));
+    }
+
+    fn keep(&mut self, record: Record) {
         if let Some(journal) = &self.journal {
             journal.record(&record);
         }
@@ -94,8 +112,8 @@ impl State {
 
 impl Author {
     /// Writes down something that the program did.
-    pub(super) fn record(&self, at: Timestamp, what: What) {
-        self.log.record(at, self.node, what);
+    pub(super) fn record(&self, what: What) {
+        self.log.record((self.log.now)(), self.node, what);
     }
 
     /// Who has this identity.
@@ -104,7 +122,7 @@ impl Author {
     }
 
     /// Writes down something that the program was told.
-    pub(super) fn event(&self, at: Timestamp, event: &Event) {
+    pub(super) fn event(&self, event: &Event) {
         let what = match event {
             Event::Enter { peer, .. } => What::Enter(self.subject(*peer)),
             Event::Exit { peer, reason, .. } => What::Exit(self.subject(*peer), reason.to_string()),
@@ -123,7 +141,7 @@ impl Author {
             Event::Stop => What::Stopped,
             _ => return,
         };
-        self.record(at, what);
+        self.record(what);
     }
 
     /// The number of a received message, and whether it is whole and really its sender's.

@@ -166,7 +166,7 @@ pub(crate) fn lan(nodes: u32, seed: u64) -> Run {
     ];
     let traffic = (0..nodes).map(|node| traffic(&mut draw, node, nodes)).collect();
     let digest = blake3::hash(format!("{records:?}").as_bytes()).to_hex().to_string();
-    Run { scenario, trace: Trace { seed, duration, records, traffic, digest } }
+    Run { scenario, trace: Trace { seed, duration, records, traffic, loads: Vec::new(), digest } }
 }
 
 /// Every running node shouts once a second and whispers to its neighbour every other second.

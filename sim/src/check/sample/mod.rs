@@ -10,8 +10,8 @@ use hailer::zre::PeerId;
 
 use crate::check::{Finding, Outcome, judge, knowledge::Knowledge, lives::Lives, seconds};
 use crate::scenario::{
-    Action, Attachment, Crash, Expect, Kind, Link, Medium, Node, NodeIndex, Partition, Property, Scenario,
-    Segment, SegmentIndex, Step,
+    Action, Attachment, Crash, Drift, Expect, Kind, Link, Medium, Node, NodeIndex, Partition, Property,
+    Scenario, Segment, SegmentIndex, Step,
 };
 use crate::trace::{Record, Subject, Trace, Traffic, What};
 
@@ -85,6 +85,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
             link: Link::default(),
         }],
         start: Duration::ZERO,
+        clock: Drift::default(),
         config: Config::default(),
         kind: Kind::Computer,
         published: Vec::new(),
@@ -273,7 +274,10 @@ impl Script {
         }
         let traffic = vec![Traffic::default(); self.lives.len()];
         let digest = "00".repeat(32);
-        Run { scenario, trace: Trace { seed: 1, duration, records: self.records, traffic, digest } }
+        Run {
+            scenario,
+            trace: Trace { seed: 1, duration, records: self.records, traffic, loads: Vec::new(), digest },
+        }
     }
 }
 
