@@ -19,6 +19,10 @@ use hailer_sim::scenario::{Delay, Direction, Link, Scenario};
 use hailer_sim::tasks::{Polls, Tasks};
 use hailer_sim::world::{self, Options};
 
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BEACON: [u8; 22] = *b"ZRE\x01bench-bench-benc\xC0\x00";
 const PORT: u16 = 5670;
 
