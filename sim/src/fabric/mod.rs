@@ -14,7 +14,7 @@
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::task::Waker;
 
 use hailer::Timestamp;
@@ -31,7 +31,7 @@ use link::Pipe;
 use packet::Packet;
 use queue::Queue;
 use random::Stream;
-use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
+use stream::{Ends, Listener, ListenerKey, TcpKey, TcpSocket};
 use tap::Tap;
 use udp::{UdpKey, UdpSocket};
 
@@ -117,8 +117,7 @@ struct Host {
     /// UDP sockets by port, oldest first.
     udp: BTreeMap<u16, Vec<UdpKey>>,
     listeners: BTreeMap<u16, Vec<ListenerKey>>,
-    /// Connections by (remote, local).
-    connections: BTreeMap<(SocketAddr, SocketAddr), TcpKey>,
+    connections: BTreeMap<Ends, TcpKey>,
     /// Initial sequence numbers and ephemeral ports.
     stream: Stream,
     next_ephemeral: u16,
