@@ -64,7 +64,7 @@ impl Tasks {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        let running = Running { future: Box::pin(future), tasks: self.clone(), number };
+        let running = Running { place: Place { tasks: self.clone(), number }, future };
         #[expect(
             clippy::disallowed_methods,
             reason = "this is where a node's tasks are kept, so that a crash ends them"
@@ -111,26 +111,37 @@ impl Tasks {
     }
 }
 
-struct Running {
-    future: Pin<Box<dyn Future<Output = ()> + Send>>,
+pin_project_lite::pin_project! {
+    // With the future inside, so that a task is one piece of memory.
+    struct Running<F> {
+        place: Place,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Running<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let tasks = &this.place.tasks;
+        tasks.polls.0.polls.fetch_add(1, Ordering::Relaxed);
+        if tasks.is_paused.load(Ordering::Relaxed) {
+            tasks.lock().held.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        this.future.poll(context)
+    }
+}
+
+/// A task's place among those of its life, which it leaves when it ends.
+struct Place {
     tasks: Tasks,
     number: u64,
 }
 
-impl Future for Running {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.tasks.polls.0.polls.fetch_add(1, Ordering::Relaxed);
-        if self.tasks.is_paused.load(Ordering::Relaxed) {
-            self.tasks.lock().held.push(context.waker().clone());
-            return Poll::Pending;
-        }
-        self.future.as_mut().poll(context)
-    }
-}
-
-impl Drop for Running {
+impl Drop for Place {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // The executor swallows a task's panic; a run must not.
