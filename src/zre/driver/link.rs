@@ -364,7 +364,8 @@ impl<N: Net> InboundTask<N> {
         match self.intake.try_send(intake) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(intake)) => {
-                drop(self.intake.send(intake).await);
+                // Boxed: it is seldom needed, and a task would have room for it all the time.
+                drop(Box::pin(self.intake.send(intake)).await);
                 false
             }
             Err(mpsc::error::TrySendError::Closed(_)) => false,
@@ -377,7 +378,7 @@ impl<N: Net> InboundTask<N> {
             ..SessionConfig::new(SocketType::Router, Bytes::new())
         };
         let now = || self.net.now();
-        let mut connection = Connection::new(stream, Session::new(session, now()));
+        let mut connection = Box::new(Connection::new(stream, Session::new(session, now())));
         let peer = connection.handshake(now, &mut self.net.alarm()).await?;
         self.tell(Intake::Opened { link: self.link, identity: peer.identity, remote: self.remote }).await;
         let mut is_waited_for = false;
