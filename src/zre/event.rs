@@ -1,5 +1,6 @@
 //! What a node tells its application.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +13,7 @@ use super::Text;
 pub type Headers = BTreeMap<Text, Text>;
 
 /// The identity of one life of one node: its UUID.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId([u8; 16]);
 
 impl PeerId {
@@ -29,6 +30,19 @@ impl PeerId {
     /// The bytes, as beacons carry them.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+}
+
+/// By the bytes. As numbers, because every message looks its peer up.
+impl Ord for PeerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
+    }
+}
+
+impl PartialOrd for PeerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
