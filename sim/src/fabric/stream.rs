@@ -208,7 +208,8 @@ impl Fabric {
         }
         let port = self.free_port(host, |fabric, port| {
             let machine = &fabric.hosts[host.0 as usize];
-            let is_taken = machine.connections.contains_key(&Ends::new(remote, SocketAddr::new(address, port)));
+            let is_taken =
+                machine.connections.contains_key(&Ends::new(remote, SocketAddr::new(address, port)));
             !is_taken && machine.listeners.get(&port).is_none_or(Vec::is_empty)
         })?;
         let local = SocketAddr::new(address, port);

@@ -92,11 +92,7 @@ impl Outbound {
             notes,
         };
         let span = debug_span!("to", %peer, link = link.number());
-        Self {
-            queue,
-            is_open: false,
-            _task: net.spawn("zre outbound link", task.run().instrument(span)),
-        }
+        Self { queue, is_open: false, _task: net.spawn("zre outbound link", task.run().instrument(span)) }
     }
 
     pub(super) fn dial(&self, dial: Dial) {

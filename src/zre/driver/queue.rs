@@ -50,11 +50,7 @@ struct State {
 
 impl Queue {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self {
-            state: Mutex::default(),
-            bytes_max: limits.queue_bytes,
-            messages_max: limits.queue_messages,
-        }
+        Self { state: Mutex::default(), bytes_max: limits.queue_bytes, messages_max: limits.queue_messages }
     }
 
     /// Puts an attempt in.
