@@ -147,6 +147,8 @@ pub enum Kind {
     TcpControl,
     /// TCP with RST.
     TcpReset,
+    /// ICMP: an error about another packet.
+    Icmp,
 }
 
 /// Why a packet did not arrive.
@@ -168,6 +170,15 @@ pub enum Drop {
     Partition,
     /// The cable of the sender or the receiver was unplugged.
     Unplugged,
+    /// The machine that it came to had no way on, or passes nothing on.
+    NoRoute,
+    /// It had passed as many routers as it may.
+    Expired,
+    /// It must not be cut, and was longer than the next link takes.
+    TooLong,
+    /// Docker keeps those apart: containers of a closed bridge, two bridges, a bridge from what is outside, and the hosts of
+    /// an overlay for what goes to many.
+    Isolated,
 }
 
 /// A finished run.

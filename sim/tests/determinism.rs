@@ -28,6 +28,10 @@ name = "air"
 prefix = "10.0.1.0/24"
 link = { profile = "leo", corruption = "1 %", mtu = 1400, bandwidth = "2 Mbit/s", burst = { loss = "90 %", good = "900 ms", bad = "100 ms" }, replan = { every = "1 s", spread = "20 ms" } }
 
+[[router]]
+name = "gate"
+interfaces = [{ segment = "lan" }, { segment = "air" }]
+
 [[node]]
 name = "n"
 count = 6

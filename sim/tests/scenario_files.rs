@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hailer_sim::scenario::profiles::{PROFILES, Profile};
 use hailer_sim::scenario::{
-    Action, Burst, Chance, Crash, Delay, Direction, NodeIndex, Property, Scenario, TrafficKind,
+    Action, Burst, Chance, Crash, Delay, Direction, Node, NodeIndex, Property, Route, Scenario, TrafficKind,
 };
 
 fn scenarios() -> PathBuf {
@@ -241,4 +241,73 @@ fn a_node_may_crash_pause_and_come_back_as_often_as_it_makes_sense() {
     let scenario =
         with(&format!("{LAN}[[node]]\nname = \"n\"\nsegment = \"lan\"\n[node.zre]\n{}", steps.concat()));
     assert_eq!(scenario.steps.len(), steps.len());
+}
+
+#[test]
+fn routes_follow_from_routers_gateways_and_what_nodes_say() {
+    let scenario = Scenario::parse(
+        "routes.toml",
+        r#"
+[scenario]
+about = "three networks in a row"
+duration = "1 s"
+[[segment]]
+name = "left"
+prefix = "10.1.0.0/24"
+prefix6 = "fd00:1::/64"
+[[segment]]
+name = "middle"
+prefix = "10.2.0.0/24"
+gateway = "10.2.0.2"
+names = { far = "fd00:1::3" }
+[[segment]]
+name = "right"
+prefix = "10.3.0.0/24"
+[[node]]
+name = "a"
+count = 2
+segment = "left"
+[[node]]
+name = "b"
+segment = "middle"
+routes = [{ to = "10.1.0.0/16", via = "10.2.0.1" }]
+[[node]]
+name = "c"
+interfaces = [{ segment = "middle" }, { segment = "right" }]
+gateway = "10.3.0.1"
+[[router]]
+name = "r1"
+interfaces = [{ segment = "left" }, { segment = "middle" }]
+gateway = "10.2.0.2"
+[[router]]
+name = "r2"
+interfaces = [{ segment = "middle" }, { segment = "right" }]
+routes = [{ to = "10.1.0.0/24", via = "10.2.0.1" }]
+[[step]]
+at = "500 ms"
+node = "r1"
+crash = "power-cut"
+[[expect]]
+always = "never-meet"
+between = [["a", "r1"], "b", "c"]
+"#,
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let routes = |node: &Node| {
+        let route = |route: &Route| format!("{} via {} on {}", route.to, route.via, route.interface);
+        (node.name.clone(), node.routes.iter().map(route).collect::<Vec<_>>().join(", "))
+    };
+    let expected = [
+        ("a1", "0.0.0.0/0 via 10.1.0.1 on 0, ::/0 via fd00:1::1 on 0"),
+        ("a2", "0.0.0.0/0 via 10.1.0.1 on 0, ::/0 via fd00:1::1 on 0"),
+        ("b", "10.1.0.0/16 via 10.2.0.1 on 0, 0.0.0.0/0 via 10.2.0.2 on 0"),
+        ("c", "0.0.0.0/0 via 10.3.0.1 on 1"),
+        ("r1", "0.0.0.0/0 via 10.2.0.2 on 1"),
+        ("r2", "10.1.0.0/24 via 10.2.0.1 on 0"),
+    ];
+    let expected = expected.map(|(name, routes)| (name.to_owned(), routes.to_owned()));
+    assert_eq!(scenario.nodes.iter().map(routes).collect::<Vec<_>>(), expected);
+    assert_eq!(scenario.nodes[1].interfaces[0].address6, Some("fd00:1::3".parse().unwrap()));
+    let groups = [vec![0, 1, 4], vec![2], vec![3]].map(|group| group.into_iter().map(NodeIndex).collect());
+    assert_eq!(scenario.expects[0].that, Property::NeverMeet(groups.to_vec()));
 }

@@ -31,6 +31,18 @@ impl PeerId {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
+
+    /// The ZMTP identity of this node's sockets: 1 and the bytes, as zyre and pyre write it.
+    pub(super) fn to_zmtp(self) -> Bytes {
+        [&[1], &self.0[..]].concat().into()
+    }
+
+    /// The node behind a ZMTP identity: 16 bytes, with one more before them as a rule (the Haskell tools write the
+    /// character 1; nobody reads it).
+    pub(super) fn from_zmtp(identity: &[u8]) -> Option<Self> {
+        let bytes = if identity.len() == 17 { &identity[1..] } else { identity };
+        bytes.try_into().ok().map(Self)
+    }
 }
 
 /// By the bytes. As numbers, because every message looks its peer up.

@@ -20,11 +20,12 @@ pub struct Limits {
     pub new_peers_per_second: u32,
     /// Groups of one peer. Real nodes are in a handful. What one HELLO may hold is limited by [`message`](super::message).
     pub groups_per_peer: usize,
-    /// Inbound links whose ZMTP handshake is not complete.
+    /// Inbound links whose ZMTP handshake is not complete. One more, and the oldest is closed.
     pub handshakes: usize,
-    /// Inbound links that completed the handshake and sent no HELLO yet.
+    /// Inbound links that completed the handshake and sent no HELLO yet. One more, and the oldest is closed.
     pub links_without_hello: usize,
-    /// How long an inbound link may live without HELLO. A peer sends it at once; the rest is for lost packets.
+    /// How long an inbound link may live without HELLO. A peer sends it at once, and messages right after it, which are
+    /// lost when the link is closed too early; so it is long enough for packets that were lost many times over.
     pub hello_timeout: Duration,
     /// Messages waiting for one peer. One more, and the peer is too slow.
     pub queue_messages: usize,
@@ -43,7 +44,7 @@ impl Default for Limits {
             groups_per_peer: message::GROUPS_MAX,
             handshakes: 1024,
             links_without_hello: 1024,
-            hello_timeout: Duration::from_secs(15),
+            hello_timeout: Duration::from_secs(60),
             queue_messages: 65_536,
             queue_bytes: 64 * 1024 * 1024,
             events: 1024,

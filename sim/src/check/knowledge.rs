@@ -35,6 +35,8 @@ struct NodeState {
     begun: usize,
     is_up: bool,
     is_paused: bool,
+    /// Nothing is asked of it or about it.
+    is_left_out: bool,
     /// By identity: the life that had it when it was entered.
     known: BTreeMap<LifeId, LifeId>,
     /// Identities that no life has.
@@ -68,6 +70,13 @@ impl<'a> Knowledge<'a> {
     pub fn new(lives: &'a Lives, nodes: usize) -> Self {
         let nodes = vec![NodeState::default(); nodes];
         Self { lives, nodes, cut_at: Timestamp::ZERO, running: 0, missing: 0, dead: 0, unknown: 0 }
+    }
+
+    /// Asks nothing of other nodes than these, nor whether anybody knows them. To be said before the first record.
+    pub fn ask_only(&mut self, nodes: &[NodeIndex]) {
+        for (index, state) in (0..).map(NodeIndex).zip(&mut self.nodes) {
+            state.is_left_out = !nodes.contains(&index);
+        }
     }
 
     /// Takes the next record of the trace.
@@ -161,9 +170,10 @@ impl<'a> Knowledge<'a> {
         begun.checked_sub(1).map(|last| self.lives.of_node(node)[last])
     }
 
-    /// Whether the node is up and not paused.
+    /// Whether the node is up and not paused, and anything is asked of it.
     pub fn is_running(&self, node: NodeIndex) -> bool {
-        self.state(node).is_up && !self.state(node).is_paused
+        let state = self.state(node);
+        state.is_up && !state.is_paused && !state.is_left_out
     }
 
     /// What running nodes know and should not, or should know and do not, node by node.
@@ -174,7 +184,8 @@ impl<'a> Knowledge<'a> {
                 .filter(move |peer| self.is_missing(node, *peer))
                 .filter_map(|peer| self.current(peer));
             let state = self.state(node);
-            let known = state.known.iter().filter_map(move |(identity, entered)| {
+            let known = state.known.iter().filter(move |(identity, _)| !self.is_left_out(**identity));
+            let known = known.filter_map(move |(identity, entered)| {
                 if self.is_dead(*identity) {
                     Some(FaultKind::Dead(*entered))
                 } else if self.is_self(node, *identity) {
@@ -257,7 +268,7 @@ impl<'a> Knowledge<'a> {
 
     /// Faults of one node about the lives of another, or of its own.
     fn faults_about(&self, node: NodeIndex, peer: NodeIndex) -> Faults {
-        if !self.is_running(node) {
+        if !self.is_running(node) || self.state(peer).is_left_out {
             return Faults::default();
         }
         let known = &self.state(node).known;
@@ -290,6 +301,11 @@ impl<'a> Knowledge<'a> {
         let this = &*self;
         let missing = |node| this.indices().filter(move |peer| this.is_missing(node, *peer)).count();
         self.missing = this.indices().map(missing).sum();
+    }
+
+    /// Whether nothing is asked about the node with this identity.
+    fn is_left_out(&self, identity: LifeId) -> bool {
+        self.state(self.lives.get(identity).node).is_left_out
     }
 
     /// Whether no life with this identity is up.

@@ -10,10 +10,17 @@ use std::time::Duration;
 use hailer::Timestamp;
 
 use super::knowledge::{Fault, FaultKind, Knowledge};
+use crate::scenario::NodeIndex;
+
 use super::{Judgement, Run, Violations, counted, crash_words, seconds, span};
 
-pub(super) fn everyone_knows_everyone(run: &Run<'_>, by: Option<Duration>) -> Judgement {
-    let course = follow(run, by, |knowledge| knowledge.fault_count() == 0, |_| true);
+/// Of the nodes in `among` alone, when that is given.
+pub(super) fn everyone_knows_everyone(
+    run: &Run<'_>,
+    by: Option<Duration>,
+    among: Option<&[NodeIndex]>,
+) -> Judgement {
+    let course = follow(run, by, among, |knowledge| knowledge.fault_count() == 0, |_| true);
     let (nodes, pairs) = (course.running, course.pairs);
     match course.end {
         End::Held if nodes < 2 => {
@@ -50,7 +57,7 @@ pub(super) fn everyone_knows_everyone(run: &Run<'_>, by: Option<Duration>) -> Ju
 
 pub(super) fn the_dead_are_gone(run: &Run<'_>, by: Option<Duration>) -> Judgement {
     let is_dead = |fault: &Fault| matches!(fault.kind, FaultKind::Dead(_));
-    let course = follow(run, by, |knowledge| knowledge.dead() == 0, is_dead);
+    let course = follow(run, by, None, |knowledge| knowledge.dead() == 0, is_dead);
     match course.end {
         End::Held => {
             let ends = run.lives.iter().filter_map(|(_, life)| life.down).map(|(at, _)| at);
@@ -126,11 +133,15 @@ impl Course {
 fn follow(
     run: &Run<'_>,
     by: Option<Duration>,
+    among: Option<&[NodeIndex]>,
     holds: impl Fn(&Knowledge<'_>) -> bool,
     counts: impl Fn(&Fault) -> bool,
 ) -> Course {
     let by = by.map_or(run.end(), |by| Timestamp::ZERO.after(by));
     let mut knowledge = Knowledge::new(&run.lives, run.scenario.nodes.len());
+    if let Some(among) = among {
+        knowledge.ask_only(among);
+    }
     let mut since = Some(Timestamp::ZERO);
     let mut course: Option<Course> = None;
     let judge = |knowledge: &Knowledge<'_>, since: Option<Timestamp>| Course {

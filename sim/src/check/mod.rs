@@ -8,7 +8,7 @@
 //! * `membership`: `everyone-knows-everyone` and `the-dead-are-gone`.
 //! * [`reach`]: whom the script cut off from whom, and when.
 //! * `exits`: `no-live-peer-exits`.
-//! * `strangers`: `nobody-unknown-appears`.
+//! * `strangers`: `nobody-unknown-appears`. `meetings`: `never-meet`.
 //! * `messages`: `shouts-arrive-once-and-in-order` and `whispers-arrive-once-and-in-order`.
 
 use hailer::Timestamp;
@@ -19,6 +19,7 @@ use crate::trace::Trace;
 mod exits;
 pub mod knowledge;
 pub mod lives;
+mod meetings;
 mod membership;
 mod messages;
 pub mod reach;
@@ -127,6 +128,7 @@ impl Finding {
             Property::EveryoneKnowsEveryone | Property::TheDeadAreGone => Failure::Liveness,
             Property::NoLivePeerExits
             | Property::NobodyUnknownAppears
+            | Property::NeverMeet(_)
             | Property::ShoutsArriveOnceAndInOrder
             | Property::WhispersArriveOnceAndInOrder => Failure::Safety,
         }
@@ -140,15 +142,18 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
     let scenario = &scenario.unrolled(trace.seed);
     let run = Run { scenario, trace, lives: lives::Lives::of(scenario, trace) };
     let judge_one = |expect: &Expect| {
-        let Judgement { outcome, detail } = match expect.that {
-            Property::EveryoneKnowsEveryone => membership::everyone_knows_everyone(&run, expect.by),
+        let Judgement { outcome, detail } = match &expect.that {
+            Property::EveryoneKnowsEveryone => {
+                membership::everyone_knows_everyone(&run, expect.by, expect.among.as_deref())
+            }
             Property::TheDeadAreGone => membership::the_dead_are_gone(&run, expect.by),
             Property::NoLivePeerExits => exits::no_live_peer_exits(&run),
             Property::NobodyUnknownAppears => strangers::nobody_unknown_appears(&run),
+            Property::NeverMeet(groups) => meetings::never_meet(&run, groups),
             Property::ShoutsArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Shout),
             Property::WhispersArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Whisper),
         };
-        Finding { expect: expect.clone(), text: in_words(expect), outcome, detail }
+        Finding { expect: expect.clone(), text: in_words(scenario, expect), outcome, detail }
     };
     Verdict { findings: scenario.expects.iter().map(judge_one).collect() }
 }
@@ -160,24 +165,36 @@ pub fn property_name(property: &Property) -> &'static str {
         Property::TheDeadAreGone => "the-dead-are-gone",
         Property::NoLivePeerExits => "no-live-peer-exits",
         Property::NobodyUnknownAppears => "nobody-unknown-appears",
+        Property::NeverMeet(_) => "never-meet",
         Property::ShoutsArriveOnceAndInOrder => "shouts-arrive-once-and-in-order",
         Property::WhispersArriveOnceAndInOrder => "whispers-arrive-once-and-in-order",
     }
 }
 
-fn in_words(expect: &Expect) -> String {
-    let property = match expect.that {
+fn in_words(scenario: &Scenario, expect: &Expect) -> String {
+    let among = expect.among.as_ref().map(|among| format!(" among {}", names(scenario, among)));
+    let property = match &expect.that {
         Property::EveryoneKnowsEveryone => {
-            "every running node has entered every other running node, and nobody else"
+            let property = "every running node has entered every other running node, and nobody else";
+            format!("{property}{}", among.unwrap_or_default())
         }
-        Property::TheDeadAreGone => "no running node still knows a node, or a life of a node, that is down",
-        Property::NoLivePeerExits => "no node sees an EXIT of a peer that is up",
-        Property::NobodyUnknownAppears => "every ENTER names an identity that a node of the scenario has",
+        Property::NeverMeet(groups) => {
+            let groups: Vec<_> = groups.iter().map(|group| names(scenario, group)).collect();
+            format!("no node of one of these groups enters a node of another: {}", groups.join("; "))
+        }
+        Property::TheDeadAreGone => {
+            "no running node still knows a node, or a life of a node, that is down".to_owned()
+        }
+        Property::NoLivePeerExits => "no node sees an EXIT of a peer that is up".to_owned(),
+        Property::NobodyUnknownAppears => {
+            "every ENTER names an identity that a node of the scenario has".to_owned()
+        }
         Property::ShoutsArriveOnceAndInOrder => {
             "every shout reaches every member its sender knew, whole, once, in the order of sending"
+                .to_owned()
         }
         Property::WhispersArriveOnceAndInOrder => {
-            "every whisper reaches the peer it was sent to, whole, once, in the order of sending"
+            "every whisper reaches the peer it was sent to, whole, once, in the order of sending".to_owned()
         }
     };
     match (&expect.that, expect.by) {
@@ -189,6 +206,22 @@ fn in_words(expect: &Expect) -> String {
         }
         _ => format!("Always, {property}"),
     }
+}
+
+/// Nodes for people: the name of a `[[node]]` stands for all of its nodes.
+fn names(scenario: &Scenario, nodes: &[NodeIndex]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (index, node) in (0..).map(NodeIndex).zip(&scenario.nodes).filter(|(index, _)| nodes.contains(index))
+    {
+        let siblings =
+            (0..).map(NodeIndex).zip(&scenario.nodes).filter(|(_, other)| other.group == node.group);
+        let is_whole = siblings.into_iter().all(|(other, _)| nodes.contains(&other));
+        let name = if is_whole { &node.group } else { &scenario.nodes[index.0 as usize].name };
+        if names.last() != Some(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
 }
 
 /// What a judge looks at.

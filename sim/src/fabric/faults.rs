@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
+use hailer::Timestamp;
 
 use super::link::Pipe;
 use super::packet::{Body, Packet};
@@ -20,6 +21,7 @@ pub(super) struct Partition {
     is_from: Vec<bool>,
     is_to: Vec<bool>,
     is_one_way: bool,
+    since: Timestamp,
 }
 
 impl Partition {
@@ -40,7 +42,7 @@ impl Fabric {
             side
         };
         let (is_from, is_to) = (side(from), side(to));
-        self.partitions.push(Partition { token, is_from, is_to, is_one_way });
+        self.partitions.push(Partition { token, is_from, is_to, is_one_way, since: self.now });
     }
 
     /// Ends a partition.
@@ -55,6 +57,7 @@ impl Fabric {
         for id in &self.hosts[host.index()].interfaces {
             self.interfaces[id.0 as usize].is_plugged = is_plugged;
         }
+        self.note_answering(host);
     }
 
     /// Gives each of a machine's interfaces, in the order of their making, another link.
@@ -85,14 +88,20 @@ impl Fabric {
             let interface = &self.interfaces[id.0 as usize];
             let broadcast = self.segments[interface.segment.0 as usize].prefix.broadcast();
             let from = IpAddr::V4(interface.address);
-            let packet = Packet {
-                from: SocketAddr::new(from, from_port),
-                to: SocketAddr::new(IpAddr::V4(broadcast), to_port),
-                body: Body::Udp(payload.clone()),
-            };
+            let packet = Packet::new(
+                SocketAddr::new(from, from_port),
+                SocketAddr::new(IpAddr::V4(broadcast), to_port),
+                Body::Udp(payload.clone()),
+            );
             // There is always a way out by an interface's own address.
             let _ = self.transmit(host, packet, Some(from));
         }
+    }
+
+    /// Since when a partition keeps the packets of one machine from another.
+    pub(super) fn cut_since(&self, sender: HostId, receiver: HostId) -> Option<Timestamp> {
+        let cuts = self.partitions.iter().filter(|partition| partition.cuts(sender, receiver));
+        cuts.map(|partition| partition.since).min()
     }
 
     /// Whether a partition keeps the packets of one machine from another.

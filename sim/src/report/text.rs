@@ -70,6 +70,7 @@ pub(super) fn kind(kind: Kind) -> &'static str {
         Kind::TcpRetransmit => "TCP data, sent again",
         Kind::TcpControl => "TCP control",
         Kind::TcpReset => "TCP reset",
+        Kind::Icmp => "ICMP error",
     }
 }
 
@@ -84,6 +85,10 @@ pub(super) fn drop_cause(cause: Drop) -> &'static str {
         Drop::Corrupt => "damaged on a link",
         Drop::Partition => "cut by a partition",
         Drop::Unplugged => "cable unplugged",
+        Drop::NoRoute => "no route",
+        Drop::Expired => "too many routers",
+        Drop::TooLong => "too long for a link",
+        Drop::Isolated => "kept apart by Docker",
     }
 }
 
@@ -97,6 +102,7 @@ pub(super) fn kind_key(kind: Kind) -> &'static str {
         Kind::TcpRetransmit => "tcp_retransmit",
         Kind::TcpControl => "tcp_control",
         Kind::TcpReset => "tcp_reset",
+        Kind::Icmp => "icmp",
     }
 }
 
@@ -111,6 +117,10 @@ pub(super) fn drop_key(cause: Drop) -> &'static str {
         Drop::Corrupt => "corrupt",
         Drop::Partition => "partition",
         Drop::Unplugged => "unplugged",
+        Drop::NoRoute => "no_route",
+        Drop::Expired => "expired",
+        Drop::TooLong => "too_long",
+        Drop::Isolated => "isolated",
     }
 }
 

@@ -12,7 +12,9 @@ use hailer::daemon::reader::{
 
 use super::faults::{heal, interface, links, partition, storm};
 use super::nodes::Nodes;
-use super::{Action, Crash, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, NodeIndex, Step, Traffic, TrafficKind};
+use super::{
+    Action, Crash, Kind, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Node, NodeIndex, Step, Traffic, TrafficKind,
+};
 
 /// A step and its places in the file.
 pub(super) struct WrittenStep {
@@ -94,6 +96,7 @@ fn step(
             return Err(table.refuse(given.span, message, "leave it out"));
         }
     }
+    refuse_for_kind(table, nodes, &selected, &action, &key)?;
     let is_zre = matches!(key.value, "join" | "leave" | "shout" | "whisper");
     if is_zre {
         refuse_deaf(table, nodes, &selected, &key)?;
@@ -118,6 +121,46 @@ fn refuse_node(table: &Table<'_>, key: &Given<&str>, node: Option<Given<&str>>) 
     let help =
         if key.value == "heal" { "leave it out" } else { "leave it out; `from` and `to` are the nodes" };
     Err(table.refuse(node.span, message, help))
+}
+
+/// Refuses what needs a program, on a router, and what needs a machine, for a container on its host's network.
+fn refuse_for_kind(
+    table: &Table<'_>,
+    nodes: &Nodes,
+    selected: &[NodeIndex],
+    action: &Action,
+    key: &Given<&str>,
+) -> Result<(), Refused> {
+    let mut selected = selected.iter().map(|index| &nodes.list[index.0 as usize]);
+    let is_about_machine = matches!(
+        action,
+        Action::Crash(Crash::PowerCut)
+            | Action::Link(_)
+            | Action::Unplug
+            | Action::Plug
+            | Action::BroadcastStorm(_)
+    );
+    let shares = |node: &&Node| matches!(node.kind, Kind::HostNetwork(_));
+    if let Some(container) = selected.clone().find(shares).filter(|_| is_about_machine)
+        && let Some(host) = container.kind.docker_host()
+    {
+        let host = &nodes.list[host.0 as usize].name;
+        let message = format!("`{}` has no network of its own: it is a program on `{host}`", container.name);
+        return Err(table.refuse(key.span.clone(), message, format!("do it to `{host}`")));
+    }
+    let Some(router) = selected.find(|node| node.kind.is_router()) else { return Ok(()) };
+    let help = match action {
+        Action::Crash(Crash::PowerCut)
+        | Action::Restart
+        | Action::Link(_)
+        | Action::Unplug
+        | Action::Plug
+        | Action::BroadcastStorm(_) => return Ok(()),
+        Action::Crash(_) => "write `crash = \"power-cut\"`",
+        _ => "name a node, or write `crash`, `restart`, `interface` or `link`",
+    };
+    let message = format!("`{}` is a router, and runs no program", router.name);
+    Err(table.refuse(key.span.clone(), message, help))
 }
 
 fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Result<Action, Refused> {

@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 use crate::engine::{self, RunError, Script};
 use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
-use crate::fabric::{Fabric, HostId, SegmentId};
+use crate::fabric::{Fabric, HostId, InterfaceId, SegmentId};
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
+use crate::scenario::{self, Action, Crash, Kind, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
@@ -123,16 +123,43 @@ enum Appointment {
 impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
         let mut fabric = Fabric::new(seed, beacon_port(&scenario));
-        let segments: Vec<SegmentId> =
-            scenario.segments.iter().map(|segment| fabric.add_segment(segment.prefix)).collect();
+        let segment = |segment: &scenario::Segment| {
+            let id = fabric.add_segment(segment.prefix);
+            fabric.set_medium(id, segment.medium, segment.has_names);
+            for (name, addresses) in &segment.names {
+                addresses.iter().for_each(|address| fabric.add_name(id, name, *address));
+            }
+            id
+        };
+        let segments: Vec<SegmentId> = scenario.segments.iter().map(segment).collect();
         let mut nodes = Vec::new();
         for node in &scenario.nodes {
             let host = fabric.add_host(&node.name);
-            for attachment in &node.interfaces {
+            let attach = |attachment: &scenario::Attachment| {
                 let segment = segments[attachment.segment.0 as usize];
-                fabric.attach(host, segment, attachment.address, &attachment.link);
+                let id = fabric.attach(host, segment, attachment.address, &attachment.link);
+                let prefix = scenario.segments[attachment.segment.0 as usize].prefix6;
+                if let (Some(address), Some(prefix)) = (attachment.address6, prefix) {
+                    fabric.add_address6(id, address, prefix);
+                }
+                id
+            };
+            let interfaces: Vec<InterfaceId> = node.interfaces.iter().map(attach).collect();
+            for route in &node.routes {
+                fabric.add_route(route.to, interfaces[route.interface], route.via);
+            }
+            if node.kind.is_router() {
+                fabric.make_router(host);
             }
             nodes.push(NodeState { host, life: None, lives: 0, storm: None });
+        }
+        for (index, node) in scenario.nodes.iter().enumerate() {
+            let Some(docker_host) = node.kind.docker_host() else { continue };
+            let docker_host = nodes[docker_host.0 as usize].host;
+            match node.kind {
+                Kind::HostNetwork(_) => nodes[index].host = docker_host,
+                _ => fabric.put_on_docker_host(nodes[index].host, docker_host),
+            }
         }
         let appointments = appointments(&scenario);
         for (token, (at, _)) in appointments.iter().enumerate() {
@@ -208,9 +235,17 @@ impl World {
         });
         let tasks = Tasks::new(self.polls.clone());
         let (commands, inbox) = mpsc::unbounded_channel();
-        self.fabric.lock().power_on(state.host);
+        // The machine of a container without a network of its own is on already.
+        if !matches!(node.kind, Kind::HostNetwork(_)) {
+            self.fabric.lock().power_on(state.host);
+        }
         let net = SimNet::new(self.fabric.clone(), state.host, tasks.clone(), random);
-        let author = self.log.born(self.fabric.lock().now(), index, number, peer);
+        let now = self.fabric.lock().now();
+        let author = self.log.born(now, index, number, peer);
+        if peer.is_none() && number > 0 {
+            // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
+            self.log.record(now, index, What::Mended("power".to_owned()));
+        }
         let program = application::run(net, config, author, inbox);
         tasks.spawn(program).detach();
         state.life = Some(Life { tasks, commands, is_paused: false });
@@ -293,6 +328,13 @@ impl World {
     }
 
     fn end(&mut self, index: NodeIndex, how: Crash) {
+        if how == Crash::PowerCut && self.scenario.nodes[index.0 as usize].kind == Kind::DockerHost {
+            let scenario = self.scenario.clone();
+            let containers = (0..).map(NodeIndex).zip(&scenario.nodes);
+            for (container, _) in containers.filter(|(_, node)| node.kind.docker_host() == Some(index)) {
+                self.end(container, how);
+            }
+        }
         let state = &mut self.nodes[index.0 as usize];
         let Some(life) = state.life.take() else { return };
         let mut fabric = self.fabric.lock();
@@ -302,10 +344,8 @@ impl World {
                 fabric.power_cut(state.host);
                 life.tasks.end();
             }
-            Crash::ProcessExit => {
-                fabric.exit_process(state.host);
-                life.tasks.end();
-            }
+            // Its kernel closes the sockets as their owners go.
+            Crash::ProcessExit => life.tasks.end(),
             // The program ends by itself when it has said goodbye.
             Crash::Stop => drop(life.commands.send(Command::Stop)),
         }

@@ -20,9 +20,12 @@ use crate::zmtp::{Connection, ConnectionError, Multipart, Session, SessionConfig
 use crate::zre::machine::{DialFailure, InboundLink, OutboundLink};
 use crate::zre::{Endpoint, Limits, PeerId};
 
-/// How long a handshake may take on a connection that is open. On a good network it takes milliseconds; the rest is for
-/// packets that were lost several times over.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a handshake may take on a connection that we opened. On a good network it takes milliseconds; the rest is for
+/// packets that were lost several times over. After that a fresh connection is better, and nothing was sent on this one.
+const DIAL_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a handshake may take on a connection to us. Longer by far: the peer may be through its own part and have sent
+/// messages, which are lost when we close.
+const INBOUND_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// While no connection stands, another is tried each time this has passed: a lost SYN is sent again by the kernel after a
 /// second at the earliest, and on a network that loses a third of its packets half of all attempts lose one.
 const RACE_STEP: Duration = Duration::from_millis(50);
@@ -84,9 +87,10 @@ impl Outbound {
         let task = OutboundTask {
             net: net.clone(),
             link,
+            peer,
             session: SessionConfig {
-                handshake_timeout: HANDSHAKE_TIMEOUT,
-                ..SessionConfig::new(SocketType::Dealer, identity(own))
+                handshake_timeout: DIAL_HANDSHAKE_TIMEOUT,
+                ..SessionConfig::new(SocketType::Dealer, own.to_zmtp())
             },
             queue: Arc::clone(&queue),
             notes,
@@ -126,14 +130,10 @@ impl Outbound {
     }
 }
 
-/// The ZMTP identity of a node: 1 and its UUID, as zyre.
-fn identity(own: PeerId) -> Bytes {
-    [&[1], &own.as_bytes()[..]].concat().into()
-}
-
 struct OutboundTask<N: Net> {
     net: N,
     link: OutboundLink,
+    peer: PeerId,
     session: SessionConfig,
     queue: Arc<Queue>,
     notes: mpsc::UnboundedSender<Note>,
@@ -180,10 +180,10 @@ impl<N: Net> OutboundTask<N> {
 
     fn attempt(&self, Dial { attempt, endpoint, timeout }: Dial) -> Attempt<N::Stream> {
         debug!(attempt, %endpoint, "dialling");
-        let net = self.net.clone();
+        let (net, peer) = (self.net.clone(), self.peer);
         let session = self.session.clone();
         Box::pin(async move {
-            let outcome = open(&net, &endpoint, timeout, session).await;
+            let outcome = open(&net, peer, &endpoint, timeout, session).await;
             if let Err(failure) = &outcome {
                 debug!(attempt, %endpoint, ?failure, "not connected");
             }
@@ -256,9 +256,11 @@ enum Taken {
     Last,
 }
 
-/// Opens a connection: resolves, connects, shakes hands.
+/// Opens a connection: resolves, connects, shakes hands, and looks who answered. A restarted node is another peer at the
+/// same place, and must not take a HELLO to its earlier life for one to itself.
 async fn open<N: Net>(
     net: &N,
+    peer: PeerId,
     endpoint: &Endpoint,
     timeout: Duration,
     session: SessionConfig,
@@ -273,6 +275,9 @@ async fn open<N: Net>(
     // Boxed, because it moves: from future to future it would leave room for itself in each.
     let mut connection = Box::new(Connection::new(stream, Session::new(session, net.now())));
     match connection.handshake(|| net.now(), &mut alarm).await {
+        Ok(properties) if PeerId::from_zmtp(&properties.identity).is_some_and(|other| other != peer) => {
+            Err(DialFailure::AnotherPeer)
+        }
         Ok(_) => Ok(connection),
         Err(error) => {
             debug!(%error, "no handshake");
@@ -330,11 +335,12 @@ fn failure(error: &std::io::Error) -> DialFailure {
 pub(super) fn start_inbound<N: Net>(
     net: &N,
     link: InboundLink,
+    own: PeerId,
     stream: N::Stream,
     remote: SocketAddr,
     intake: mpsc::Sender<Intake>,
 ) -> Task {
-    let task = InboundTask { net: net.clone(), link, remote, intake };
+    let task = InboundTask { net: net.clone(), link, own, remote, intake };
     let span = debug_span!("from", %remote, link = link.number());
     net.spawn("zre inbound link", task.run(stream).instrument(span))
 }
@@ -342,6 +348,7 @@ pub(super) fn start_inbound<N: Net>(
 struct InboundTask<N: Net> {
     net: N,
     link: InboundLink,
+    own: PeerId,
     remote: SocketAddr,
     intake: mpsc::Sender<Intake>,
 }
@@ -370,8 +377,8 @@ impl<N: Net> InboundTask<N> {
 
     async fn carry(&self, stream: N::Stream) -> Result<(), ConnectionError> {
         let session = SessionConfig {
-            handshake_timeout: HANDSHAKE_TIMEOUT,
-            ..SessionConfig::new(SocketType::Router, Bytes::new())
+            handshake_timeout: INBOUND_HANDSHAKE_TIMEOUT,
+            ..SessionConfig::new(SocketType::Router, self.own.to_zmtp())
         };
         let now = || self.net.now();
         let mut connection = Box::new(Connection::new(stream, Session::new(session, now())));

@@ -14,7 +14,7 @@
 //! An application that sends faster than a peer takes is answered late, when the peer's queue is half full no more. So it
 //! is as fast as the slowest peer that takes anything; a peer that takes nothing at all in that time is dropped.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -98,8 +98,9 @@ pub(super) struct Driver<N: Net> {
     full: Vec<OutboundLink>,
     notes: mpsc::UnboundedReceiver<Note>,
     notes_tx: mpsc::UnboundedSender<Note>,
-    inbound: BTreeMap<InboundLink, Inbound>,
-    handshakes: usize,
+    inbound: BTreeMap<InboundLink, Task>,
+    /// Those of them that are not through their handshake.
+    handshakes: BTreeSet<InboundLink>,
     last_inbound: u64,
     intake: mpsc::Receiver<Intake>,
     intake_tx: mpsc::Sender<Intake>,
@@ -120,11 +121,6 @@ struct Held {
 
 type Room =
     Pin<Box<dyn Future<Output = Result<mpsc::OwnedPermit<Event>, mpsc::error::SendError<()>>> + Send>>;
-
-struct Inbound {
-    _task: Task,
-    is_shaking_hands: bool,
-}
 
 /// A node that was asked to stop and writes what was sent before.
 struct Stop {
@@ -161,7 +157,7 @@ impl<N: Net> Driver<N> {
             notes,
             notes_tx,
             inbound: BTreeMap::new(),
-            handshakes: 0,
+            handshakes: BTreeSet::new(),
             last_inbound: 0,
             intake,
             intake_tx,
@@ -422,14 +418,19 @@ impl<N: Net> Driver<N> {
             Ok(accepted) => accepted,
             Err(error) => return debug!(%error, "connection not accepted"),
         };
-        if self.handshakes >= self.limits.handshakes {
-            return debug!(%remote, "connection closed: too many handshakes");
+        // Whoever means it is through its handshake before a thousand others come.
+        if self.handshakes.len() >= self.limits.handshakes
+            && let Some(oldest) = self.handshakes.pop_first()
+        {
+            debug!(link = oldest.number(), "connection closed: too many handshakes");
+            self.inbound.remove(&oldest);
         }
         self.last_inbound += 1;
         let link = InboundLink::from_number(self.last_inbound);
-        let task = link::start_inbound(&self.net, link, stream, remote, self.intake_tx.clone());
-        self.inbound.insert(link, Inbound { _task: task, is_shaking_hands: true });
-        self.handshakes += 1;
+        let (own, intake) = (self.machine.id(), self.intake_tx.clone());
+        let task = link::start_inbound(&self.net, link, own, stream, remote, intake);
+        self.inbound.insert(link, task);
+        self.handshakes.insert(link);
     }
 
     fn on_heard(&mut self, heard: io::Result<Heard>) {
@@ -513,8 +514,9 @@ impl<N: Net> Driver<N> {
             match intake {
                 Intake::Opened { link, identity, remote } => {
                     // What a link that was closed had still to say is of no use.
-                    let Some(inbound) = self.inbound.get_mut(&link) else { continue };
-                    self.handshakes -= usize::from(std::mem::take(&mut inbound.is_shaking_hands));
+                    if !self.handshakes.remove(&link) {
+                        continue;
+                    }
                     self.feed(Input::InboundOpened { link, identity, remote });
                 }
                 Intake::Messages { link, messages } => {
@@ -532,9 +534,8 @@ impl<N: Net> Driver<N> {
     }
 
     fn forget_inbound(&mut self, link: InboundLink) {
-        if let Some(inbound) = self.inbound.remove(&link) {
-            self.handshakes -= usize::from(inbound.is_shaking_hands);
-        }
+        self.inbound.remove(&link);
+        self.handshakes.remove(&link);
     }
 }
 

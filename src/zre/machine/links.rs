@@ -88,14 +88,19 @@ impl NodeMachine {
         if peer.outbound.attempt != attempt || peer.outbound.state != State::Dialling {
             return;
         }
-        match peer.outbound.failed(failure == DialFailure::Refused, peer.endpoints.len()) {
+        let reason = match failure {
+            DialFailure::Refused => Some(ExitReason::Refused),
+            DialFailure::AnotherPeer => Some(ExitReason::Replaced),
+            DialFailure::TimedOut | DialFailure::Unreachable => None,
+        };
+        match (peer.outbound.failed(reason.is_some(), peer.endpoints.len()), reason) {
             // Without HELLO there is nothing but a beacon to believe in, and the next one brings the peer back.
-            AfterFailure::AllRefused if !peer.is_ready() || peer.inbound.is_none() => {
-                self.exit(id, ExitReason::Refused);
+            (AfterFailure::AllRefused, Some(reason)) if !peer.is_ready() || peer.inbound.is_none() => {
+                self.exit(id, reason);
             }
-            AfterFailure::TryNext => self.dial(id),
-            AfterFailure::AllFailed if failure == DialFailure::TimedOut => self.dial(id),
-            AfterFailure::AllRefused | AfterFailure::AllFailed => {
+            (AfterFailure::TryNext, _) => self.dial(id),
+            (AfterFailure::AllFailed, _) if failure == DialFailure::TimedOut => self.dial(id),
+            (AfterFailure::AllRefused | AfterFailure::AllFailed, _) => {
                 let until = peer.outbound.wait(now, jitter);
                 self.check_by(until);
             }
@@ -130,19 +135,21 @@ impl NodeMachine {
         identity: &[u8],
         remote: SocketAddr,
     ) {
-        let peer = match peer_of(identity) {
+        let peer = match PeerId::from_zmtp(identity) {
             Some(peer) if peer != self.id => peer,
             _ => {
                 self.counters.links_refused += 1;
                 return self.output(Output::CloseInbound(link));
             }
         };
-        if self.without_hello >= self.limits.links_without_hello {
+        if self.without_hello.len() >= self.limits.links_without_hello
+            && let Some(&oldest) = self.without_hello.first()
+        {
             self.counters.links_without_hello += 1;
-            return self.output(Output::CloseInbound(link));
+            self.close_inbound(oldest);
         }
         let hello_by = now.after(self.limits.hello_timeout);
-        self.without_hello += 1;
+        self.without_hello.insert(link);
         self.inbound.insert(link, Inbound { peer, remote, hello_by: Some(hello_by) });
         self.check_by(hello_by);
     }
@@ -161,7 +168,8 @@ impl NodeMachine {
     /// From now on this link is the one that its peer's messages come on.
     pub(super) fn adopt(&mut self, link: InboundLink) {
         let Some(inbound) = self.inbound.get_mut(&link) else { return };
-        self.without_hello -= usize::from(inbound.hello_by.take().is_some());
+        inbound.hello_by = None;
+        self.without_hello.remove(&link);
         let Some(peer) = self.peers.get_mut(&inbound.peer) else { return };
         if let Some(old) = peer.inbound.replace(link)
             && old != link
@@ -178,14 +186,7 @@ impl NodeMachine {
 
     fn forget_inbound(&mut self, link: InboundLink) -> Option<PeerId> {
         let inbound = self.inbound.remove(&link)?;
-        self.without_hello -= usize::from(inbound.hello_by.is_some());
+        self.without_hello.remove(&link);
         Some(inbound.peer)
     }
-}
-
-/// The node behind a ZMTP identity: 16 bytes, with one more before them as a rule (zyre and pyre write 1, the Haskell tools
-/// the character 1; nobody reads it).
-fn peer_of(identity: &[u8]) -> Option<PeerId> {
-    let bytes = if identity.len() == 17 { &identity[1..] } else { identity };
-    bytes.try_into().ok().map(PeerId::from_bytes)
 }

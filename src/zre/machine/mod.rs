@@ -13,7 +13,7 @@
 //! was lost. *Answer, but don't echo*: a HELLO from a ready peer may be the answer to our own or a cry of one that lost
 //! us. The first must not be answered, or two nodes greet each other for ever; see `discovery`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -137,6 +137,8 @@ pub enum Input {
 pub enum DialFailure {
     /// Nobody listens on the port.
     Refused,
+    /// A node with another identity answered: the peer's place was given to it. (zyre and pyre don't say who they are.)
+    AnotherPeer,
     /// It took too long.
     TimedOut,
     /// No way there, no such name, or whoever answered does not talk ZMTP.
@@ -239,7 +241,8 @@ pub struct NodeMachine {
     places: BTreeMap<Endpoint, PeerId>,
     outbound: BTreeMap<OutboundLink, PeerId>,
     inbound: BTreeMap<InboundLink, Inbound>,
-    without_hello: usize,
+    /// Those of them that sent no HELLO yet.
+    without_hello: BTreeSet<InboundLink>,
     last_link: u64,
     newcomers: Budget,
     random: u64,
@@ -293,7 +296,7 @@ impl NodeMachine {
             places: BTreeMap::new(),
             outbound: BTreeMap::new(),
             inbound: BTreeMap::new(),
-            without_hello: 0,
+            without_hello: BTreeSet::new(),
             last_link: 0,
             newcomers: Budget::new(limits.new_peers_per_second, limits.peers_not_ready, now),
             limits,

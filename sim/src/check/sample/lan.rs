@@ -153,7 +153,8 @@ pub(crate) fn lan(nodes: u32, seed: u64) -> Run {
         step(pause.0, paused, Action::Pause, 55),
         step(pause.1, paused, Action::Resume, 60),
     ];
-    let expect = |that, by: Option<u64>, line| Expect { that, by: by.map(Duration::from_secs), line };
+    let expect =
+        |that, by: Option<u64>, line| Expect { that, among: None, by: by.map(Duration::from_secs), line };
     scenario.expects = vec![
         expect(Property::EveryoneKnowsEveryone, Some(11), 65),
         expect(Property::TheDeadAreGone, Some(45), 69),

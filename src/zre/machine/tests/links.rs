@@ -114,6 +114,16 @@ fn a_ready_peer_whose_links_are_closed_and_whose_port_refuses_is_gone() {
 }
 
 #[test]
+fn a_ready_peer_whose_place_another_node_has_is_replaced() {
+    let mut rig = Rig::new();
+    let (inbound, outbound) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
+    rig.until(2000);
+    rig.feed(Input::InboundClosed { link: inbound });
+    let fresh = dialled(&rig.feed(Input::Closed { link: outbound }))[0].0;
+    assert_eq!(story(&rig.feed(failed(fresh, 1, DialFailure::AnotherPeer))), "-replaced");
+}
+
+#[test]
 fn a_ready_peer_that_refuses_while_its_own_link_is_open_is_tried_again_with_back_off() {
     let mut rig = Rig::new();
     let (inbound, outbound) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
@@ -178,9 +188,9 @@ fn a_peer_whose_queue_is_full_is_too_slow() {
 fn a_link_without_hello_is_closed_in_time() {
     let mut rig = Rig::new();
     let link = rig.accept(ALICE, "10.0.0.2:33333");
-    assert_eq!(rig.until(14_999), []);
-    assert_eq!(rig.until(15_000), [Output::CloseInbound(link)]);
+    assert_eq!(rig.until(59_999), []);
+    assert_eq!(rig.until(60_000), [Output::CloseInbound(link)]);
     assert_eq!(rig.machine.counters().links_without_hello, 1);
     let (_, _) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
-    assert!(!rig.until(40_000).contains(&Output::CloseInbound(link)));
+    assert!(!rig.until(130_000).contains(&Output::CloseInbound(link)));
 }

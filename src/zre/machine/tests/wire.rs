@@ -490,7 +490,7 @@ impl Wire {
             }
             if let Mind::Hailer(machine) = mind {
                 assert_eq!((machine.not_ready, machine.outbound.len()), (0, ids.len()));
-                assert_eq!((machine.inbound.len(), machine.without_hello), (ids.len(), 0));
+                assert_eq!((machine.inbound.len(), machine.without_hello.len()), (ids.len(), 0));
             }
         }
         for &host in &alive {
