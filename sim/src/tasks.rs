@@ -88,7 +88,7 @@ impl Tasks {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        let running = Running { future: Box::pin(future), tasks: self.clone(), number };
+        let running = Running { place: Place { tasks: self.clone(), number }, future };
         #[expect(
             clippy::disallowed_methods,
             reason = "this is where a node's tasks are kept, so that a crash ends them"
@@ -151,34 +151,44 @@ impl Tasks {
     }
 }
 
-struct Running {
-    future: Pin<Box<dyn Future<Output = ()> + Send>>,
-    tasks: Tasks,
-    number: u64,
+pin_project_lite::pin_project! {
+    // With the future inside, so that a task is one piece of memory.
+    struct Running<F> {
+        place: Place,
+        #[pin]
+        future: F,
+    }
 }
 
-impl Future for Running {
+impl<F: Future<Output = ()>> Future for Running<F> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.tasks.polls.0.polls.fetch_add(1, Ordering::Relaxed);
-        if self.tasks.is_paused.load(Ordering::Relaxed) {
-            self.tasks.lock().held.push(context.waker().clone());
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let tasks = &this.place.tasks;
+        tasks.polls.0.polls.fetch_add(1, Ordering::Relaxed);
+        if tasks.is_paused.load(Ordering::Relaxed) {
+            tasks.lock().held.push(context.waker().clone());
             return Poll::Pending;
         }
-        if self.tasks.has_turns.load(Ordering::Relaxed) && !self.tasks.is_their_turn() {
-            self.tasks.lock().held.push(context.waker().clone());
+        if tasks.has_turns.load(Ordering::Relaxed) && !tasks.is_their_turn() {
+            tasks.lock().held.push(context.waker().clone());
             return Poll::Pending;
         }
-        let Self { future, tasks, .. } = &mut *self;
         match &tasks.account {
-            Some(account) => account.during(|| future.as_mut().poll(context)),
-            None => future.as_mut().poll(context),
+            Some(account) => account.during(|| this.future.poll(context)),
+            None => this.future.poll(context),
         }
     }
 }
 
-impl Drop for Running {
+/// A task's place among those of its life, which it leaves when it ends.
+struct Place {
+    tasks: Tasks,
+    number: u64,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // The executor swallows a task's panic; a run must not.

@@ -19,7 +19,7 @@
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::task::Waker;
 
 use hailer::Timestamp;
@@ -41,7 +41,7 @@ use queue::Queue;
 use random::Stream;
 use route::Route;
 use six::Six;
-use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
+use stream::{Ends, Listener, ListenerKey, TcpKey, TcpSocket};
 use tap::Tap;
 use translate::Translation;
 use udp::{UdpKey, UdpSocket};
@@ -179,8 +179,7 @@ struct Host {
     /// UDP sockets by port, oldest first.
     udp: BTreeMap<u16, Vec<UdpKey>>,
     listeners: BTreeMap<u16, Vec<ListenerKey>>,
-    /// Connections by (remote, local).
-    connections: BTreeMap<(SocketAddr, SocketAddr), TcpKey>,
+    connections: BTreeMap<Ends, TcpKey>,
     /// Initial sequence numbers and ephemeral ports.
     stream: Stream,
     next_ephemeral: u16,

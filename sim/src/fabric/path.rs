@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::stream::header_bytes;
+use super::stream::{Ends, header_bytes};
 use super::tcp::{Connection, Unreachable};
 use super::{Fabric, HostId};
 
@@ -26,7 +26,9 @@ impl Fabric {
         seq: u32,
         what: Unreachable,
     ) {
-        let Some(key) = self.hosts[host.index()].connections.get(&(remote, local)).copied() else { return };
+        let Some(key) = self.hosts[host.index()].connections.get(&Ends::new(remote, local)).copied() else {
+            return;
+        };
         let connection = &mut self.tcp[key].connection;
         if connection.has_in_flight(seq) {
             connection.on_unreachable(self.now, what);
@@ -43,7 +45,9 @@ impl Fabric {
         seq: u32,
         mtu: u16,
     ) {
-        let Some(key) = self.hosts[host.index()].connections.get(&(remote, local)).copied() else { return };
+        let Some(key) = self.hosts[host.index()].connections.get(&Ends::new(remote, local)).copied() else {
+            return;
+        };
         if self.tcp[key].connection.has_in_flight(seq) {
             self.believe_path_mtu(host, remote.ip(), mtu);
             let mtu = mtu.max(path_mtu_min(remote.ip()));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::task::{Context, Poll, Waker};
 
 use hailer::Timestamp;
@@ -55,6 +55,26 @@ pub(super) struct TcpSocket {
     writer: Option<Waker>,
     /// When the earliest event comes that will look at this connection's timers.
     armed: Option<Timestamp>,
+}
+
+/// The addresses of both ends, as machines look their connections up: ordered by remote, then local. Each packet is
+/// compared with a dozen of these, so they are numbers where they can be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ends {
+    V4 { remote: u64, local: u64 },
+    Other(Box<(SocketAddr, SocketAddr)>),
+}
+
+impl Ends {
+    pub(super) fn new(remote: SocketAddr, local: SocketAddr) -> Self {
+        match (remote, local) {
+            (SocketAddr::V4(remote), SocketAddr::V4(local)) => {
+                let number = |end: SocketAddrV4| u64::from(end.ip().to_bits()) << 16 | u64::from(end.port());
+                Self::V4 { remote: number(remote), local: number(local) }
+            }
+            _ => Self::Other(Box::new((remote, local))),
+        }
+    }
 }
 
 /// Who holds a connection's end.
@@ -196,7 +216,7 @@ impl Fabric {
         let port = self.free_port(host, |fabric, port| {
             let machine = &fabric.hosts[host.0 as usize];
             let is_taken =
-                machine.connections.contains_key(&(remote, scoped(address, port, scope_of(remote))));
+                machine.connections.contains_key(&Ends::new(remote, scoped(address, port, scope_of(remote))));
             !is_taken && machine.listeners.get(&port).is_none_or(Vec::is_empty)
         })?;
         let local = scoped(address, port, scope_of(remote));
@@ -312,7 +332,7 @@ impl Fabric {
     /// A segment has come to a machine.
     pub(super) fn deliver_tcp(&mut self, host: HostId, from: SocketAddr, to: SocketAddr, segment: Segment) {
         let machine = &self.hosts[host.0 as usize];
-        if let Some(key) = machine.connections.get(&(from, to)).copied() {
+        if let Some(key) = machine.connections.get(&Ends::new(from, to)).copied() {
             let socket = &mut self.tcp[key];
             if !socket.connection.makes_way_for(&segment) {
                 socket.connection.on_segment(self.now, segment);
@@ -385,13 +405,14 @@ impl Fabric {
         let socket =
             TcpSocket { host, local, remote, connection, owner, reader: None, writer: None, armed: None };
         let key = self.tcp.insert(socket);
-        self.hosts[host.0 as usize].connections.insert((remote, local), key);
+        self.hosts[host.0 as usize].connections.insert(Ends::new(remote, local), key);
         key
     }
 
     fn remove_connection(&mut self, key: TcpKey) {
         if let Some(socket) = self.tcp.remove(key) {
-            self.hosts[socket.host.0 as usize].connections.remove(&(socket.remote, socket.local));
+            let ends = Ends::new(socket.remote, socket.local);
+            self.hosts[socket.host.0 as usize].connections.remove(&ends);
             if let Owner::Listener(listener) = socket.owner
                 && let Some(listener) = self.listeners.get_mut(listener)
             {

@@ -82,11 +82,11 @@ impl Log {
         fingerprint: u64,
     ) -> Trace {
         let records = std::mem::take(&mut self.lock().records);
-        let mut digest = Digest(blake3::Hasher::new());
+        let mut digest = Digest::default();
         (seed, duration, fingerprint).hash(&mut digest);
         records.hash(&mut digest);
         traffic.hash(&mut digest);
-        let digest = digest.0.finalize().to_hex()[..32].to_owned();
+        let digest = digest.hashed().finalize().to_hex()[..32].to_owned();
         Trace { seed, duration, records, traffic, loads: Vec::new(), digest }
     }
 
@@ -131,41 +131,61 @@ impl Author {
             Event::Join { peer, group, .. } => What::Join(self.subject(*peer), group.to_string()),
             Event::Leave { peer, group, .. } => What::Leave(self.subject(*peer), group.to_string()),
             Event::Shout { peer, group, content, .. } => {
-                let (number, is_intact) = self.identify(*peer, content);
-                What::GotShout { from: self.subject(*peer), group: group.to_string(), number, is_intact }
+                let from = self.subject(*peer);
+                let (number, is_intact) = identify(from, content);
+                What::GotShout { from, group: group.to_string(), number, is_intact }
             }
             Event::Whisper { peer, content, .. } => {
-                let (number, is_intact) = self.identify(*peer, content);
-                What::GotWhisper { from: self.subject(*peer), number, is_intact }
+                let from = self.subject(*peer);
+                let (number, is_intact) = identify(from, content);
+                What::GotWhisper { from, number, is_intact }
             }
             Event::Stop => What::Stopped,
             _ => return,
         };
         self.record(what);
     }
+}
 
-    /// The number of a received message, and whether it is whole and really its sender's.
-    fn identify(&self, peer: PeerId, content: &[bytes::Bytes]) -> (Option<u64>, bool) {
-        match Label::read(content) {
-            Some((label, is_intact)) => {
-                let is_senders = self.subject(peer) == Subject::Life(label.node, label.life);
-                (Some(label.number), is_intact && is_senders)
-            }
-            None => (None, false),
+/// The number of a received message, and whether it is whole and really its sender's.
+fn identify(from: Subject, content: &[bytes::Bytes]) -> (Option<u64>, bool) {
+    match Label::read(content) {
+        Some((label, is_intact)) => {
+            (Some(label.number), is_intact && from == Subject::Life(label.node, label.life))
         }
+        None => (None, false),
     }
 }
 
-/// Feeds what derives `Hash` to a hash that is the same in every process.
-struct Digest(blake3::Hasher);
+/// Feeds what derives `Hash` to a hash that is the same in every process. `Hash` comes in crumbs, so they are gathered.
+#[derive(Default)]
+struct Digest {
+    hasher: blake3::Hasher,
+    crumbs: Vec<u8>,
+}
+
+/// How much is gathered before it is hashed.
+const CRUMBS_BYTES: usize = 16 << 10;
+
+impl Digest {
+    fn hashed(&self) -> blake3::Hasher {
+        let mut hasher = self.hasher.clone();
+        hasher.update(&self.crumbs);
+        hasher
+    }
+}
 
 impl Hasher for Digest {
     fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        self.crumbs.extend_from_slice(bytes);
+        if self.crumbs.len() >= CRUMBS_BYTES {
+            self.hasher.update(&self.crumbs);
+            self.crumbs.clear();
+        }
     }
 
     fn finish(&self) -> u64 {
-        let hash = self.0.finalize();
+        let hash = self.hashed().finalize();
         u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
     }
 }
