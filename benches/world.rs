@@ -3,7 +3,7 @@
 //! * `zre`: whole nodes, fully meshed, each shouting to all others once a second (`busy`) or every ten seconds (`calm`):
 //!   what a scenario costs.
 //! * `beacons`: a 22-byte broadcast per node and second and nothing else, on the fabric and on turmoil's own network. It
-//!   says what the engine costs, and why the fabric is not turmoil's.
+//!   says what the engine costs, and why the fabric is not turmoil's. `100x100` is a hundred LANs of a hundred nodes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -18,6 +18,10 @@ use hailer_sim::net::{SharedFabric, SimNet};
 use hailer_sim::scenario::{Delay, Direction, Link, Scenario};
 use hailer_sim::tasks::{Polls, Tasks};
 use hailer_sim::world::{self, Options};
+
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BEACON: [u8; 22] = *b"ZRE\x01bench-bench-benc\xC0\x00";
 const PORT: u16 = 5670;
@@ -101,16 +105,19 @@ struct Beacons {
 }
 
 impl Beacons {
-    fn new(nodes: usize) -> Self {
+    /// So many LANs with so many nodes each.
+    fn new(lans: usize, nodes: usize) -> Self {
         let mut fabric = Fabric::new(1, PORT);
-        let segment = fabric.add_segment("10.0.0.0/16".parse().expect("a prefix"));
+        let prefix = "10.0.0.0/16".parse().expect("a prefix");
+        let segments: Vec<_> = (0..lans).map(|_| fabric.add_segment(prefix)).collect();
         let (low, high) = (Duration::from_millis(2), Duration::from_millis(6));
         let down = Direction { delay: Delay::Uniform(low, high), ..Direction::default() };
         let link = Link { up: Direction::default(), down, ..Link::default() };
-        let hosts: Vec<_> = (0..nodes)
+        let hosts: Vec<_> = (0..lans * nodes)
             .map(|number| {
                 let host = fabric.add_host(&format!("n{number}"));
-                fabric.attach(host, segment, Ipv4Addr::from(0x0A00_0001 + number as u32), &link);
+                let address = Ipv4Addr::from(0x0A00_0001 + (number / lans) as u32);
+                fabric.attach(host, segments[number % lans], address, &link);
                 fabric.power_on(host);
                 host
             })
@@ -190,16 +197,17 @@ fn turmoil_beacons(nodes: usize, seconds: u64) {
 fn beacons(c: &mut Criterion) {
     let mut group = c.benchmark_group("beacons");
     group.sample_size(10);
-    for (nodes, seconds) in [(10, 60), (50, 60), (100, 60), (1000, 5)] {
+    for (lans, nodes, seconds) in [(1, 10, 60), (1, 50, 60), (1, 100, 60), (1, 1000, 5), (100, 100, 2)] {
         group.throughput(Throughput::Elements(seconds));
-        group.bench_function(BenchmarkId::new("fabric", nodes), |b| {
+        let name = if lans == 1 { nodes.to_string() } else { format!("{lans}x{nodes}") };
+        group.bench_function(BenchmarkId::new("fabric", name), |b| {
             let run = Run {
                 seed: 1,
                 duration: Duration::from_secs(seconds),
                 tick: Duration::from_millis(100),
                 progress: None,
             };
-            b.iter(|| engine::run(Beacons::new(nodes), run).expect("the world runs"));
+            b.iter(|| engine::run(Beacons::new(lans, nodes), run).expect("the world runs"));
         });
     }
     for (nodes, seconds) in [(10, 10), (50, 10), (100, 5)] {

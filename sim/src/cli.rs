@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use hailer::daemon::Diagnostics;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -15,7 +15,8 @@ use crate::check;
 use crate::engine::RunError;
 use crate::report::{self, SweepRun};
 use crate::scenario::Scenario;
-use crate::world::{self, Options};
+use crate::trace::Trace;
+use crate::world::{self, Options, flat};
 
 // The codes of a verdict, 128 and 129, are the verdict's own: see `Verdict::exit_code`.
 
@@ -42,6 +43,7 @@ Examples:
   hailer-sim run scenarios/lan-loss.toml --seeds 1..100  a hundred seeds, on all cores
   hailer-sim run scenarios/*.toml --json --no-report     one line of JSON a run
   hailer-sim run scenarios/two-nodes.toml --pcap two.pcapng   every packet, for Wireshark
+  hailer-sim run scenarios/two-nodes.toml --world turmoil     the same on turmoil's network
   hailer-sim check scenarios/*.toml                      are the files right?";
 
 /// A deterministic network simulator that runs Hailer's own node code from scenario files and judges it.
@@ -96,9 +98,30 @@ struct Run {
     /// Step of the outer engine in milliseconds, instead of the file's own; it changes nothing but speed
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     tick_ms: Option<u64>,
+    /// Whose network the nodes are on
+    #[arg(long, value_enum, default_value_t = Network::Fabric, value_name = "NETWORK")]
+    world: Network,
     /// Show no progress
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// Whose network the nodes of a scenario are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Network {
+    /// Ours, which can do everything
+    Fabric,
+    /// turmoil's own, one flat LAN, as a check of ours; slow, and without a report
+    Turmoil,
+}
+
+impl Network {
+    fn run(self, scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError> {
+        match self {
+            Self::Fabric => world::run(scenario, options),
+            Self::Turmoil => flat::run(scenario, options),
+        }
+    }
 }
 
 /// Seeds to run, both ends included.
@@ -204,9 +227,16 @@ fn run_all(run: &Run) -> io::Result<u8> {
         eprintln!("hailer-sim: --pcap and --trace are of one run; name one scenario file with them");
         return Ok(EXIT_USAGE);
     }
+    if run.world == Network::Turmoil
+        && let Err(code) = refuse_what_is_not_flat(run, &loaded)
+    {
+        return Ok(code);
+    }
     let mut code = EXIT_PASSED;
     for one in &loaded {
-        let folder = (!run.no_report).then(|| run.report.join(&one.scenario.name));
+        // What turmoil's network carries is not counted, and half of a report is about that.
+        let folder =
+            (!run.no_report && run.world == Network::Fabric).then(|| run.report.join(&one.scenario.name));
         code = code.max(match run.seeds {
             None => run_once(run, one, folder.as_deref())?,
             Some(seeds) => run_sweep(run, one, seeds, folder.as_deref())?,
@@ -215,9 +245,31 @@ fn run_all(run: &Run) -> io::Result<u8> {
     Ok(code)
 }
 
+/// Tells what of the scenarios and of the command line turmoil's network can't do.
+fn refuse_what_is_not_flat(run: &Run, loaded: &[Loaded]) -> Result<(), u8> {
+    let given = [
+        ("--pcap", run.pcap.is_some()),
+        ("--trace", run.trace.is_some()),
+        ("--tick-ms", run.tick_ms.is_some()),
+    ];
+    let mut outcome = Ok(());
+    for (option, _) in given.iter().filter(|(_, is_given)| *is_given) {
+        eprintln!("hailer-sim: {option} does not go with --world turmoil; leave one of them out");
+        outcome = Err(EXIT_USAGE);
+    }
+    for Loaded { path, text, scenario } in loaded {
+        if let Err(diagnostics) = flat::limits::refuse(&path.display().to_string(), text, scenario) {
+            print_diagnostics(&diagnostics);
+            outcome = Err(EXIT_USAGE);
+        }
+    }
+    outcome
+}
+
 /// The command that repeats a run.
-fn replay_command(path: &Path, seed: u64) -> String {
-    format!("hailer-sim run {} --seed {seed}", path.display())
+fn replay_command(run: &Run, path: &Path, seed: u64) -> String {
+    let world = if run.world == Network::Turmoil { " --world turmoil" } else { "" };
+    format!("hailer-sim run {} --seed {seed}{world}", path.display())
 }
 
 fn tick(run: &Run) -> Option<Duration> {
@@ -240,9 +292,9 @@ fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8>
         pcap: run.pcap.as_deref(),
         trace: run.trace.as_deref(),
     };
-    let outcome = world::run(scenario, options);
+    let outcome = run.world.run(scenario, options);
     bar.finish_and_clear();
-    let command = replay_command(&loaded.path, seed);
+    let command = replay_command(run, &loaded.path, seed);
     let trace = match outcome {
         Ok(trace) => trace,
         Err(error) => return Ok(failed_to_run(run, loaded, seed, &error)),
@@ -277,14 +329,14 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
         .map(|seed| {
             let options = Options { seed: Some(seed), tick: tick(run), ..Options::default() };
             let scenario = &scenario.unrolled(seed);
-            let outcome = world::run(scenario, options);
+            let outcome = run.world.run(scenario, options);
             bar.inc(1);
             let trace = match outcome {
                 Ok(trace) => trace,
                 Err(error) => return Ok((None, None, failed_to_run(run, loaded, seed, &error))),
             };
             let verdict = check::judge(scenario, &trace);
-            let command = replay_command(&loaded.path, seed);
+            let command = replay_command(run, &loaded.path, seed);
             if let Some(folder) = folder {
                 let folder = folder.join(format!("seed-{seed}"));
                 report::write(&folder, scenario, &loaded.text, &trace, &verdict, &command)?;
@@ -316,7 +368,7 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
             writeln!(out, "report  {}", folder.join("index.html").display())?;
         }
         if let Some(bad) = runs.iter().find(|sweep_run| !sweep_run.passed) {
-            writeln!(out, "replay  {}", replay_command(&loaded.path, bad.seed))?;
+            writeln!(out, "replay  {}", replay_command(run, &loaded.path, bad.seed))?;
         }
     }
     Ok(code)

@@ -64,6 +64,9 @@ pub enum RunError {
         /// Why not.
         source: io::Error,
     },
+    /// A scenario expects something about memory, and this program does not count it.
+    #[error("this program does not count memory, which the scenario is about; run it with `hailer-sim`")]
+    NotCounted,
     /// The outer engine gave up.
     #[error("the engine stopped: {0}")]
     Engine(String),

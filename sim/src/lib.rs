@@ -6,6 +6,7 @@
 //! * [`fabric`]: the simulated network. A plain library: no async, no clock, no tasks.
 //! * [`net`]: the fabric as the product sees it, an implementation of [`hailer::net::Net`].
 //! * [`tasks`]: the tasks of one life of one node, which end and stop together.
+//! * [`memory`]: how much of it each node's program holds.
 //! * [`engine`]: turmoil's clock and runtime, and how simulated time passes.
 //! * [`world`]: one run: the nodes, the script, the trace they leave.
 //! * [`trace`]: what a run leaves behind: what every application saw, and what the script did.
@@ -19,6 +20,7 @@ pub mod check;
 pub mod cli;
 pub mod engine;
 pub mod fabric;
+pub mod memory;
 pub mod net;
 pub mod report;
 pub mod scenario;

@@ -19,6 +19,7 @@ use crate::fabric::random::Stream;
 use crate::fabric::stream::{ListenerKey, TcpKey};
 use crate::fabric::udp::UdpKey;
 use crate::fabric::{Fabric, HostId};
+use crate::memory;
 use crate::tasks::Tasks;
 
 /// The fabric, shared by all nodes of a world. Only one thread ever uses it; the lock is what lets futures be `Send`.
@@ -29,6 +30,11 @@ impl SharedFabric {
     /// Shares a fabric.
     pub fn new(fabric: Fabric) -> Self {
         Self(Arc::new(Mutex::new(fabric)))
+    }
+
+    /// Does something with the fabric that is not to be counted as the calling program's memory.
+    fn with<R>(&self, act: impl FnOnce(&mut Fabric) -> R) -> R {
+        memory::outside(|| act(&mut self.lock()))
     }
 
     /// The fabric, for as long as the guard lives.
@@ -64,20 +70,21 @@ impl Net for SimNet {
     }
 
     fn bind_udp(&self, options: &UdpOptions) -> io::Result<SimUdp> {
-        let key = self.fabric.lock().udp_bind(self.host, options)?;
+        let key = self.fabric.with(|fabric| fabric.udp_bind(self.host, options))?;
         Ok(SimUdp { fabric: self.fabric.clone(), key })
     }
 
     fn listen(&self, at: SocketAddr) -> io::Result<SimListener> {
-        let key = self.fabric.lock().tcp_listen(self.host, at)?;
+        let key = self.fabric.with(|fabric| fabric.tcp_listen(self.host, at))?;
         Ok(SimListener { fabric: self.fabric.clone(), key })
     }
 
     async fn connect(&self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<SimStream> {
-        let key = self.fabric.lock().tcp_connect(self.host, to, from)?;
+        let key = self.fabric.with(|fabric| fabric.tcp_connect(self.host, to, from))?;
         // Made before the wait, so that dropping the future closes the socket.
         let stream = SimStream { fabric: self.fabric.clone(), key };
-        std::future::poll_fn(|context| self.fabric.lock().tcp_poll_connected(key, context)).await?;
+        std::future::poll_fn(|context| self.fabric.with(|fabric| fabric.tcp_poll_connected(key, context)))
+            .await?;
         Ok(stream)
     }
 
@@ -93,11 +100,11 @@ impl Net for SimNet {
     }
 
     fn now(&self) -> Timestamp {
-        self.fabric.lock().now()
+        self.fabric.lock().clock(self.host)
     }
 
     fn alarm(&self) -> SimAlarm {
-        let key = self.fabric.lock().alarm();
+        let key = self.fabric.with(|fabric| fabric.alarm(self.host));
         SimAlarm { fabric: self.fabric.clone(), key }
     }
 
@@ -122,25 +129,28 @@ pub struct SimUdp {
 
 impl UdpSocket for SimUdp {
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.fabric.lock().udp_local(self.key)
+        self.fabric.with(|fabric| fabric.udp_local(self.key))
     }
 
     async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        std::future::poll_fn(|context| self.fabric.lock().udp_poll_recv(self.key, context, buffer)).await
+        std::future::poll_fn(|context| {
+            self.fabric.with(|fabric| fabric.udp_poll_recv(self.key, context, buffer))
+        })
+        .await
     }
 
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
-        self.fabric.lock().udp_send(self.key, datagram, to)
+        self.fabric.with(|fabric| fabric.udp_send(self.key, datagram, to))
     }
 
     fn join_multicast(&self, group: IpAddr, on: &Interface) -> io::Result<()> {
-        self.fabric.lock().udp_join(self.key, group, on.address)
+        self.fabric.with(|fabric| fabric.udp_join(self.key, group, on.address))
     }
 }
 
 impl Drop for SimUdp {
     fn drop(&mut self) {
-        self.fabric.lock().udp_close(self.key);
+        self.fabric.with(|fabric| fabric.udp_close(self.key));
     }
 }
 
@@ -155,11 +165,13 @@ impl TcpListener for SimListener {
     type Stream = SimStream;
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.fabric.lock().listener_local(self.key)
+        self.fabric.with(|fabric| fabric.listener_local(self.key))
     }
 
     async fn accept(&self) -> io::Result<(SimStream, SocketAddr)> {
-        let accept = |context: &mut Context<'_>| self.fabric.lock().listener_poll_accept(self.key, context);
+        let accept = |context: &mut Context<'_>| {
+            self.fabric.with(|fabric| fabric.listener_poll_accept(self.key, context))
+        };
         let (key, remote) = std::future::poll_fn(accept).await?;
         Ok((SimStream { fabric: self.fabric.clone(), key }, remote))
     }
@@ -167,7 +179,7 @@ impl TcpListener for SimListener {
 
 impl Drop for SimListener {
     fn drop(&mut self) {
-        self.fabric.lock().listener_close(self.key);
+        self.fabric.with(|fabric| fabric.listener_close(self.key));
     }
 }
 
@@ -184,7 +196,7 @@ impl SimStream {
     /// # Errors
     /// `NotConnected` when the connection is gone.
     pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
-        self.fabric.lock().tcp_addresses(self.key)
+        self.fabric.with(|fabric| fabric.tcp_addresses(self.key))
     }
 }
 
@@ -194,13 +206,13 @@ impl AsyncRead for SimStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.fabric.lock().tcp_poll_read(self.key, context, buffer)
+        self.fabric.with(|fabric| fabric.tcp_poll_read(self.key, context, buffer))
     }
 }
 
 impl AsyncWrite for SimStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.fabric.lock().tcp_poll_write(self.key, context, data)
+        self.fabric.with(|fabric| fabric.tcp_poll_write(self.key, context, data))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -208,18 +220,18 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.fabric.lock().tcp_shutdown(self.key);
+        self.fabric.with(|fabric| fabric.tcp_shutdown(self.key));
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for SimStream {
     fn drop(&mut self) {
-        self.fabric.lock().tcp_close(self.key);
+        self.fabric.with(|fabric| fabric.tcp_close(self.key));
     }
 }
 
-/// A simulated timer, exact to the nanosecond.
+/// A simulated timer, exact to the nanosecond of its machine's clock.
 #[derive(Debug)]
 pub struct SimAlarm {
     fabric: SharedFabric,
@@ -228,16 +240,16 @@ pub struct SimAlarm {
 
 impl Alarm for SimAlarm {
     fn set(&mut self, deadline: Option<Timestamp>) {
-        self.fabric.lock().alarm_set(self.key, deadline);
+        self.fabric.with(|fabric| fabric.alarm_set(self.key, deadline));
     }
 
     fn poll_ring(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.fabric.lock().alarm_poll(self.key, context)
+        self.fabric.with(|fabric| fabric.alarm_poll(self.key, context))
     }
 }
 
 impl Drop for SimAlarm {
     fn drop(&mut self) {
-        self.fabric.lock().alarm_remove(self.key);
+        self.fabric.with(|fabric| fabric.alarm_remove(self.key));
     }
 }

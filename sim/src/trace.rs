@@ -121,6 +121,26 @@ pub struct Traffic {
     pub dropped: BTreeMap<Drop, Count>,
 }
 
+/// The most that a node did in a while, and when. What is not asked for by an expectation is not measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Packets that it sent in any second.
+    pub packets: Peak,
+    /// Bytes that it sent in any second, IP and transport headers included.
+    pub bytes: Peak,
+    /// Bytes of memory that its program held.
+    pub memory: Peak,
+}
+
+/// The greatest of values, and when it was reached first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// The greatest value.
+    pub most: u64,
+    /// When. A value about a second is of the one that ends here.
+    pub at: Timestamp,
+}
+
 /// Packets and their bytes. A datagram that was sent in fragments is one packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Count {
@@ -147,6 +167,8 @@ pub enum Kind {
     TcpControl,
     /// TCP with RST.
     TcpReset,
+    /// ICMP: an error about another packet.
+    Icmp,
 }
 
 /// Why a packet did not arrive.
@@ -168,6 +190,31 @@ pub enum Drop {
     Partition,
     /// The cable of the sender or the receiver was unplugged.
     Unplugged,
+    /// The machine that it came to had no way on, or passes nothing on.
+    NoRoute,
+    /// It had passed as many routers as it may.
+    Expired,
+    /// It must not be cut, and was longer than the next link takes.
+    TooLong,
+    /// A NAT had no mapping for it.
+    NatUnmapped,
+    /// A NAT had a mapping for it, which its sender may not use.
+    NatFiltered,
+    /// A NAT did not believe that its connection could send it.
+    NatInvalid,
+    /// A NAT had forgotten its connection, or never knew it.
+    NatForgotten,
+    /// A NAT found no port for it.
+    NatNoPort,
+    /// Its sender had used all ports that a NAT gives to one machine.
+    NatQuota,
+    /// A NAT's table was full.
+    NatTableFull,
+    /// It came to a forwarded port whose machine talks to its sender already, by another port.
+    NatTaken,
+    /// Docker keeps those apart: containers of a closed bridge, two bridges, a bridge from what is outside, and the hosts of
+    /// an overlay for what goes to many.
+    Isolated,
 }
 
 /// A finished run.
@@ -181,6 +228,8 @@ pub struct Trace {
     pub records: Vec<Record>,
     /// What the network carried, one entry for each node of the scenario.
     pub traffic: Vec<Traffic>,
+    /// The most that each node sent, one entry for each node of the scenario; empty when it was not measured.
+    pub loads: Vec<Load>,
     /// Hash over every packet, every record and every counter, in hexadecimal: equal digests mean equal runs.
     pub digest: String,
 }

@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::task::{Context, Waker};
 
-use hailer_sim::scenario::Scenario;
+use hailer::Timestamp;
+use hailer::net::UdpOptions;
+use hailer_sim::fabric::Fabric;
+use hailer_sim::fabric::capture::Capture;
+use hailer_sim::scenario::{Link, Scenario};
 use hailer_sim::trace::Trace;
 use hailer_sim::world::{self, Options};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
@@ -156,12 +161,112 @@ fn tshark(path: &Path, filter: &str, fields: &[&str]) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
+/// A capture of what passes a router, and of each error: port, host and network unreachable, time exceeded, too long.
+fn capture_errors(path: &Path) {
+    let mut fabric = Fabric::new(1, 5670);
+    let link = |mtu| Link { mtu, ..Link::default() };
+    let [left, right] =
+        ["10.1.0.0/24", "10.2.0.0/24"].map(|prefix| fabric.add_segment(prefix.parse().unwrap()));
+    let [a, r, b] = ["a", "r", "b"].map(|name| fabric.add_host(name));
+    let at = |text: &str| text.parse().unwrap();
+    let a_left = fabric.attach(a, left, at("10.1.0.9"), &link(1500));
+    let r_left = fabric.attach(r, left, at("10.1.0.1"), &link(1500));
+    let r_right = fabric.attach(r, right, at("10.2.0.1"), &link(1300));
+    let b_right = fabric.attach(b, right, at("10.2.0.9"), &link(1500));
+    fabric.make_router(r);
+    for (interface, address, prefix) in [
+        (a_left, "fd00:1::9", "fd00:1::/64"),
+        (r_left, "fd00:1::1", "fd00:1::/64"),
+        (r_right, "fd00:2::1", "fd00:2::/64"),
+        (b_right, "fd00:2::9", "fd00:2::/64"),
+    ] {
+        fabric.add_address6(interface, address.parse().unwrap(), prefix.parse().unwrap());
+    }
+    for (interface, to, via) in [
+        (a_left, "::/0", "fd00:1::1"),
+        (b_right, "::/0", "fd00:2::1"),
+        (r_right, "fd00:3::/64", "fd00:2::9"),
+        (a_left, "0.0.0.0/0", "10.1.0.1"),
+        (b_right, "0.0.0.0/0", "10.2.0.1"),
+        // Round in a circle.
+        (r_right, "10.3.0.0/16", "10.2.0.9"),
+    ] {
+        fabric.add_route(to.parse().unwrap(), interface, via.parse().unwrap());
+    }
+    fabric.make_router(b);
+    [a, r, b].into_iter().for_each(|host| fabric.power_on(host));
+    let file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
+    let names = fabric.interface_names();
+    fabric.add_tap(Box::new(Capture::new(file, &names).unwrap()));
+    let socket = fabric.udp_bind(a, &UdpOptions::at("0.0.0.0:7000".parse().unwrap())).unwrap();
+    for to in ["10.2.0.9:9", "10.2.0.77:9", "10.9.0.1:9", "10.3.0.1:9"] {
+        fabric.udp_send(socket, &[1; 700], to.parse().unwrap()).unwrap();
+    }
+    let socket6 = fabric.udp_bind(a, &UdpOptions::at("[::]:7000".parse().unwrap())).unwrap();
+    for to in ["[fd00:2::9]:9", "[fd00:2::77]:9", "[fd00:9::1]:9", "[fd00:3::1]:9"] {
+        fabric.udp_send(socket6, &[1; 700], to.parse().unwrap()).unwrap();
+    }
+    fabric.udp_send(socket6, &[1; 1400], "[fd00:2::9]:9".parse().unwrap()).unwrap();
+    fabric.udp_send(socket, &[2; 1400], "10.2.0.9:7000".parse().unwrap()).unwrap();
+    fabric.tcp_listen(b, "0.0.0.0:80".parse().unwrap()).unwrap();
+    let stream = fabric.tcp_connect(a, "10.2.0.9:80".parse().unwrap(), None).unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut is_written = false;
+    let end = Timestamp::from_millis(20_000);
+    while fabric.next_at().is_some_and(|next| next < end) {
+        fabric.step();
+        if !is_written && fabric.tcp_poll_connected(stream, &mut context).is_ready() {
+            is_written = fabric.tcp_poll_write(stream, &mut context, &[3; 5000]).is_ready();
+        }
+    }
+    fabric.take_taps().into_iter().for_each(|mut tap| tap.finish().unwrap());
+}
+
+fn has_tshark() -> bool {
+    let has = Command::new("tshark").arg("--version").output().is_ok();
+    if !has {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI has to have tshark");
+        eprintln!("not checked: there is no tshark here");
+    }
+    has
+}
+
+#[test]
+#[ignore = "needs tshark (Debian: apt-get install tshark); run with `cargo test -p hailer-sim --test captures -- --ignored`"]
+fn wireshark_knows_every_error_and_every_router_on_the_way() {
+    if !has_tshark() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("errors.pcapng");
+    capture_errors(&path);
+    // Wireshark tries to check the TCP segments that errors quote, of which most is cut off.
+    let bad = "_ws.malformed || ip.checksum.status == 0 || icmp.checksum.status == 0 || icmpv6.checksum.status == 0 || (_ws.expert.severity == error && !icmp && !icmpv6)";
+    assert_eq!(tshark(&path, bad, &["frame.number", "_ws.expert.message"]), Vec::<String>::new());
+    let mut errors = tshark(&path, "icmp && frame.packet_flags_direction == 2", &["icmp.type", "icmp.code"]);
+    errors.sort();
+    errors.dedup();
+    // Network, host, port unreachable, fragmentation needed; time exceeded.
+    assert_eq!(errors, ["11\t0", "3\t0", "3\t1", "3\t3", "3\t4"]);
+    let filter = "icmpv6 && frame.packet_flags_direction == 2";
+    let mut errors = tshark(&path, filter, &["icmpv6.type", "icmpv6.code"]);
+    errors.sort();
+    errors.dedup();
+    // No route, address, port; too big; time exceeded.
+    assert_eq!(errors, ["1\t0", "1\t3", "1\t4", "2\t0", "3\t0"]);
+    assert!(!tshark(&path, "icmp.mtu == 1300", &["frame.number"]).is_empty());
+    // One router takes one off the time to live of what comes to b.
+    let came =
+        "frame.interface_name == \"b/eth0\" && frame.packet_flags_direction == 1 && ip.dst == 10.2.0.9";
+    let mut lives = tshark(&path, came, &["ip.ttl"]);
+    lives.dedup();
+    assert_eq!(lives, ["63"]);
+}
+
 #[test]
 #[ignore = "needs tshark (Debian: apt-get install tshark); run with `cargo test -p hailer-sim --test captures -- --ignored`"]
 fn wireshark_opens_a_capture_without_complaint() {
-    if Command::new("tshark").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI has to have tshark");
-        eprintln!("not checked: there is no tshark here");
+    if !has_tshark() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

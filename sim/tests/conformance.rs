@@ -1,12 +1,12 @@
 //! The simulated network passes the suite that the real one passes.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hailer::Timestamp;
-use hailer::net::conformance::{self, Case, Site};
+use hailer::net::conformance::{self, Case, Needs, Site};
 use hailer_sim::engine::{self, Run, Script};
 use hailer_sim::fabric::Fabric;
 use hailer_sim::fabric::random::Stream;
@@ -23,26 +23,30 @@ struct Stage {
     is_done: Arc<AtomicBool>,
 }
 
-fn stage(case: Case<SimNet>) -> Stage {
+fn stage(case: Case<SimNet>, is_v6: bool) -> Stage {
     let mut fabric = Fabric::new(1, 5670);
     let segment = fabric.add_segment("10.1.2.0/24".parse().unwrap());
     let direction = Direction { delay: Delay::Fixed(Duration::from_micros(100)), ..Direction::default() };
     let link = Link { up: direction.clone(), down: direction, ..Link::default() };
     let addresses = [Ipv4Addr::new(10, 1, 2, 1), Ipv4Addr::new(10, 1, 2, 2)];
     let hosts = ["a", "b"].map(|name| fabric.add_host(name));
-    for (host, address) in hosts.into_iter().zip(addresses) {
-        fabric.attach(host, segment, address, &link);
+    let addresses6 =
+        addresses.map(|address| Ipv6Addr::from_bits(0xFD00 << 112 | u128::from(address.to_bits())));
+    for (host, (address, address6)) in hosts.into_iter().zip(addresses.into_iter().zip(addresses6)) {
+        let interface = fabric.attach(host, segment, address, &link);
+        fabric.add_address6(interface, address6, "fd00::/64".parse().unwrap());
         fabric.power_on(host);
     }
+    let addresses = if is_v6 { addresses6.map(IpAddr::V6) } else { addresses.map(IpAddr::V4) };
     fabric.appoint(Timestamp::ZERO, 0);
     let (fabric, polls) = (SharedFabric::new(fabric), Polls::default());
     let tasks = Tasks::new(polls.clone());
     let net = |host, name| SimNet::new(fabric.clone(), host, tasks.clone(), Stream::new(1, name));
     let site = Site {
         a: net(hosts[0], "a"),
-        a_address: IpAddr::V4(addresses[0]),
+        a_address: addresses[0],
         b: net(hosts[1], "b"),
-        b_address: IpAddr::V4(addresses[1]),
+        b_address: addresses[1],
         are_neighbours: true,
     };
     Stage { fabric, polls, tasks, case: Some((case, site)), is_done: Arc::default() }
@@ -74,8 +78,20 @@ impl Script for Stage {
 
 #[test]
 fn the_simulated_network_passes_every_case() {
+    pass_every_case(false);
+}
+
+#[test]
+fn the_simulated_network_passes_every_case_of_ipv6() {
+    pass_every_case(true);
+}
+
+fn pass_every_case(is_v6: bool) {
     for case in conformance::cases::<SimNet>() {
-        let stage = stage(case.clone());
+        if is_v6 && case.needs == Needs::Broadcast {
+            continue;
+        }
+        let stage = stage(case.clone(), is_v6);
         let (is_done, tasks) = (stage.is_done.clone(), stage.tasks.clone());
         let run = Run {
             seed: 1,

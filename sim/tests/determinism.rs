@@ -11,7 +11,7 @@ use hailer_sim::trace::{Trace, What};
 use hailer_sim::world::{self, Options};
 
 /// Short enough for a debug build, and with everything in it that draws or waits: loss, bad times, damage, duplicates,
-/// reordering, new plans, a queue, a crash of each kind, a restart, a pause, traffic.
+/// reordering, new plans, a queue, a crash of each kind, a restart, a pause, drift, a busy machine, a new address, traffic.
 const SCENARIO: &str = r#"
 [scenario]
 about = "a bit of everything, for determinism"
@@ -28,10 +28,15 @@ name = "air"
 prefix = "10.0.1.0/24"
 link = { profile = "leo", corruption = "1 %", mtu = 1400, bandwidth = "2 Mbit/s", burst = { loss = "90 %", good = "900 ms", bad = "100 ms" }, replan = { every = "1 s", spread = "20 ms" } }
 
+[[router]]
+name = "gate"
+interfaces = [{ segment = "lan" }, { segment = "air" }]
+
 [[node]]
 name = "n"
 count = 6
 segment = "lan"
+clock = { drift = "-1 %..1 %" }
 start = "0 s..1 s"
 [node.zre]
 groups = ["ALL"]
@@ -78,6 +83,21 @@ resume = true
 at = "7 s"
 node = "n1"
 restart = true
+
+[[step]]
+at = "3 s"
+node = "far1"
+slow = "5 ms..50 ms"
+
+[[step]]
+at = "6 s"
+node = "far2"
+clock = { drift = "-20 %..20 %" }
+
+[[step]]
+at = "8 s"
+node = "n4"
+address = "10.0.0.77"
 
 [[expect]]
 always = "nobody-unknown-appears"

@@ -5,9 +5,11 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hailer_sim::fabric::nat::{Dependence, Policy, PortPolicy, Preset, TcpTimeouts, Timeouts, Unsolicited};
 use hailer_sim::scenario::profiles::{PROFILES, Profile};
 use hailer_sim::scenario::{
-    Action, Burst, Chance, Crash, Delay, Direction, NodeIndex, Property, Scenario, TrafficKind,
+    Action, Burst, Chance, Crash, Delay, Direction, Forward, Nat, Node, NodeIndex, Property, Protocol, Route,
+    Scenario, TrafficKind,
 };
 
 fn scenarios() -> PathBuf {
@@ -38,6 +40,96 @@ fn every_scenario_of_the_repository_loads_and_says_what_it_shows() {
         );
     }
     assert!(files().len() >= 7);
+}
+
+#[test]
+fn a_nat_is_its_preset_with_what_the_file_changes() {
+    let file = |nat: &str| {
+        format!(
+            r#"[scenario]
+            about = "a home"
+            duration = "1 s"
+            [[segment]]
+            name = "home"
+            prefix = "192.168.1.0/24"
+            [[segment]]
+            name = "internet"
+            prefix = "203.0.113.0/24"
+            [[router]]
+            name = "router"
+            interfaces = [{{ segment = "internet", outside = true }}, {{ segment = "home" }}]
+            nat = {nat}
+            [[node]]
+            name = "n"
+            count = 2
+            segment = "home"
+            [[expect]]
+            always = "nobody-unknown-appears""#
+        )
+    };
+    let nat = |nat: &str| {
+        let scenario = Scenario::parse("home.toml", &file(nat)).unwrap();
+        scenario.nodes.last().unwrap().nat.clone().unwrap()
+    };
+    for preset in Preset::ALL {
+        let expected = Nat { policy: preset.policy(), outside: 0, forwards: Vec::new() };
+        assert_eq!(nat(&format!("\"{}\"", preset.name())), expected);
+        assert_eq!(nat(&format!("{{ preset = \"{}\" }}", preset.name())), expected);
+    }
+    let changed = nat(
+        r#"{ preset = "symmetric", mapping = "address-dependent", filtering = "endpoint-independent", ports = "sequential",
+            hairpin = true, unsolicited = "accept", udp_timeout = "7 s", tcp_timeout = "8 s", sessions = 9,
+            forward = [{ port = 53, to = "n2", to_port = 5353, protocol = "udp" }, { port = 80, to = "10.0.0.7" }] }"#,
+    );
+    let base = Preset::Symmetric.policy();
+    let udp = Duration::from_secs(7);
+    let tcp = TcpTimeouts { established: Duration::from_secs(8), ..base.timeouts.tcp };
+    let policy = Policy {
+        mapping: Dependence::AddressDependent,
+        filtering: Dependence::EndpointIndependent,
+        ports: PortPolicy::Sequential,
+        hairpin: true,
+        unsolicited: Unsolicited::Accept,
+        timeouts: Timeouts { udp_unreplied: udp, udp_replied: udp, tcp, ..base.timeouts },
+        sessions_max: 9,
+        ..base
+    };
+    assert_eq!(changed.policy, policy);
+    let forward = |protocol, port, to: &str| Forward { protocol, port, to: to.parse().unwrap() };
+    let forwards = [
+        forward(Protocol::Udp, 53, "192.168.1.3:5353"),
+        forward(Protocol::Udp, 80, "10.0.0.7:80"),
+        forward(Protocol::Tcp, 80, "10.0.0.7:80"),
+    ];
+    assert_eq!(changed.forwards, forwards);
+}
+
+#[test]
+fn a_docker_host_translates_and_forwards_what_its_containers_publish() {
+    let file = r#"[scenario]
+        about = "a web server in a container"
+        duration = "1 s"
+        [[segment]]
+        name = "lan"
+        prefix = "192.168.1.0/24"
+        [[docker_host]]
+        name = "alpha"
+        segment = "lan"
+        [[container]]
+        name = "web"
+        host = "alpha"
+        publish = ["8080:80", "53:5353/udp"]
+        [[expect]]
+        always = "nobody-unknown-appears""#;
+    let scenario = Scenario::parse("docker.toml", file).unwrap();
+    let named = |name: &str| scenario.nodes.iter().find(|node| node.name == name).unwrap();
+    let nat = named("alpha").nat.clone().unwrap();
+    assert_eq!((nat.outside, nat.policy), (0, Preset::Linux.policy()));
+    let web = named("web").interfaces[0].address;
+    let expected = [(Protocol::Tcp, 8080, 80), (Protocol::Udp, 53, 5353)]
+        .map(|(protocol, port, to)| Forward { protocol, port, to: (web, to).into() });
+    assert_eq!(nat.forwards, expected);
+    assert_eq!(named("web").nat, None);
 }
 
 #[test]
@@ -241,4 +333,73 @@ fn a_node_may_crash_pause_and_come_back_as_often_as_it_makes_sense() {
     let scenario =
         with(&format!("{LAN}[[node]]\nname = \"n\"\nsegment = \"lan\"\n[node.zre]\n{}", steps.concat()));
     assert_eq!(scenario.steps.len(), steps.len());
+}
+
+#[test]
+fn routes_follow_from_routers_gateways_and_what_nodes_say() {
+    let scenario = Scenario::parse(
+        "routes.toml",
+        r#"
+[scenario]
+about = "three networks in a row"
+duration = "1 s"
+[[segment]]
+name = "left"
+prefix = "10.1.0.0/24"
+prefix6 = "fd00:1::/64"
+[[segment]]
+name = "middle"
+prefix = "10.2.0.0/24"
+gateway = "10.2.0.2"
+names = { far = "fd00:1::3" }
+[[segment]]
+name = "right"
+prefix = "10.3.0.0/24"
+[[node]]
+name = "a"
+count = 2
+segment = "left"
+[[node]]
+name = "b"
+segment = "middle"
+routes = [{ to = "10.1.0.0/16", via = "10.2.0.1" }]
+[[node]]
+name = "c"
+interfaces = [{ segment = "middle" }, { segment = "right" }]
+gateway = "10.3.0.1"
+[[router]]
+name = "r1"
+interfaces = [{ segment = "left" }, { segment = "middle" }]
+gateway = "10.2.0.2"
+[[router]]
+name = "r2"
+interfaces = [{ segment = "middle" }, { segment = "right" }]
+routes = [{ to = "10.1.0.0/24", via = "10.2.0.1" }]
+[[step]]
+at = "500 ms"
+node = "r1"
+crash = "power-cut"
+[[expect]]
+always = "never-meet"
+between = [["a", "r1"], "b", "c"]
+"#,
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let routes = |node: &Node| {
+        let route = |route: &Route| format!("{} via {} on {}", route.to, route.via, route.interface);
+        (node.name.clone(), node.routes.iter().map(route).collect::<Vec<_>>().join(", "))
+    };
+    let expected = [
+        ("a1", "0.0.0.0/0 via 10.1.0.1 on 0, ::/0 via fd00:1::1 on 0"),
+        ("a2", "0.0.0.0/0 via 10.1.0.1 on 0, ::/0 via fd00:1::1 on 0"),
+        ("b", "10.1.0.0/16 via 10.2.0.1 on 0, 0.0.0.0/0 via 10.2.0.2 on 0"),
+        ("c", "0.0.0.0/0 via 10.3.0.1 on 1"),
+        ("r1", "0.0.0.0/0 via 10.2.0.2 on 1"),
+        ("r2", "10.1.0.0/24 via 10.2.0.1 on 0"),
+    ];
+    let expected = expected.map(|(name, routes)| (name.to_owned(), routes.to_owned()));
+    assert_eq!(scenario.nodes.iter().map(routes).collect::<Vec<_>>(), expected);
+    assert_eq!(scenario.nodes[1].interfaces[0].address6, Some("fd00:1::3".parse().unwrap()));
+    let groups = [vec![0, 1, 4], vec![2], vec![3]].map(|group| group.into_iter().map(NodeIndex).collect());
+    assert_eq!(scenario.expects[0].that, Property::NeverMeet(groups.to_vec()));
 }

@@ -180,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     ///
     /// # Errors
     /// When the connection fails before that.
-    pub async fn close(mut self) -> Result<(), ConnectionError> {
+    pub async fn close(&mut self) -> Result<(), ConnectionError> {
         self.flush().await?;
         Ok(self.stream.shutdown().await?)
     }

@@ -1,5 +1,6 @@
 //! What a node tells its application.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +13,7 @@ use super::Text;
 pub type Headers = BTreeMap<Text, Text>;
 
 /// The identity of one life of one node: its UUID.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId([u8; 16]);
 
 impl PeerId {
@@ -41,6 +42,19 @@ impl PeerId {
     pub(super) fn from_zmtp(identity: &[u8]) -> Option<Self> {
         let bytes = if identity.len() == 17 { &identity[1..] } else { identity };
         bytes.try_into().ok().map(Self)
+    }
+}
+
+/// By the bytes. As numbers, because every message looks its peer up.
+impl Ord for PeerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
+    }
+}
+
+impl PartialOrd for PeerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -27,6 +27,7 @@ pub struct Knowledge<'a> {
     missing: usize,
     dead: usize,
     unknown: usize,
+    one_sided: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,8 @@ struct NodeState {
     begun: usize,
     is_up: bool,
     is_paused: bool,
+    /// Nothing is asked of it or about it.
+    is_left_out: bool,
     /// By identity: the life that had it when it was entered.
     known: BTreeMap<LifeId, LifeId>,
     /// Identities that no life has.
@@ -67,7 +70,23 @@ impl<'a> Knowledge<'a> {
     /// Nothing is up and nobody knows anyone.
     pub fn new(lives: &'a Lives, nodes: usize) -> Self {
         let nodes = vec![NodeState::default(); nodes];
-        Self { lives, nodes, cut_at: Timestamp::ZERO, running: 0, missing: 0, dead: 0, unknown: 0 }
+        Self {
+            lives,
+            nodes,
+            cut_at: Timestamp::ZERO,
+            running: 0,
+            missing: 0,
+            dead: 0,
+            unknown: 0,
+            one_sided: 0,
+        }
+    }
+
+    /// Asks nothing of other nodes than these, nor whether anybody knows them. To be said before the first record.
+    pub fn ask_only(&mut self, nodes: &[NodeIndex]) {
+        for (index, state) in (0..).map(NodeIndex).zip(&mut self.nodes) {
+            state.is_left_out = !nodes.contains(&index);
+        }
     }
 
     /// Takes the next record of the trace.
@@ -123,6 +142,16 @@ impl<'a> Knowledge<'a> {
         self.missing
     }
 
+    /// How many of the missing are one-sided: the second of the pair knows the first.
+    pub fn one_sided(&self) -> usize {
+        self.one_sided
+    }
+
+    /// Whether the fault is that the node does not know somebody who knows it.
+    pub fn is_one_sided(&self, fault: &Fault) -> bool {
+        matches!(fault.kind, FaultKind::Missing(life) if self.is_unrequited(fault.node, self.lives.get(life).node))
+    }
+
     /// How many times a running node knows a life that is down.
     pub fn dead(&self) -> usize {
         self.dead
@@ -161,9 +190,10 @@ impl<'a> Knowledge<'a> {
         begun.checked_sub(1).map(|last| self.lives.of_node(node)[last])
     }
 
-    /// Whether the node is up and not paused.
+    /// Whether the node is up and not paused, and anything is asked of it.
     pub fn is_running(&self, node: NodeIndex) -> bool {
-        self.state(node).is_up && !self.state(node).is_paused
+        let state = self.state(node);
+        state.is_up && !state.is_paused && !state.is_left_out
     }
 
     /// What running nodes know and should not, or should know and do not, node by node.
@@ -174,7 +204,8 @@ impl<'a> Knowledge<'a> {
                 .filter(move |peer| self.is_missing(node, *peer))
                 .filter_map(|peer| self.current(peer));
             let state = self.state(node);
-            let known = state.known.iter().filter_map(move |(identity, entered)| {
+            let known = state.known.iter().filter(move |(identity, _)| !self.is_left_out(**identity));
+            let known = known.filter_map(move |(identity, entered)| {
                 if self.is_dead(*identity) {
                     Some(FaultKind::Dead(*entered))
                 } else if self.is_self(node, *identity) {
@@ -222,9 +253,9 @@ impl<'a> Knowledge<'a> {
         change: impl FnOnce(&mut BTreeMap<LifeId, LifeId>),
     ) {
         let peer = self.lives.get(identity).node;
-        let before = self.faults_about(node, peer);
+        let before = self.faults_between(node, peer);
         change(&mut self.state_mut(node).known);
-        let after = self.faults_about(node, peer);
+        let after = self.faults_between(node, peer);
         self.subtract(before);
         self.add(after);
     }
@@ -244,10 +275,7 @@ impl<'a> Knowledge<'a> {
     fn faults_around(&self, node: NodeIndex) -> Faults {
         let mut faults = Faults::default();
         for peer in self.indices() {
-            faults += self.faults_about(node, peer);
-            if peer != node {
-                faults += self.faults_about(peer, node);
-            }
+            faults += self.faults_between(node, peer);
         }
         if self.is_running(node) {
             faults.unknown += self.state(node).strangers.len();
@@ -255,13 +283,26 @@ impl<'a> Knowledge<'a> {
         faults
     }
 
+    /// Faults of each of two nodes about the other.
+    fn faults_between(&self, node: NodeIndex, peer: NodeIndex) -> Faults {
+        let mut faults = self.faults_about(node, peer);
+        if peer != node {
+            faults += self.faults_about(peer, node);
+        }
+        faults
+    }
+
     /// Faults of one node about the lives of another, or of its own.
     fn faults_about(&self, node: NodeIndex, peer: NodeIndex) -> Faults {
-        if !self.is_running(node) {
+        if !self.is_running(node) || self.state(peer).is_left_out {
             return Faults::default();
         }
         let known = &self.state(node).known;
-        let mut faults = Faults { missing: usize::from(self.is_missing(node, peer)), ..Faults::default() };
+        let mut faults = Faults::default();
+        if self.is_missing(node, peer) {
+            faults.missing = 1;
+            faults.one_sided = usize::from(self.is_unrequited(node, peer));
+        }
         for life in self.lives.of_node(peer) {
             if known.contains_key(life) {
                 faults.dead += usize::from(self.is_dead(*life));
@@ -280,6 +321,11 @@ impl<'a> Knowledge<'a> {
             && self.can_talk(node, peer)
     }
 
+    /// Of a pair of which the first does not know the second: whether the second knows the first.
+    fn is_unrequited(&self, node: NodeIndex, peer: NodeIndex) -> bool {
+        self.current(node).is_some_and(|life| self.knows(peer, life))
+    }
+
     fn can_talk(&self, node: NodeIndex, peer: NodeIndex) -> bool {
         self.lives.reach.is_open(node, peer, self.cut_at)
     }
@@ -289,7 +335,18 @@ impl<'a> Knowledge<'a> {
         self.cut_at = at;
         let this = &*self;
         let missing = |node| this.indices().filter(move |peer| this.is_missing(node, *peer)).count();
+        let unrequited = |node| {
+            let missing = this.indices().filter(move |peer| this.is_missing(node, *peer));
+            missing.filter(move |peer| this.is_unrequited(node, *peer)).count()
+        };
+        let one_sided = this.indices().map(unrequited).sum();
         self.missing = this.indices().map(missing).sum();
+        self.one_sided = one_sided;
+    }
+
+    /// Whether nothing is asked about the node with this identity.
+    fn is_left_out(&self, identity: LifeId) -> bool {
+        self.state(self.lives.get(identity).node).is_left_out
     }
 
     /// Whether no life with this identity is up.
@@ -322,12 +379,14 @@ impl<'a> Knowledge<'a> {
         self.missing += faults.missing;
         self.dead += faults.dead;
         self.unknown += faults.unknown;
+        self.one_sided += faults.one_sided;
     }
 
     fn subtract(&mut self, faults: Faults) {
         self.missing -= faults.missing;
         self.dead -= faults.dead;
         self.unknown -= faults.unknown;
+        self.one_sided -= faults.one_sided;
     }
 }
 
@@ -337,6 +396,7 @@ struct Faults {
     missing: usize,
     dead: usize,
     unknown: usize,
+    one_sided: usize,
 }
 
 impl std::ops::AddAssign for Faults {
@@ -344,6 +404,7 @@ impl std::ops::AddAssign for Faults {
         self.missing += other.missing;
         self.dead += other.dead;
         self.unknown += other.unknown;
+        self.one_sided += other.one_sided;
     }
 }
 
@@ -408,6 +469,8 @@ mod tests {
                 let faults: Vec<Fault> = knowledge.faults().collect();
                 let count = |is: fn(&FaultKind) -> bool| faults.iter().filter(|fault| is(&fault.kind)).count();
                 prop_assert_eq!(knowledge.missing(), count(|kind| matches!(kind, FaultKind::Missing(_))));
+                let one_sided = faults.iter().filter(|fault| knowledge.is_one_sided(fault)).count();
+                prop_assert_eq!(knowledge.one_sided(), one_sided);
                 prop_assert_eq!(knowledge.dead(), count(|kind| matches!(kind, FaultKind::Dead(_))));
                 prop_assert_eq!(knowledge.fault_count(), faults.len());
             }

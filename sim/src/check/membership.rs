@@ -1,4 +1,4 @@
-//! `everyone-knows-everyone` and `the-dead-are-gone`: what must be so by a time, and stay so until the world changes.
+//! `everyone-knows-everyone`, `the-dead-are-gone` and `membership-is-symmetric`: what must be so by a time, and stay so until the world changes.
 //!
 //! The state must hold at its time T, and from there until the next step that starts, ends, pauses or resumes a node,
 //! cuts nodes off or ends that, or until the end. Nodes that are cut off from each other need not know each other. So it began at some moment up to T. Having held for a while and then been disturbed by a step *before*
@@ -10,10 +10,18 @@ use std::time::Duration;
 use hailer::Timestamp;
 
 use super::knowledge::{Fault, FaultKind, Knowledge};
+use crate::scenario::NodeIndex;
+
 use super::{Judgement, Run, Violations, counted, crash_words, seconds, span};
 
-pub(super) fn everyone_knows_everyone(run: &Run<'_>, by: Option<Duration>) -> Judgement {
-    let course = follow(run, by, |knowledge| knowledge.fault_count() == 0, |_| true);
+/// Of the nodes in `among` alone, when that is given.
+pub(super) fn everyone_knows_everyone(
+    run: &Run<'_>,
+    by: Option<Duration>,
+    among: Option<&[NodeIndex]>,
+) -> Judgement {
+    let ask = Ask { holds: |knowledge| knowledge.fault_count() == 0, counts: |_, _| true, words: in_words };
+    let course = follow(run, by, among, &ask);
     let (nodes, pairs) = (course.running, course.pairs);
     match course.end {
         End::Held if nodes < 2 => {
@@ -49,8 +57,12 @@ pub(super) fn everyone_knows_everyone(run: &Run<'_>, by: Option<Duration>) -> Ju
 }
 
 pub(super) fn the_dead_are_gone(run: &Run<'_>, by: Option<Duration>) -> Judgement {
-    let is_dead = |fault: &Fault| matches!(fault.kind, FaultKind::Dead(_));
-    let course = follow(run, by, |knowledge| knowledge.dead() == 0, is_dead);
+    let ask = Ask {
+        holds: |knowledge| knowledge.dead() == 0,
+        counts: |_, fault| matches!(fault.kind, FaultKind::Dead(_)),
+        words: in_words,
+    };
+    let course = follow(run, by, None, &ask);
     match course.end {
         End::Held => {
             let ends = run.lives.iter().filter_map(|(_, life)| life.down).map(|(at, _)| at);
@@ -82,6 +94,39 @@ pub(super) fn the_dead_are_gone(run: &Run<'_>, by: Option<Duration>) -> Judgemen
             course.faults.into_judgement(detail)
         }
     }
+}
+
+pub(super) fn membership_is_symmetric(run: &Run<'_>, by: Option<Duration>) -> Judgement {
+    let ask = Ask {
+        holds: |knowledge| knowledge.one_sided() == 0,
+        counts: |knowledge, fault| knowledge.is_one_sided(fault),
+        words: |run, fault| format!("{}, which knows it", in_words(run, fault)),
+    };
+    let course = follow(run, by, None, &ask);
+    let detail = match course.end {
+        End::Held => {
+            let since = span(course.by, course.since);
+            format!("symmetric at {}, {since} before its time", seconds(course.since))
+        }
+        End::NotYet { late } => {
+            let pairs = counted(course.faults.count(), "one-sided pair");
+            format!("{pairs} at {}; {}", seconds(course.by), course.lateness(late, "symmetric"))
+        }
+        End::Broken { at } => {
+            format!("symmetric at {}, and no longer at {}", seconds(course.since), seconds(at))
+        }
+    };
+    course.faults.into_judgement(detail)
+}
+
+/// What is asked of a run.
+struct Ask {
+    /// Whether the state is as it must be.
+    holds: fn(&Knowledge<'_>) -> bool,
+    /// Which faults keep it from being so.
+    counts: fn(&Knowledge<'_>, &Fault) -> bool,
+    /// What is said of one of them.
+    words: fn(&Run<'_>, &Fault) -> String,
 }
 
 /// How the state came and went.
@@ -123,14 +168,13 @@ impl Course {
     }
 }
 
-fn follow(
-    run: &Run<'_>,
-    by: Option<Duration>,
-    holds: impl Fn(&Knowledge<'_>) -> bool,
-    counts: impl Fn(&Fault) -> bool,
-) -> Course {
+fn follow(run: &Run<'_>, by: Option<Duration>, among: Option<&[NodeIndex]>, ask: &Ask) -> Course {
+    let holds = ask.holds;
     let by = by.map_or(run.end(), |by| Timestamp::ZERO.after(by));
     let mut knowledge = Knowledge::new(&run.lives, run.scenario.nodes.len());
+    if let Some(among) = among {
+        knowledge.ask_only(among);
+    }
     let mut since = Some(Timestamp::ZERO);
     let mut course: Option<Course> = None;
     let judge = |knowledge: &Knowledge<'_>, since: Option<Timestamp>| Course {
@@ -138,7 +182,7 @@ fn follow(
         since: since.unwrap_or(by),
         end: if since.is_some() { End::Held } else { End::NotYet { late: None } },
         over: None,
-        faults: if since.is_some() { Violations::default() } else { listed(run, knowledge, by, &counts) },
+        faults: if since.is_some() { Violations::default() } else { listed(run, knowledge, by, ask) },
         running: knowledge.running(),
         pairs: knowledge.pairs(),
     };
@@ -161,7 +205,7 @@ fn follow(
             match (&course.end, since) {
                 (End::Held, None) => {
                     course.end = End::Broken { at };
-                    course.faults = listed(run, &knowledge, at, &counts);
+                    course.faults = listed(run, &knowledge, at, ask);
                 }
                 (End::NotYet { late: None }, Some(at)) => course.end = End::NotYet { late: Some(at) },
                 _ => {}
@@ -171,15 +215,10 @@ fn follow(
     course.unwrap_or_else(|| judge(&knowledge, since))
 }
 
-fn listed(
-    run: &Run<'_>,
-    knowledge: &Knowledge<'_>,
-    at: Timestamp,
-    counts: impl Fn(&Fault) -> bool,
-) -> Violations {
+fn listed(run: &Run<'_>, knowledge: &Knowledge<'_>, at: Timestamp, ask: &Ask) -> Violations {
     let mut violations = Violations::default();
-    for fault in knowledge.faults().filter(counts) {
-        violations.push(at, fault.node, || in_words(run, &fault));
+    for fault in knowledge.faults().filter(|fault| (ask.counts)(knowledge, fault)) {
+        violations.push(at, fault.node, || (ask.words)(run, &fault));
     }
     violations
 }
@@ -212,9 +251,42 @@ mod tests {
 
     const ALL: Property = Property::EveryoneKnowsEveryone;
     const DEAD: Property = Property::TheDeadAreGone;
+    const SYMMETRIC: Property = Property::MembershipIsSymmetric;
 
     fn met(at: f64) -> Script {
         Script::new(3).up(0.0, 0).up(0.0, 1).up(0.0, 2).meet(at, &[0, 1, 2])
+    }
+
+    #[test]
+    fn two_nodes_that_know_each_other_or_neither_of_which_knows_the_other_are_symmetric() {
+        let two = Script::new(3).up(0.0, 0).up(0.0, 1).up(0.0, 2);
+        let one_way = two.clone().enter(3.0, 0, (1, 0));
+        let finding = one_way.clone().enter(3.5, 1, (0, 0)).run(30.0).judge(SYMMETRIC, Some(15.0));
+        assert!(finding.passed());
+        assert_eq!(finding.detail, "symmetric at 3.500 s, 11.500 s before its time");
+        assert!(two.run(30.0).judge(SYMMETRIC, Some(15.0)).passed());
+
+        let finding = one_way.clone().enter(16.0, 1, (0, 0)).run(30.0).judge(SYMMETRIC, Some(15.0));
+        assert_eq!(finding.violations(), ["15.000 s n01: n01 does not know n00, which knows it"]);
+        assert_eq!(finding.detail, "1 one-sided pair at 15.000 s; symmetric at 16.000 s, 1.000 s too late");
+        // Who is down need know nobody, and a life of a peer that is over is not the peer.
+        assert!(one_way.down(4.0, 1, Crash::PowerCut).run(30.0).judge(SYMMETRIC, Some(15.0)).passed());
+    }
+
+    #[test]
+    fn a_membership_that_becomes_one_sided_later_is_broken() {
+        let run = met(3.0).exit(20.0, 2, (0, 0)).run(30.0);
+        let finding = run.judge(SYMMETRIC, Some(15.0));
+        assert_eq!(finding.violations(), ["20.000 s n02: n02 does not know n00, which knows it"]);
+        assert_eq!(finding.detail, "symmetric at 0.000 s, and no longer at 20.000 s");
+    }
+
+    #[test]
+    fn nodes_that_are_cut_off_from_each_other_need_not_be_symmetric() {
+        let cut = met(3.0).cut(5.0, sample::partition(&[0], &[1, 2], true)).exit(8.0, 0, (1, 0));
+        assert!(cut.clone().run(30.0).judge(SYMMETRIC, Some(15.0)).passed());
+        let healed = cut.mend(10.0, (Vec::new(), Action::Heal(None))).run(30.0);
+        assert!(!healed.judge(SYMMETRIC, Some(15.0)).passed());
     }
 
     #[test]

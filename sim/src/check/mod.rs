@@ -5,10 +5,11 @@
 //!
 //! * [`lives`]: who was up, paused and member of which group, and when.
 //! * [`knowledge`]: whom each node has entered, as of any moment.
-//! * `membership`: `everyone-knows-everyone` and `the-dead-are-gone`.
+//! * `membership`: `everyone-knows-everyone`, `the-dead-are-gone` and `membership-is-symmetric`.
+//! * `load`: `traffic-stays-below` and `memory-stays-below`.
 //! * [`reach`]: whom the script cut off from whom, and when.
 //! * `exits`: `no-live-peer-exits`.
-//! * `strangers`: `nobody-unknown-appears`.
+//! * `strangers`: `nobody-unknown-appears`. `meetings`: `never-meet`.
 //! * `messages`: `shouts-arrive-once-and-in-order` and `whispers-arrive-once-and-in-order`.
 
 use hailer::Timestamp;
@@ -19,6 +20,8 @@ use crate::trace::Trace;
 mod exits;
 pub mod knowledge;
 pub mod lives;
+mod load;
+mod meetings;
 mod membership;
 mod messages;
 pub mod reach;
@@ -124,9 +127,14 @@ impl Finding {
     /// What it would be (or is) a failure of.
     pub fn failure_kind(&self) -> Failure {
         match self.expect.that {
-            Property::EveryoneKnowsEveryone | Property::TheDeadAreGone => Failure::Liveness,
-            Property::NoLivePeerExits
+            Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric => {
+                Failure::Liveness
+            }
+            Property::TrafficStaysBelow(_)
+            | Property::MemoryStaysBelow(_)
+            | Property::NoLivePeerExits
             | Property::NobodyUnknownAppears
+            | Property::NeverMeet(_)
             | Property::ShoutsArriveOnceAndInOrder
             | Property::WhispersArriveOnceAndInOrder => Failure::Safety,
         }
@@ -140,15 +148,21 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
     let scenario = &scenario.unrolled(trace.seed);
     let run = Run { scenario, trace, lives: lives::Lives::of(scenario, trace) };
     let judge_one = |expect: &Expect| {
-        let Judgement { outcome, detail } = match expect.that {
-            Property::EveryoneKnowsEveryone => membership::everyone_knows_everyone(&run, expect.by),
+        let Judgement { outcome, detail } = match &expect.that {
+            Property::EveryoneKnowsEveryone => {
+                membership::everyone_knows_everyone(&run, expect.by, expect.among.as_deref())
+            }
             Property::TheDeadAreGone => membership::the_dead_are_gone(&run, expect.by),
+            Property::MembershipIsSymmetric => membership::membership_is_symmetric(&run, expect.by),
+            Property::TrafficStaysBelow(limit) => load::traffic_stays_below(&run, limit),
+            Property::MemoryStaysBelow(limit) => load::memory_stays_below(&run, limit),
             Property::NoLivePeerExits => exits::no_live_peer_exits(&run),
             Property::NobodyUnknownAppears => strangers::nobody_unknown_appears(&run),
+            Property::NeverMeet(groups) => meetings::never_meet(&run, groups),
             Property::ShoutsArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Shout),
             Property::WhispersArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Whisper),
         };
-        Finding { expect: expect.clone(), text: in_words(expect), outcome, detail }
+        Finding { expect: expect.clone(), text: in_words(scenario, expect), outcome, detail }
     };
     Verdict { findings: scenario.expects.iter().map(judge_one).collect() }
 }
@@ -158,37 +172,81 @@ pub fn property_name(property: &Property) -> &'static str {
     match property {
         Property::EveryoneKnowsEveryone => "everyone-knows-everyone",
         Property::TheDeadAreGone => "the-dead-are-gone",
+        Property::MembershipIsSymmetric => "membership-is-symmetric",
+        Property::TrafficStaysBelow(_) => "traffic-stays-below",
+        Property::MemoryStaysBelow(_) => "memory-stays-below",
         Property::NoLivePeerExits => "no-live-peer-exits",
         Property::NobodyUnknownAppears => "nobody-unknown-appears",
+        Property::NeverMeet(_) => "never-meet",
         Property::ShoutsArriveOnceAndInOrder => "shouts-arrive-once-and-in-order",
         Property::WhispersArriveOnceAndInOrder => "whispers-arrive-once-and-in-order",
     }
 }
 
-fn in_words(expect: &Expect) -> String {
-    let property = match expect.that {
+fn in_words(scenario: &Scenario, expect: &Expect) -> String {
+    let among = expect.among.as_ref().map(|among| format!(" among {}", names(scenario, among)));
+    let property = match &expect.that {
         Property::EveryoneKnowsEveryone => {
-            "every running node has entered every other running node, and nobody else"
+            let property = "every running node has entered every other running node, and nobody else";
+            format!("{property}{}", among.unwrap_or_default())
         }
-        Property::TheDeadAreGone => "no running node still knows a node, or a life of a node, that is down",
-        Property::NoLivePeerExits => "no node sees an EXIT of a peer that is up",
-        Property::NobodyUnknownAppears => "every ENTER names an identity that a node of the scenario has",
+        Property::NeverMeet(groups) => {
+            let groups: Vec<_> = groups.iter().map(|group| names(scenario, group)).collect();
+            format!("no node of one of these groups enters a node of another: {}", groups.join("; "))
+        }
+        Property::TheDeadAreGone => {
+            "no running node still knows a node, or a life of a node, that is down".to_owned()
+        }
+        Property::MembershipIsSymmetric => {
+            "who runs and is known by another running node knows that node, too".to_owned()
+        }
+        Property::TrafficStaysBelow(limit) => {
+            let limits = [(limit.packets_per_s, "packets"), (limit.bytes_per_s, "bytes")];
+            let limits = limits.iter().filter_map(|(most, what)| Some(format!("{} {what}", count((*most)?))));
+            let limits = limits.collect::<Vec<_>>().join(" or ");
+            format!("none of {} sends more than {limits} in a second", names(scenario, &limit.nodes))
+        }
+        Property::MemoryStaysBelow(limit) => {
+            let nodes = names(scenario, &limit.nodes);
+            format!("none of {nodes} holds more than {} bytes of memory", count(limit.bytes))
+        }
+        Property::NoLivePeerExits => "no node sees an EXIT of a peer that is up".to_owned(),
+        Property::NobodyUnknownAppears => {
+            "every ENTER names an identity that a node of the scenario has".to_owned()
+        }
         Property::ShoutsArriveOnceAndInOrder => {
             "every shout reaches every member its sender knew, whole, once, in the order of sending"
+                .to_owned()
         }
         Property::WhispersArriveOnceAndInOrder => {
-            "every whisper reaches the peer it was sent to, whole, once, in the order of sending"
+            "every whisper reaches the peer it was sent to, whole, once, in the order of sending".to_owned()
         }
     };
-    match (&expect.that, expect.by) {
-        (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, Some(by)) => {
-            format!("By {}, {property}", brief(Timestamp::ZERO.after(by)))
-        }
-        (Property::EveryoneKnowsEveryone | Property::TheDeadAreGone, None) => {
-            format!("By the end, {property}")
-        }
+    let is_by_a_time = matches!(
+        expect.that,
+        Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric
+    );
+    match expect.by {
+        Some(by) if is_by_a_time => format!("By {}, {property}", brief(Timestamp::ZERO.after(by))),
+        None if is_by_a_time => format!("By the end, {property}"),
         _ => format!("Always, {property}"),
     }
+}
+
+/// Nodes for people: the name of a `[[node]]` stands for all of its nodes.
+fn names(scenario: &Scenario, nodes: &[NodeIndex]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (index, node) in (0..).map(NodeIndex).zip(&scenario.nodes).filter(|(index, _)| nodes.contains(index))
+    {
+        let siblings =
+            (0..).map(NodeIndex).zip(&scenario.nodes).filter(|(_, other)| other.group == node.group);
+        let is_whole = siblings.into_iter().all(|(other, _)| nodes.contains(&other));
+        let name = if is_whole { &node.group } else { &scenario.nodes[index.0 as usize].name };
+        if names.last() != Some(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
 }
 
 /// What a judge looks at.

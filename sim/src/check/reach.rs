@@ -1,8 +1,11 @@
-//! Who can reach whom, by the script: partitions and pulled cables.
+//! Who can reach whom, by the script: partitions, pulled cables, and addresses that were taken from running programs.
 //!
 //! Two nodes *can talk* at a moment when nothing of the script cuts either of them off from the other, in either
-//! direction: discovery needs both. Loss is no cut, however much of it there is, and neither is a topology in which two
+//! direction: discovery needs both. A program that runs when its machine gets another address is cut off from everybody
+//! for the rest of its life: it goes on with the address that it knows. Loss is no cut, however much of it there is, and neither is a topology in which two
 //! nodes share no segment: those are the network that the scenario is about.
+
+use std::collections::BTreeSet;
 
 use hailer::Timestamp;
 
@@ -27,12 +30,13 @@ struct Cut {
 enum What {
     Partition(Partition),
     Unplugged(NodeIndex),
+    Moved(NodeIndex),
 }
 
 impl Cut {
     fn parts(&self, one: NodeIndex, other: NodeIndex) -> bool {
         match &self.what {
-            What::Unplugged(node) => *node == one || *node == other,
+            What::Unplugged(node) | What::Moved(node) => *node == one || *node == other,
             What::Partition(Partition { from, to, .. }) => {
                 let lies = |one: &NodeIndex, other: &NodeIndex| from.contains(one) && to.contains(other);
                 lies(&one, &other) || lies(&other, &one)
@@ -45,6 +49,7 @@ impl Reach {
     /// Reads the script.
     pub fn of(scenario: &Scenario) -> Self {
         let mut cuts: Vec<Cut> = Vec::new();
+        let mut down = BTreeSet::new();
         for step in &scenario.steps {
             let at = Timestamp::ZERO.after(step.at);
             let mut end = |is_meant: &dyn Fn(&What) -> bool| {
@@ -67,6 +72,22 @@ impl Reach {
                         .iter()
                         .map(|node| Cut { span: Span { from: at, to: None }, what: What::Unplugged(*node) }),
                 ),
+                Action::Crash(_) => down.extend(&step.nodes),
+                Action::Restart => {
+                    down.retain(|node| !step.nodes.contains(node));
+                    end(&|what| matches!(what, What::Moved(node) if step.nodes.contains(node)));
+                }
+                Action::Address(_) => {
+                    let runs = |node: &&NodeIndex| {
+                        !down.contains(*node) && scenario.nodes[node.0 as usize].start <= step.at
+                    };
+                    cuts.extend(
+                        step.nodes
+                            .iter()
+                            .filter(runs)
+                            .map(|node| Cut { span: Span { from: at, to: None }, what: What::Moved(*node) }),
+                    );
+                }
                 _ => {}
             }
         }
@@ -117,8 +138,28 @@ impl Reach {
 mod tests {
     use super::*;
     use crate::check::sample::{partition, secs, steps};
+    use crate::scenario::{Crash, Move};
 
     const N: [NodeIndex; 4] = [NodeIndex(0), NodeIndex(1), NodeIndex(2), NodeIndex(3)];
+
+    #[test]
+    fn a_program_whose_address_is_taken_away_is_cut_off_until_its_node_restarts() {
+        let address = Action::Address(Move { interface: 0, address: std::net::Ipv4Addr::new(10, 77, 0, 99) });
+        let of = |nodes: &[NodeIndex], action: &Action| (nodes.to_vec(), action.clone());
+        let scenario = steps(
+            3,
+            vec![
+                (5.0, of(&N[1..2], &address)),
+                (7.0, of(&N[1..2], &Action::Crash(Crash::PowerCut))),
+                (8.0, of(&N[1..2], &address)),
+                (9.0, of(&N[1..2], &Action::Restart)),
+            ],
+        );
+        let reach = Reach::of(&scenario);
+        let open = |at| reach.is_open(N[0], N[1], secs(at));
+        assert_eq!([4.9, 5.0, 8.9, 9.0, 50.0].map(open), [true, false, false, true, true]);
+        assert!(reach.is_open(N[0], N[2], secs(6.0)));
+    }
 
     #[test]
     fn a_partition_parts_its_two_sides_from_its_step_to_just_before_it_heals() {

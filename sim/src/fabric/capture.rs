@@ -14,7 +14,9 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use etherparse::{PacketBuilder, TcpHeader};
+use etherparse::icmpv4::{DestUnreachableHeader, TimeExceededCode};
+use etherparse::icmpv6::{self, DestUnreachableCode};
+use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder, TcpHeader};
 use hailer::Timestamp;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
@@ -24,6 +26,8 @@ use pcap_file::pcapng::{PcapNgBlock, PcapNgWriter};
 use pcap_file::{DataLink, PcapError};
 
 use super::InterfaceId;
+use super::docker::{Tunnelled, VNI_FIRST};
+use super::icmp::Problem;
 use super::packet::{Body, Packet};
 use super::stream::SOCKET;
 use super::tap::Tap;
@@ -34,8 +38,6 @@ const NANOSECONDS: u8 = 9;
 /// Directions in the two lowest bits of `epb_flags`.
 const INBOUND: u32 = 1;
 const OUTBOUND: u32 = 2;
-/// What Linux sends with. No simulated packet passes a router, so it arrives with it too.
-const TIME_TO_LIVE: u8 = 64;
 /// The options of a TCP header, at most.
 const TCP_OPTIONS_BYTES_MAX: usize = 40;
 
@@ -118,19 +120,53 @@ fn io_error(error: PcapError) -> io::Error {
 /// A packet's bytes, from its IP header on, with its checksums.
 fn encode(packet: &Packet, into: &mut Vec<u8>) -> io::Result<()> {
     let builder = match (packet.from.ip(), packet.to.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), TIME_TO_LIVE),
-        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), TIME_TO_LIVE),
+        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), packet.ttl),
+        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), packet.ttl),
         _ => return Err(io::Error::other("a packet from one family of addresses to the other")),
     };
     match &packet.body {
         Body::Udp(payload) => {
             builder.udp(packet.from.port(), packet.to.port()).write(into, payload).map_err(io::Error::other)
         }
+        Body::Vxlan(tunnelled) => {
+            let mut payload = vxlan_header(tunnelled);
+            encode(&tunnelled.packet, &mut payload)?;
+            builder.udp(packet.from.port(), packet.to.port()).write(into, &payload).map_err(io::Error::other)
+        }
         Body::Tcp(segment) => {
             let header = tcp_header(packet.from, packet.to, segment)?;
             builder.tcp_header(header).write(into, &segment.payload).map_err(io::Error::other)
         }
+        Body::Icmp(icmp) => {
+            let mut quoted = Vec::new();
+            encode(&icmp.about, &mut quoted)?;
+            quoted.truncate(icmp.quoted_len());
+            if packet.to.is_ipv4() {
+                builder.icmpv4(icmp_type(icmp.problem)).write(into, &quoted)
+            } else {
+                builder.icmpv6(icmp6_type(icmp.problem)).write(into, &quoted)
+            }
+            .map_err(io::Error::other)
+        }
     }
+}
+
+/// The header of VXLAN (RFC 7348), and one of Ethernet with the addresses that Docker makes from those of IP.
+fn vxlan_header(tunnelled: &Tunnelled) -> Vec<u8> {
+    const HAS_NUMBER: u8 = 8;
+    const IPV4: [u8; 2] = [8, 0];
+    let number = VNI_FIRST + tunnelled.segment.0;
+    let mut bytes = vec![HAS_NUMBER, 0, 0, 0];
+    bytes.extend((number << 8).to_be_bytes());
+    for end in [tunnelled.packet.to, tunnelled.packet.from] {
+        bytes.extend([2, 0x42]);
+        match end.ip() {
+            IpAddr::V4(address) => bytes.extend(address.octets()),
+            IpAddr::V6(address) => bytes.extend(&address.octets()[12..]),
+        }
+    }
+    bytes.extend(IPV4);
+    bytes
 }
 
 fn tcp_header(from: SocketAddr, to: SocketAddr, segment: &Segment) -> io::Result<TcpHeader> {
@@ -146,6 +182,31 @@ fn tcp_header(from: SocketAddr, to: SocketAddr, segment: &Segment) -> io::Result
     header.psh = segment.psh;
     header.set_options_raw(&tcp_options(segment)).map_err(io::Error::other)?;
     Ok(header)
+}
+
+fn icmp_type(problem: Problem) -> Icmpv4Type {
+    use DestUnreachableHeader as Unreachable;
+    Icmpv4Type::DestinationUnreachable(match problem {
+        Problem::NetworkUnreachable => Unreachable::Network,
+        Problem::HostUnreachable => Unreachable::Host,
+        Problem::PortUnreachable => Unreachable::Port,
+        Problem::Prohibited => Unreachable::FilterProhibited,
+        Problem::TooLong { mtu } => Unreachable::FragmentationNeeded { next_hop_mtu: mtu },
+        Problem::TimeExceeded => return Icmpv4Type::TimeExceeded(TimeExceededCode::TtlExceededInTransit),
+    })
+}
+
+fn icmp6_type(problem: Problem) -> Icmpv6Type {
+    Icmpv6Type::DestinationUnreachable(match problem {
+        Problem::NetworkUnreachable => DestUnreachableCode::NoRoute,
+        Problem::HostUnreachable => DestUnreachableCode::Address,
+        Problem::PortUnreachable => DestUnreachableCode::Port,
+        Problem::Prohibited => DestUnreachableCode::Prohibited,
+        Problem::TooLong { mtu } => return Icmpv6Type::PacketTooBig { mtu: mtu.into() },
+        Problem::TimeExceeded => {
+            return Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded);
+        }
+    })
 }
 
 /// The shift with which the receive buffer of every socket fits the header's 16 bits.
@@ -192,11 +253,12 @@ mod tests {
     use bytes::Bytes;
     use etherparse::{SlicedPacket, TransportSlice};
 
+    use super::super::icmp::Icmp;
     use super::super::tcp::Timestamps;
     use super::*;
 
     fn packet(body: Body) -> Packet {
-        Packet { from: "10.0.0.1:5670".parse().unwrap(), to: "10.0.0.2:49152".parse().unwrap(), body }
+        Packet::new("10.0.0.1:5670".parse().unwrap(), "10.0.0.2:49152".parse().unwrap(), body)
     }
 
     fn segments() -> Vec<Segment> {
@@ -222,11 +284,21 @@ mod tests {
         let mut packets: Vec<Packet> =
             segments().into_iter().map(|segment| packet(Body::Tcp(Box::new(segment)))).collect();
         packets.push(packet(Body::Udp(Bytes::from_static(b"ZRE\x01"))));
-        packets.push(Packet {
-            from: "[fe80::1]:5670".parse().unwrap(),
-            to: "[ff02::1]:5670".parse().unwrap(),
-            body: Body::Udp(Bytes::from_static(b"ZRE\x01")),
-        });
+        packets.push(Packet::new(
+            "[fe80::1]:5670".parse().unwrap(),
+            "[ff02::1]:5670".parse().unwrap(),
+            Body::Udp(Bytes::from_static(b"ZRE\x01")),
+        ));
+        for len in [22, 3000] {
+            let from_to = ["[fd00::1]:1", "[fd00::2]:2"].map(|address| address.parse().unwrap());
+            let about = Packet::new(from_to[0], from_to[1], Body::Udp(Bytes::from(vec![0; len])));
+            let problem = Problem::TooLong { mtu: 1400 };
+            let body = Body::Icmp(Box::new(Icmp { problem, about }));
+            packets.push(Packet::new(from_to[1], from_to[0], body));
+            let about = packet(Body::Udp(Bytes::from(vec![0; len])));
+            let problem = Problem::TooLong { mtu: 1400 };
+            packets.push(packet(Body::Icmp(Box::new(Icmp { problem, about }))));
+        }
         for packet in packets {
             let mut bytes = Vec::new();
             encode(&packet, &mut bytes).unwrap();

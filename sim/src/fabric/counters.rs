@@ -7,7 +7,7 @@ use super::tap::Tap;
 use super::{HostId, InterfaceId};
 use crate::trace::{Count, Drop, Kind, Traffic};
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Beacon,
     Kind::Udp,
     Kind::TcpHandshake,
@@ -15,8 +15,9 @@ const KINDS: [Kind; 7] = [
     Kind::TcpRetransmit,
     Kind::TcpControl,
     Kind::TcpReset,
+    Kind::Icmp,
 ];
-const DROPS: [Drop; 8] = [
+const DROPS: [Drop; 20] = [
     Drop::Loss,
     Drop::NoHost,
     Drop::NoSocket,
@@ -25,6 +26,18 @@ const DROPS: [Drop; 8] = [
     Drop::Corrupt,
     Drop::Partition,
     Drop::Unplugged,
+    Drop::NoRoute,
+    Drop::Expired,
+    Drop::TooLong,
+    Drop::NatUnmapped,
+    Drop::NatFiltered,
+    Drop::NatInvalid,
+    Drop::NatForgotten,
+    Drop::NatNoPort,
+    Drop::NatQuota,
+    Drop::NatTableFull,
+    Drop::NatTaken,
+    Drop::Isolated,
 ];
 
 /// Counters of all machines.
@@ -64,8 +77,9 @@ impl Counters {
         let (kind, len) = (packet.kind(self.beacon_port) as usize, packet.wire_len());
         add(&mut self.hosts[host.0 as usize].received[kind], len);
         let detail = match &packet.body {
-            Body::Udp(_) => u64::from(packet.from.port()),
+            Body::Udp(_) | Body::Vxlan(_) => u64::from(packet.from.port()),
             Body::Tcp(segment) => u64::from(segment.seq) << 32 | u64::from(segment.ack.unwrap_or(0)),
+            Body::Icmp(icmp) => u64::from(icmp.about.from.port()) << 16 | u64::from(icmp.about.to.port()),
         };
         let place = u64::from(interface.0) << 32 | (kind as u64) << 24 | len as u64;
         for word in [self.now.as_nanos(), place, detail] {

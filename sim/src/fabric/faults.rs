@@ -2,9 +2,10 @@
 //!
 //! A fault draws nothing: a packet that meets one is dropped before the link it would have taken draws for it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
+use hailer::Timestamp;
 
 use super::link::Pipe;
 use super::packet::{Body, Packet};
@@ -20,6 +21,7 @@ pub(super) struct Partition {
     is_from: Vec<bool>,
     is_to: Vec<bool>,
     is_one_way: bool,
+    since: Timestamp,
 }
 
 impl Partition {
@@ -40,7 +42,7 @@ impl Fabric {
             side
         };
         let (is_from, is_to) = (side(from), side(to));
-        self.partitions.push(Partition { token, is_from, is_to, is_one_way });
+        self.partitions.push(Partition { token, is_from, is_to, is_one_way, since: self.now });
     }
 
     /// Ends a partition.
@@ -55,6 +57,7 @@ impl Fabric {
         for id in &self.hosts[host.index()].interfaces {
             self.interfaces[id.0 as usize].is_plugged = is_plugged;
         }
+        self.note_answering(host);
     }
 
     /// Gives each of a machine's interfaces, in the order of their making, another link.
@@ -74,6 +77,19 @@ impl Fabric {
         }
     }
 
+    /// Gives a machine's interface another address on its segment, and takes the old one away, as a DHCP client does
+    /// with a new lease. The address is free.
+    ///
+    /// Sockets stay as they are, as on Linux. Those that are bound to the old address hear nothing more, sending from
+    /// them fails, and their connections wait for answers that never come. All others send from the new address.
+    pub fn set_address(&mut self, host: HostId, number: usize, address: Ipv4Addr) {
+        let id = self.hosts[host.index()].interfaces[number];
+        let interface = &mut self.interfaces[id.0 as usize];
+        let by_address = &mut self.segments[interface.segment.0 as usize].by_address;
+        by_address.remove(&std::mem::replace(&mut interface.address, address));
+        by_address.insert(address, id);
+    }
+
     /// Something on a machine, no socket of its programs, broadcasts a datagram on each of its interfaces. Without power
     /// nothing happens.
     pub fn broadcast(&mut self, host: HostId, from_port: u16, to_port: u16, payload: &Bytes) {
@@ -85,14 +101,20 @@ impl Fabric {
             let interface = &self.interfaces[id.0 as usize];
             let broadcast = self.segments[interface.segment.0 as usize].prefix.broadcast();
             let from = IpAddr::V4(interface.address);
-            let packet = Packet {
-                from: SocketAddr::new(from, from_port),
-                to: SocketAddr::new(IpAddr::V4(broadcast), to_port),
-                body: Body::Udp(payload.clone()),
-            };
+            let packet = Packet::new(
+                SocketAddr::new(from, from_port),
+                SocketAddr::new(IpAddr::V4(broadcast), to_port),
+                Body::Udp(payload.clone()),
+            );
             // There is always a way out by an interface's own address.
             let _ = self.transmit(host, packet, Some(from));
         }
+    }
+
+    /// Since when a partition keeps the packets of one machine from another.
+    pub(super) fn cut_since(&self, sender: HostId, receiver: HostId) -> Option<Timestamp> {
+        let cuts = self.partitions.iter().filter(|partition| partition.cuts(sender, receiver));
+        cuts.map(|partition| partition.since).min()
     }
 
     /// Whether a partition keeps the packets of one machine from another.
@@ -103,7 +125,6 @@ impl Fabric {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
@@ -240,5 +261,68 @@ mod tests {
             }
         }
         assert_eq!(times, [101, 101]);
+    }
+
+    #[test]
+    fn a_machine_with_another_address_is_there_and_no_longer_where_it_was() {
+        let mut lan = lan();
+        let (old, new) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 77));
+        let bound = UdpOptions::at(SocketAddr::from((old, 9)));
+        let bound = lan.fabric.udp_bind(lan.hosts[0], &bound).unwrap();
+        lan.fabric.set_address(lan.hosts[0], 0, new);
+        assert_eq!(lan.fabric.interfaces_of(lan.hosts[0])[1].address, IpAddr::V4(new));
+        // Broadcasts come from the new address, and what is bound to the old one can't send.
+        assert_eq!(lan.heard(0), [1, 2]);
+        let sent = lan.fabric.udp_send(bound, b"hello", "10.0.0.2:5670".parse().unwrap());
+        assert_eq!(sent.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+        for (to, arrives) in [(old, false), (new, true)] {
+            lan.fabric.udp_send(lan.sockets[1], b"hello", SocketAddr::from((to, 5670))).unwrap();
+            while lan.fabric.next_at().is_some() {
+                lan.fabric.step();
+            }
+            assert_eq!(lan.received(1).contains(&0), arrives);
+        }
+        assert_eq!(lan.dropped(1, Drop::NoHost), 1);
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_an_address_when_it_is_taken_away_is_lost() {
+        let mut lan = lan();
+        lan.fabric.udp_send(lan.sockets[1], b"hello", "10.0.0.1:5670".parse().unwrap()).unwrap();
+        lan.fabric.step();
+        lan.fabric.set_address(lan.hosts[0], 0, Ipv4Addr::new(10, 0, 0, 77));
+        lan.fabric.step();
+        assert_eq!((lan.received(1), lan.dropped(0, Drop::NoRoute)), (vec![], 1));
+    }
+
+    #[test]
+    fn a_connection_of_an_address_that_is_taken_away_is_stuck() {
+        let mut lan = lan();
+        let at: SocketAddr = "10.0.0.2:80".parse().unwrap();
+        lan.fabric.tcp_listen(lan.hosts[1], at).unwrap();
+        let key = lan.fabric.tcp_connect(lan.hosts[0], at, None).unwrap();
+        let run = |fabric: &mut Fabric, seconds| {
+            let end = fabric.now().after(Duration::from_secs(seconds));
+            while fabric.next_at().is_some_and(|at| at <= end) {
+                fabric.step();
+            }
+        };
+        run(&mut lan.fabric, 1);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(lan.fabric.tcp_poll_connected(key, &mut context), Poll::Ready(Ok(()))));
+        lan.fabric.set_address(lan.hosts[0], 0, Ipv4Addr::new(10, 0, 0, 77));
+        let sent = |lan: &Lan| lan.fabric.traffic()[0].sent.values().map(|count| count.packets).sum::<u64>();
+        let before = sent(&lan);
+        assert!(matches!(lan.fabric.tcp_poll_write(key, &mut context, b"hello"), Poll::Ready(Ok(5))));
+        run(&mut lan.fabric, 60);
+        assert_eq!(sent(&lan), before, "nothing leaves with an address that is not the machine's");
+        // As on Linux, it tries for some minutes; and then it has waited long enough.
+        assert!(lan.fabric.tcp_addresses(key).is_ok());
+        let again = lan.fabric.tcp_connect(lan.hosts[0], at, None).unwrap();
+        run(&mut lan.fabric, 1);
+        assert!(matches!(lan.fabric.tcp_poll_connected(again, &mut context), Poll::Ready(Ok(()))));
+        run(&mut lan.fabric, 3600);
+        let end = lan.fabric.tcp_poll_write(key, &mut context, b"hello");
+        assert!(matches!(end, Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut));
     }
 }

@@ -7,45 +7,65 @@
 //! An address means something only on a segment: two segments may use the same private range.
 //!
 //! * `wire`: the way of a packet: out of an interface, over the segment, into the machines.
+//! * `six`: what is different in IPv6.
+//! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`], `path`:
+//!   errors, and what machines learn from them.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
-//! * `faults`: partitions, pulled cables, links that change.
+//! * [`docker`]: bridges and overlays.
+//! * `faults`: partitions, pulled cables, links and addresses that change. `clock`: what machines take for the time.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
+//! * [`nat`]: network address translation, as a machine that knows nothing of the fabric. `translate`: where it is asked.
 //! * [`link`], [`queue`], [`random`], [`packet`]: the parts.
 //! * [`tap`], [`capture`]: onlookers, one of which writes capture files.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::task::Waker;
 
 use hailer::Timestamp;
 use hailer::net as product;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use slotmap::SlotMap;
 
-use crate::scenario::Link;
+use crate::scenario::{Link, Medium};
 use crate::trace::Traffic;
 use alarm::{Alarm, AlarmKey};
+use clock::Clock;
 use counters::Counters;
 use faults::Partition;
+use icmp::Budget;
 use link::Pipe;
+use neighbour::Search;
 use packet::Packet;
 use queue::Queue;
 use random::Stream;
-use stream::{Listener, ListenerKey, TcpKey, TcpSocket};
+use route::Route;
+use six::Six;
+use stream::{Ends, Listener, ListenerKey, TcpKey, TcpSocket};
 use tap::Tap;
+use translate::Translation;
 use udp::{UdpKey, UdpSocket};
 
 pub mod alarm;
 pub mod capture;
+mod clock;
 mod counters;
+pub mod docker;
 mod faults;
+pub mod icmp;
 pub mod link;
+pub mod nat;
+mod neighbour;
 pub mod packet;
+mod path;
 pub mod queue;
 pub mod random;
+mod route;
+mod six;
 pub mod stream;
 pub mod tap;
 pub mod tcp;
+mod translate;
 pub mod udp;
 mod wire;
 
@@ -68,6 +88,17 @@ pub struct SegmentId(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InterfaceId(u32);
 
+impl InterfaceId {
+    /// Its place among all interfaces, in the order of their making.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A neighbour that routes lead over, wherever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GatewayId(u32);
+
 /// The network, with everything that is on its way.
 #[derive(Debug)]
 pub struct Fabric {
@@ -83,6 +114,10 @@ pub struct Fabric {
     alarms: SlotMap<AlarmKey, Alarm>,
     counters: Counters,
     partitions: Vec<Partition>,
+    /// The addresses of all neighbours that routes lead over.
+    gateways: Vec<IpAddr>,
+    /// Neighbours that packets wait for.
+    searches: BTreeMap<(InterfaceId, IpAddr), Search>,
     /// How many wakers were woken since the driver asked last.
     woken: u64,
 }
@@ -92,6 +127,12 @@ struct Segment {
     prefix: Ipv4Net,
     /// Who has which address.
     by_address: BTreeMap<Ipv4Addr, InterfaceId>,
+    by_address6: BTreeMap<Ipv6Addr, InterfaceId>,
+    medium: Medium,
+    /// Whether its machines resolve each other's names.
+    has_names: bool,
+    /// Further names that its machines resolve.
+    names: BTreeMap<String, Vec<IpAddr>>,
     /// In the order of attachment.
     members: Vec<InterfaceId>,
 }
@@ -101,29 +142,50 @@ struct Interface {
     host: HostId,
     segment: SegmentId,
     address: Ipv4Addr,
+    /// IPv6, when it has it.
+    six: Option<Six>,
+    /// How its operating system counts it.
+    number: u32,
     /// The longest packet that leaves or comes here whole.
     mtu: u16,
     up: Pipe,
     down: Pipe,
     /// Whether its cable is in.
     is_plugged: bool,
+    /// Whether it answers its neighbours: its cable is in, and its machine has power.
+    answers: bool,
+    /// Until when it answered, when it does no more.
+    answered_until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 struct Host {
     name: String,
     is_powered: bool,
+    powered_at: Timestamp,
     interfaces: Vec<InterfaceId>,
+    /// The longest prefix first.
+    routes: Vec<Route>,
+    /// Whether it passes on what is not for it.
+    is_router: bool,
+    /// What makes it a NAT.
+    translation: Option<Box<Translation>>,
+    /// The Docker host that it is a container on.
+    docker_host: Option<HostId>,
+    /// How many errors it may send, by the address that they go to.
+    icmp_budgets: BTreeMap<IpAddr, Budget>,
+    /// The longest packets that arrive at others, where a router has said so, and until when that is believed.
+    path_mtus: BTreeMap<IpAddr, (u16, Timestamp)>,
     /// UDP sockets by port, oldest first.
     udp: BTreeMap<u16, Vec<UdpKey>>,
     listeners: BTreeMap<u16, Vec<ListenerKey>>,
-    /// Connections by (remote, local).
-    connections: BTreeMap<(SocketAddr, SocketAddr), TcpKey>,
+    connections: BTreeMap<Ends, TcpKey>,
     /// Initial sequence numbers and ephemeral ports.
     stream: Stream,
     next_ephemeral: u16,
     /// How often its links were changed: each change has random streams of its own.
     link_changes: u32,
+    clock: Clock,
 }
 
 /// Something that will happen.
@@ -131,10 +193,14 @@ struct Host {
 enum Event {
     /// A packet reaches the segment behind an interface.
     AtSegment(InterfaceId, Packet),
+    /// A packet reaches the segment behind an interface, on its way to a neighbour that will pass it on.
+    ToGateway(InterfaceId, GatewayId, Packet),
     /// A packet reaches an interface from its segment.
     AtInterface(InterfaceId, Packet),
     /// A packet that a machine sent to itself arrives.
     AtSelf(HostId, Packet),
+    /// A neighbour should have answered by now.
+    Question(InterfaceId, IpAddr),
     Alarm(AlarmKey),
     TcpTimer(TcpKey),
     /// The driver's own appointment.
@@ -157,13 +223,23 @@ impl Fabric {
             alarms: SlotMap::with_key(),
             counters: Counters::new(beacon_port),
             partitions: Vec::new(),
+            gateways: Vec::new(),
+            searches: BTreeMap::new(),
             woken: 0,
         }
     }
 
     /// Adds a broadcast domain.
     pub fn add_segment(&mut self, prefix: Ipv4Net) -> SegmentId {
-        self.segments.push(Segment { prefix, by_address: BTreeMap::new(), members: Vec::new() });
+        self.segments.push(Segment {
+            prefix,
+            by_address: BTreeMap::new(),
+            by_address6: BTreeMap::new(),
+            medium: Medium::Lan,
+            has_names: true,
+            names: BTreeMap::new(),
+            members: Vec::new(),
+        });
         SegmentId(index(self.segments.len() - 1))
     }
 
@@ -174,13 +250,21 @@ impl Fabric {
         self.hosts.push(Host {
             name: name.to_owned(),
             is_powered: false,
+            powered_at: Timestamp::ZERO,
             interfaces: Vec::new(),
+            routes: Vec::new(),
+            is_router: false,
+            translation: None,
+            docker_host: None,
+            icmp_budgets: BTreeMap::new(),
+            path_mtus: BTreeMap::new(),
             udp: BTreeMap::new(),
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
             stream,
             next_ephemeral,
             link_changes: 0,
+            clock: Clock::default(),
         });
         self.counters.add_host();
         HostId(index(self.hosts.len() - 1))
@@ -200,11 +284,30 @@ impl Fabric {
         owner.interfaces.push(id);
         let up = Pipe::new(link.up.clone(), self.seed, &format!("{name}/up"));
         let down = Pipe::new(link.down.clone(), self.seed, &format!("{name}/down"));
-        self.interfaces.push(Interface { host, segment, address, mtu: link.mtu, up, down, is_plugged: true });
+        self.interfaces.push(Interface {
+            host,
+            segment,
+            address,
+            six: None,
+            number: interface_number(owner.interfaces.len() - 1),
+            mtu: link.mtu,
+            up,
+            down,
+            is_plugged: true,
+            answers: owner.is_powered,
+            answered_until: None,
+        });
         let segment = &mut self.segments[segment.0 as usize];
         segment.by_address.insert(address, id);
         segment.members.push(id);
+        let prefix = IpNet::V4(segment.prefix);
+        self.add_connected_route(prefix, id);
         id
+    }
+
+    /// Lets the machines on a segment resolve a further name, or another address of one.
+    pub fn add_name(&mut self, segment: SegmentId, name: &str, address: IpAddr) {
+        self.segments[segment.0 as usize].names.entry(name.to_owned()).or_default().push(address);
     }
 
     /// The time of the last event.
@@ -230,7 +333,11 @@ impl Fabric {
         match event {
             Event::AtSegment(from, packet) => self.cross_segment(from, packet),
             Event::AtInterface(interface, packet) => self.arrive(interface, packet),
-            Event::AtSelf(host, packet) => self.deliver(host, packet),
+            Event::AtSelf(host, packet) => self.deliver(host, None, packet),
+            Event::ToGateway(from, gateway, packet) => {
+                self.hand_over(from, self.gateways[gateway.0 as usize], packet);
+            }
+            Event::Question(from, neighbour) => self.question_due(from, neighbour),
             Event::Alarm(key) => self.alarm_due(key),
             Event::TcpTimer(key) => self.tcp_timer_due(key),
             Event::Appointment(token) => return Some(token),
@@ -245,13 +352,19 @@ impl Fabric {
 
     /// Switches a machine on.
     pub fn power_on(&mut self, host: HostId) {
-        self.hosts[host.0 as usize].is_powered = true;
+        let machine = &mut self.hosts[host.0 as usize];
+        machine.is_powered = true;
+        machine.powered_at = self.now;
+        self.note_answering(host);
     }
 
     /// Cuts a machine's power: its sockets are gone, and nobody is told.
     pub fn power_cut(&mut self, host: HostId) {
         let machine = &mut self.hosts[host.0 as usize];
         machine.is_powered = false;
+        machine.icmp_budgets.clear();
+        machine.path_mtus.clear();
+        machine.translation.iter_mut().for_each(|translation| translation.reboot());
         let udp = std::mem::take(&mut machine.udp);
         let listeners = std::mem::take(&mut machine.listeners);
         let connections = std::mem::take(&mut machine.connections);
@@ -264,41 +377,36 @@ impl Fabric {
         for key in connections.into_values() {
             self.tcp.remove(key);
         }
-    }
-
-    /// Ends the process on a machine: its kernel closes every socket.
-    pub fn exit_process(&mut self, host: HostId) {
-        let machine = &self.hosts[host.0 as usize];
-        let udp: Vec<UdpKey> = machine.udp.values().flatten().copied().collect();
-        let listeners: Vec<ListenerKey> = machine.listeners.values().flatten().copied().collect();
-        let connections: Vec<TcpKey> = machine.connections.values().copied().collect();
-        for key in udp {
-            self.udp_close(key);
-        }
-        for key in listeners {
-            self.listener_close(key);
-        }
-        for key in connections {
-            self.tcp_close(key);
-        }
+        self.end_searches(host);
+        self.note_answering(host);
     }
 
     /// The machine's addresses, as its operating system would list them.
     pub fn interfaces_of(&self, host: HostId) -> Vec<product::Interface> {
         let own = &self.hosts[host.0 as usize].interfaces;
-        let attached = own.iter().enumerate().map(|(number, id)| {
+        let attached = own.iter().enumerate().flat_map(|(number, id)| {
             let interface = &self.interfaces[id.0 as usize];
             let prefix = self.segments[interface.segment.0 as usize].prefix;
-            product::Interface {
+            let four = product::Interface {
                 name: format!("eth{number}"),
-                index: index(number) + 2,
+                index: interface.number,
                 address: IpAddr::V4(interface.address),
                 prefix: prefix.prefix_len(),
                 broadcast: Some(IpAddr::V4(prefix.broadcast())),
                 is_loopback: false,
                 is_point_to_point: false,
                 is_up: true,
-            }
+            };
+            let six = interface.six.into_iter().flat_map(|six| {
+                [(six.global, six.prefix.prefix_len()), (six.local, six::LINK_LOCAL_PREFIX_LEN)]
+            });
+            let six = six.map(|(address, prefix)| product::Interface {
+                address: IpAddr::V6(address),
+                prefix,
+                broadcast: None,
+                ..four.clone()
+            });
+            std::iter::once(four.clone()).chain(six.collect::<Vec<_>>())
         });
         let loopback = product::Interface {
             name: "lo".to_owned(),
@@ -310,16 +418,41 @@ impl Fabric {
             is_point_to_point: false,
             is_up: true,
         };
-        std::iter::once(loopback).chain(attached).collect()
+        let has_six = own.iter().any(|id| self.interfaces[id.index()].six.is_some());
+        let loopback6 =
+            product::Interface { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128, ..loopback.clone() };
+        let loopback6 = Some(loopback6).filter(|_| has_six);
+        std::iter::once(loopback).chain(loopback6).chain(attached).collect()
     }
 
-    /// The addresses of the machine called `name` that `asker` shares a segment with.
+    /// The addresses of the machine called `name` that `asker` shares a segment with, and those that its segments give
+    /// the name. For a container that finds none, its Docker host is asked.
     pub fn addresses_of(&self, asker: HostId, name: &str) -> Vec<IpAddr> {
-        let Some(named) = self.hosts.iter().find(|host| host.name == name) else { return Vec::new() };
-        let segment_of = |id: &InterfaceId| self.interfaces[id.0 as usize].segment;
-        let shared: Vec<SegmentId> = self.hosts[asker.0 as usize].interfaces.iter().map(segment_of).collect();
-        let near = named.interfaces.iter().filter(|id| shared.contains(&segment_of(id)));
-        near.map(|id| IpAddr::V4(self.interfaces[id.0 as usize].address)).collect()
+        let segment_of = |id: &InterfaceId| self.interfaces[id.index()].segment;
+        let machine = &self.hosts[asker.index()];
+        let shared = machine.interfaces.iter().map(segment_of);
+        let shared: Vec<SegmentId> =
+            shared.filter(|segment| self.segments[segment.0 as usize].has_names).collect();
+        let named = self.hosts.iter().find(|host| host.name == name);
+        let near = named.into_iter().flat_map(|named| &named.interfaces);
+        let near = near.filter(|id| shared.contains(&segment_of(id)));
+        let written = shared.iter().filter_map(|segment| self.segments[segment.0 as usize].names.get(name));
+        let addresses = |id: &InterfaceId| {
+            let interface = &self.interfaces[id.index()];
+            let six = interface.six.map(|six| IpAddr::V6(six.global));
+            std::iter::once(IpAddr::V4(interface.address)).chain(six)
+        };
+        let mut found: Vec<IpAddr> = near.flat_map(addresses).chain(written.flatten().copied()).collect();
+        // RFC 6724, section 2.1: IPv6 first, but for unique local addresses, which come last.
+        found.sort_by_key(|address| match address {
+            IpAddr::V4(_) => 1,
+            IpAddr::V6(address) if address.is_unique_local() => 2,
+            IpAddr::V6(_) => 0,
+        });
+        match machine.docker_host {
+            Some(docker_host) if found.is_empty() => self.addresses_of(docker_host, name),
+            _ => found,
+        }
     }
 
     /// The names of all interfaces, in the order of their making: `node/eth0`.
@@ -331,6 +464,11 @@ impl Fabric {
         };
         let ids = (0..).map(InterfaceId);
         self.interfaces.iter().zip(ids).map(|(interface, id)| name(interface, id)).collect()
+    }
+
+    /// The machines of all interfaces, in the order of their making.
+    pub fn interface_hosts(&self) -> Vec<HostId> {
+        self.interfaces.iter().map(|interface| interface.host).collect()
     }
 
     /// Lets somebody look on from now on.
@@ -367,8 +505,13 @@ impl Fabric {
             || self.hosts[host.0 as usize]
                 .interfaces
                 .iter()
-                .any(|id| IpAddr::V4(self.interfaces[id.0 as usize].address) == address)
+                .any(|id| self.interfaces[id.0 as usize].has(address))
     }
+}
+
+/// How Linux counts interfaces: the loopback is the first.
+fn interface_number(place: usize) -> u32 {
+    index(place) + 2
 }
 
 fn index(number: usize) -> u32 {

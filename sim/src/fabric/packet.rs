@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
+use super::docker::{Tunnelled, VXLAN_BYTES};
+use super::icmp::Icmp;
 use super::tcp::Segment;
 use crate::trace::Kind;
 
@@ -14,6 +16,10 @@ pub struct Packet {
     pub from: SocketAddr,
     /// Receiver's address and port.
     pub to: SocketAddr,
+    /// How many routers may still pass it on, and one.
+    pub ttl: u8,
+    /// The lowest MTU that it was cut for on its way so far.
+    cut: u16,
     /// What it carries.
     pub body: Body,
 }
@@ -25,6 +31,10 @@ pub enum Body {
     Udp(Bytes),
     /// A TCP segment, boxed so that the many small datagrams stay small.
     Tcp(Box<Segment>),
+    /// An error about another packet. It has no ports: they are 0.
+    Icmp(Box<Icmp>),
+    /// A datagram from Docker host to Docker host with a packet of an overlay inside.
+    Vxlan(Box<Tunnelled>),
 }
 
 /// What a packet is on a link: itself, or the fragments that it was cut into because it does not fit.
@@ -54,21 +64,36 @@ const IPV6_FRAGMENT_HEADER_BYTES: usize = 8;
 /// Bytes of a UDP header.
 const UDP_HEADER_BYTES: usize = 8;
 
+/// What Linux sends with.
+const TIME_TO_LIVE: u8 = 64;
+
 impl Packet {
+    /// A packet as its sender makes it.
+    pub const fn new(from: SocketAddr, to: SocketAddr, body: Body) -> Self {
+        Self { from, to, ttl: TIME_TO_LIVE, cut: u16::MAX, body }
+    }
+
+    /// It passes a link with this MTU; the pieces it was cut into stay that small.
+    pub(super) fn cut_for(&mut self, mtu: u16) {
+        self.cut = self.cut.min(mtu);
+    }
+
     /// Bytes on the wire, from the IP header on.
     pub fn wire_len(&self) -> usize {
         let ip = if self.to.is_ipv4() { IPV4_HEADER_BYTES } else { IPV6_HEADER_BYTES };
         ip + match &self.body {
             Body::Udp(payload) => UDP_HEADER_BYTES + payload.len(),
             Body::Tcp(segment) => segment.wire_len(),
+            Body::Icmp(icmp) => icmp.wire_len(),
+            Body::Vxlan(inner) => UDP_HEADER_BYTES + VXLAN_BYTES + inner.packet.wire_len(),
         }
     }
 
     /// What it is on a link with this MTU, which is at least 68. Only datagrams are cut: TCP makes no segment that is too
-    /// long for either end, and forbids fragments.
+    /// long for either end, and forbids fragments; an ICMP error fits everywhere.
     pub fn pieces(&self, mtu: u16) -> Pieces {
-        let (len, mtu) = (self.wire_len(), usize::from(mtu));
-        if len <= mtu || matches!(self.body, Body::Tcp(_)) {
+        let (len, mtu) = (self.wire_len(), usize::from(mtu.min(self.cut)));
+        if len <= mtu || !matches!(self.body, Body::Udp(_) | Body::Vxlan(_)) {
             return Pieces::whole(len as u32);
         }
         // Offsets count in eights of bytes (RFC 791). In IPv6 every fragment has a header more.
@@ -84,16 +109,24 @@ impl Packet {
         Pieces { count: count as u32, each: (each + room) as u32, last: (each + last) as u32 }
     }
 
+    /// Whether a router may pass it on to a link with this MTU: IPv6 is cut by its sender alone, TCP by nobody.
+    pub(super) fn may_pass(&self, mtu: u16) -> bool {
+        let longest = self.wire_len().min(usize::from(self.cut));
+        let is_cut_here = self.to.is_ipv4() && matches!(self.body, Body::Udp(_));
+        is_cut_here || longest <= usize::from(mtu)
+    }
+
     /// How the report sorts it.
     pub fn kind(&self, beacon_port: u16) -> Kind {
         match &self.body {
             Body::Udp(_) if self.to.port() == beacon_port => Kind::Beacon,
-            Body::Udp(_) => Kind::Udp,
+            Body::Udp(_) | Body::Vxlan(_) => Kind::Udp,
             Body::Tcp(segment) if segment.rst => Kind::TcpReset,
             Body::Tcp(segment) if segment.syn => Kind::TcpHandshake,
             Body::Tcp(segment) if segment.payload.is_empty() => Kind::TcpControl,
             Body::Tcp(segment) if segment.is_retransmission => Kind::TcpRetransmit,
             Body::Tcp(_) => Kind::TcpData,
+            Body::Icmp(_) => Kind::Icmp,
         }
     }
 
@@ -114,7 +147,7 @@ mod tests {
 
     fn datagram(to: &str, len: usize) -> Packet {
         let to = to.parse().unwrap();
-        Packet { from: to, to, body: Body::Udp(Bytes::from(vec![0; len])) }
+        Packet::new(to, to, Body::Udp(Bytes::from(vec![0; len])))
     }
 
     #[test]
@@ -134,7 +167,7 @@ mod tests {
     fn tcp_is_never_cut() {
         let to = "10.0.0.1:1".parse().unwrap();
         let segment = Segment { payload: Bytes::from(vec![0; 4000]), ..Segment::default() };
-        let packet = Packet { from: to, to, body: Body::Tcp(Box::new(segment)) };
+        let packet = Packet::new(to, to, Body::Tcp(Box::new(segment)));
         assert_eq!(packet.pieces(1500), Pieces::whole(4040));
     }
 }

@@ -6,7 +6,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::scenario::Chance;
+use crate::scenario::{Chance, Drift};
 
 /// A stream of random numbers, the same on every platform.
 #[derive(Debug)]
@@ -35,6 +35,11 @@ impl Stream {
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         let span = u128::from(high - low) + 1;
         low + ((u128::from(self.draw()) * span) >> 64) as u64
+    }
+
+    /// How far a clock is off.
+    pub fn drift(&mut self, drift: Drift) -> i64 {
+        drift.from + self.between(0, drift.from.abs_diff(drift.to)) as i64
     }
 
     /// True with the given chance. A chance of zero or of one draws nothing.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::task::{Context, Poll, Waker};
 
 use hailer::Timestamp;
@@ -11,6 +11,7 @@ use tokio::io::ReadBuf;
 use super::alarm::remember;
 use super::packet::{Body, Packet};
 use super::random::Stream;
+use super::six::{scope_of, scoped};
 use super::tcp::{Config, Connection, Segment, State, TcpError};
 use super::{Event, Fabric, HostId};
 
@@ -29,8 +30,9 @@ const BACKLOG_MAX: usize = 1024;
 /// What every socket is set to: Linux's defaults, and the option that the product sets on the real network.
 pub(super) const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config::LINUX };
 
-/// Bytes of the headers of IPv4 and TCP, which a segment's size does not count.
+/// Bytes of the headers of IP and TCP, which a segment's size does not count.
 const HEADER_BYTES: u16 = 40;
+const HEADER6_BYTES: u16 = 60;
 
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -47,12 +49,32 @@ pub(super) struct TcpSocket {
     host: HostId,
     local: SocketAddr,
     remote: SocketAddr,
-    connection: Connection,
+    pub(super) connection: Connection,
     owner: Owner,
     reader: Option<Waker>,
     writer: Option<Waker>,
     /// When the earliest event comes that will look at this connection's timers.
     armed: Option<Timestamp>,
+}
+
+/// The addresses of both ends, as machines look their connections up: ordered by remote, then local. Each packet is
+/// compared with a dozen of these, so they are numbers where they can be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ends {
+    V4 { remote: u64, local: u64 },
+    Other(Box<(SocketAddr, SocketAddr)>),
+}
+
+impl Ends {
+    pub(super) fn new(remote: SocketAddr, local: SocketAddr) -> Self {
+        match (remote, local) {
+            (SocketAddr::V4(remote), SocketAddr::V4(local)) => {
+                let number = |end: SocketAddrV4| u64::from(end.ip().to_bits()) << 16 | u64::from(end.port());
+                Self::V4 { remote: number(remote), local: number(local) }
+            }
+            _ => Self::Other(Box::new((remote, local))),
+        }
+    }
 }
 
 /// Who holds a connection's end.
@@ -105,6 +127,7 @@ impl Fabric {
                 listeners
                     .iter()
                     .map(|key| fabric.listeners[*key].local.ip())
+                    .filter(|other| other.is_ipv4() == at.is_ipv4())
                     .any(|other| other == at.ip() || other.is_unspecified() || at.ip().is_unspecified())
             })
         };
@@ -177,23 +200,29 @@ impl Fabric {
         from: Option<IpAddr>,
     ) -> io::Result<TcpKey> {
         let address = match from {
+            Some(address) if address.is_ipv4() != remote.is_ipv4() => {
+                let message = "both ends of a connection are IPv4 or both are IPv6";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
             Some(address) if !self.is_own_address(host, address) => {
                 return Err(io::ErrorKind::AddrNotAvailable.into());
             }
             Some(address) if !address.is_unspecified() => address,
-            _ => self.source_for(host, remote.ip(), None)?,
+            _ => self.source_for(host, remote, None)?,
         };
         if !self.is_own_address(host, remote.ip()) {
-            self.way_out(host, remote.ip(), from).ok_or(io::ErrorKind::NetworkUnreachable)?;
+            self.way_out(host, remote, from).ok_or(io::ErrorKind::NetworkUnreachable)?;
         }
         let port = self.free_port(host, |fabric, port| {
             let machine = &fabric.hosts[host.0 as usize];
-            let is_taken = machine.connections.contains_key(&(remote, SocketAddr::new(address, port)));
+            let is_taken =
+                machine.connections.contains_key(&Ends::new(remote, scoped(address, port, scope_of(remote))));
             !is_taken && machine.listeners.get(&port).is_none_or(Vec::is_empty)
         })?;
-        let local = SocketAddr::new(address, port);
+        let local = scoped(address, port, scope_of(remote));
         let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
-        let connection = Connection::connect(&self.socket_config(host, address), sequence, self.now);
+        let mut connection = Connection::connect(&self.socket_config(host, address), sequence, self.now);
+        self.tell_path_mtu(host, remote.ip(), &mut connection);
         let key = self.insert_connection(host, local, remote, connection, Owner::Program);
         self.tcp_turn(key);
         Ok(key)
@@ -303,7 +332,7 @@ impl Fabric {
     /// A segment has come to a machine.
     pub(super) fn deliver_tcp(&mut self, host: HostId, from: SocketAddr, to: SocketAddr, segment: Segment) {
         let machine = &self.hosts[host.0 as usize];
-        if let Some(key) = machine.connections.get(&(from, to)).copied() {
+        if let Some(key) = machine.connections.get(&Ends::new(from, to)).copied() {
             let socket = &mut self.tcp[key];
             if !socket.connection.makes_way_for(&segment) {
                 socket.connection.on_segment(self.now, segment);
@@ -315,7 +344,12 @@ impl Fabric {
         let listener = machine.listeners.get(&to.port()).and_then(|listeners| {
             let exact = listeners.iter().find(|key| self.listeners[**key].local.ip() == to.ip());
             exact
-                .or_else(|| listeners.iter().find(|key| self.listeners[**key].local.ip().is_unspecified()))
+                .or_else(|| {
+                    listeners.iter().find(|key| {
+                        let local = self.listeners[**key].local;
+                        local.ip().is_unspecified() && local.is_ipv4() == to.is_ipv4()
+                    })
+                })
                 .copied()
         });
         match listener {
@@ -326,13 +360,14 @@ impl Fabric {
                 self.listeners[listener].pending += 1;
                 let sequence = self.hosts[host.0 as usize].stream.draw() as u32;
                 let config = self.socket_config(host, to.ip());
-                let connection = Connection::accept(&config, sequence, &segment, self.now);
+                let mut connection = Connection::accept(&config, sequence, &segment, self.now);
+                self.tell_path_mtu(host, from.ip(), &mut connection);
                 let key = self.insert_connection(host, to, from, connection, Owner::Listener(listener));
                 self.tcp_turn(key);
             }
             _ => {
                 if let Some(reset) = segment.reset_answering() {
-                    let reset = Packet { from: to, to: from, body: Body::Tcp(Box::new(reset)) };
+                    let reset = Packet::new(to, from, Body::Tcp(Box::new(reset)));
                     // Without a way back nobody hears of it, as on a real machine.
                     let _ = self.transmit(host, reset, Some(to.ip()));
                 }
@@ -355,8 +390,8 @@ impl Fabric {
     /// What a socket with this address is set to: the largest segment follows the MTU of the interface.
     fn socket_config(&self, host: HostId, local: IpAddr) -> Config {
         let own = self.hosts[host.0 as usize].interfaces.iter().map(|id| &self.interfaces[id.0 as usize]);
-        let mtu = own.into_iter().find(|own| IpAddr::V4(own.address) == local).map(|own| own.mtu);
-        Config { mss: mtu.map_or(SOCKET.mss, |mtu| mtu.saturating_sub(HEADER_BYTES)), ..SOCKET }
+        let mtu = own.into_iter().find(|own| own.has(local)).map(|own| own.mtu);
+        Config { mss: mtu.map_or(SOCKET.mss, |mtu| mtu.saturating_sub(header_bytes(local))), ..SOCKET }
     }
 
     fn insert_connection(
@@ -370,13 +405,14 @@ impl Fabric {
         let socket =
             TcpSocket { host, local, remote, connection, owner, reader: None, writer: None, armed: None };
         let key = self.tcp.insert(socket);
-        self.hosts[host.0 as usize].connections.insert((remote, local), key);
+        self.hosts[host.0 as usize].connections.insert(Ends::new(remote, local), key);
         key
     }
 
     fn remove_connection(&mut self, key: TcpKey) {
         if let Some(socket) = self.tcp.remove(key) {
-            self.hosts[socket.host.0 as usize].connections.remove(&(socket.remote, socket.local));
+            let ends = Ends::new(socket.remote, socket.local);
+            self.hosts[socket.host.0 as usize].connections.remove(&ends);
             if let Owner::Listener(listener) = socket.owner
                 && let Some(listener) = self.listeners.get_mut(listener)
             {
@@ -388,14 +424,15 @@ impl Fabric {
 
     /// After anything that may have moved a connection: sends what it wants sent, wakes who waits for it, and sees to
     /// its timers.
-    fn tcp_turn(&mut self, key: TcpKey) {
+    pub(super) fn tcp_turn(&mut self, key: TcpKey) {
         let now = self.now;
         while let Some(segment) = self.tcp[key].connection.poll_transmit(now) {
             let socket = &self.tcp[key];
             let (host, from, to) = (socket.host, socket.local, socket.remote);
-            let packet = Packet { from, to, body: Body::Tcp(Box::new(segment)) };
-            if self.transmit(host, packet, Some(from.ip())).is_err() {
-                // The interface is gone: to TCP that is one more lost packet.
+            let packet = Packet::new(from, to, Body::Tcp(Box::new(segment)));
+            if !self.is_own_address(host, from.ip()) || self.transmit(host, packet, Some(from.ip())).is_err()
+            {
+                // The interface or its address is gone: to TCP that is one more lost packet.
                 break;
             }
         }
@@ -442,6 +479,11 @@ impl Fabric {
             self.wake(acceptor);
         }
     }
+}
+
+/// Bytes of the headers of IP and TCP.
+pub(super) fn header_bytes(address: IpAddr) -> u16 {
+    if address.is_ipv4() { HEADER_BYTES } else { HEADER6_BYTES }
 }
 
 fn io_error(error: TcpError) -> io::Error {

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use hailer::net::UdpOptions;
 
 use super::alarm::remember;
+use super::icmp::Problem;
 use super::packet::{Body, Packet};
-use super::{Fabric, HostId};
+use super::six::{scope_of, scoped};
+use super::{Fabric, HostId, InterfaceId};
 use crate::trace::Drop;
 
 slotmap::new_key_type! {
@@ -30,8 +32,8 @@ pub(super) struct UdpSocket {
     host: HostId,
     local: SocketAddr,
     options: UdpOptions,
-    /// Multicast groups, with the address of the interface they were joined on.
-    groups: Vec<(IpAddr, IpAddr)>,
+    /// Multicast groups, with the interface they were joined on; `None` is all of them.
+    groups: Vec<(IpAddr, Option<InterfaceId>)>,
     received: VecDeque<(SocketAddr, Bytes)>,
     received_bytes: usize,
     reader: Option<Waker>,
@@ -56,8 +58,8 @@ impl Fabric {
         let bound = self.hosts[host.0 as usize].udp.entry(local.port()).or_default();
         for other in bound.iter().map(|key| &self.udp[*key]) {
             let overlap = other.local.ip() == local.ip()
-                || other.local.ip().is_unspecified()
-                || local.ip().is_unspecified();
+                || (other.local.is_ipv4() == local.is_ipv4()
+                    && (other.local.ip().is_unspecified() || local.ip().is_unspecified()));
             if overlap && !(other.options.reuse && options.reuse) {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
@@ -107,19 +109,29 @@ impl Fabric {
         if !self.is_own_address(host, on) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
-        self.udp[key].groups.push((group, on));
+        if group.is_ipv4() != on.is_ipv4() {
+            let message = "a multicast group and the interface's address must both be IPv4 or both be IPv6";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let mut own = self.hosts[host.index()].interfaces.iter();
+        let interface = own.find(|id| self.interfaces[id.index()].has(on)).copied();
+        self.udp[key].groups.push((group, interface));
         Ok(())
     }
 
     /// Sends a datagram.
     ///
     /// # Errors
-    /// As [`hailer::net::UdpSocket::send_to`].
+    /// As [`hailer::net::UdpSocket::send_to`]; `InvalidInput` when the socket's address is not the machine's any more.
     pub fn udp_send(&mut self, key: UdpKey, payload: &[u8], to: SocketAddr) -> io::Result<usize> {
         let socket = self.udp.get(key).ok_or(io::ErrorKind::NotConnected)?;
         let (host, local) = (socket.host, socket.local);
         if payload.len() > DATAGRAM_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too long"));
+        }
+        if local.is_ipv4() != to.is_ipv4() {
+            let message = "a socket sends to addresses of its own family";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let is_broadcast =
             self.is_broadcast_for(host, to.ip()) || matches!(to.ip(), IpAddr::V4(to) if to.is_broadcast());
@@ -129,12 +141,28 @@ impl Fabric {
         let bound = Some(local.ip())
             .filter(|address| self.is_own_address(host, *address) && !address.is_unspecified());
         let hint = if to.ip().is_multicast() { socket.options.multicast_from.or(bound) } else { bound };
+        let is_gone = bound.is_none()
+            && !local.ip().is_unspecified()
+            && !local.ip().is_multicast()
+            && !self.is_broadcast_for(host, local.ip());
+        if is_gone {
+            // Linux says so when the address that the socket is bound to is not the machine's any more.
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let source = match hint {
             Some(address) => address,
-            None => self.source_for(host, to.ip(), None)?,
+            None => self.source_for(host, to, None)?,
         };
-        let from = SocketAddr::new(source, local.port());
-        let packet = Packet { from, to, body: Body::Udp(Bytes::copy_from_slice(payload)) };
+        let from = scoped(source, local.port(), scope_of(to));
+        let mut packet = Packet::new(from, to, Body::Udp(Bytes::copy_from_slice(payload)));
+        if packet.is_multicast() {
+            packet.ttl = self.udp[key].options.multicast_ttl;
+        }
+        if to.is_ipv6()
+            && let Some(mtu) = self.path_mtu(host, to.ip())
+        {
+            packet.cut_for(mtu);
+        }
         self.transmit(host, packet, hint)?;
         Ok(payload.len())
     }
@@ -161,18 +189,22 @@ impl Fabric {
 
     /// Hands a datagram to every socket that it is meant for: all of them for a broadcast or a multicast, the most
     /// closely bound and youngest for anything else, as Linux does.
-    pub(super) fn deliver_udp(&mut self, host: HostId, packet: Packet) {
+    pub(super) fn deliver_udp(&mut self, host: HostId, entered: Option<InterfaceId>, packet: Packet) {
         let Body::Udp(payload) = &packet.body else { return };
         let to = packet.to.ip();
         let is_multicast = packet.is_multicast();
         let is_for_all = is_multicast || packet.is_limited_broadcast() || self.is_broadcast_for(host, to);
         let Some(bound) = self.hosts[host.0 as usize].udp.get(&packet.to.port()) else {
-            return self.counters.dropped(host, Drop::NoSocket, &packet);
+            return self.refuse_datagram(host, packet);
+        };
+        // A group is joined on an interface; what the machine itself sent is heard on any.
+        let joined = |(group, on): &(IpAddr, Option<InterfaceId>)| {
+            *group == to && (on.is_none() || entered.is_none() || *on == entered)
         };
         let hears = |socket: &UdpSocket| {
             let address = socket.local.ip();
-            let fits = address.is_unspecified() || address == to;
-            fits && (!is_multicast || socket.groups.iter().any(|(group, _)| *group == to))
+            let fits = address == to || (address.is_unspecified() && address.is_ipv4() == to.is_ipv4());
+            fits && (!is_multicast || socket.groups.iter().any(joined))
         };
         let closest = || {
             let exact = bound.iter().rev().find(|key| self.udp[**key].local.ip() == to);
@@ -196,8 +228,14 @@ impl Fabric {
             }
         }
         if !is_taken && !is_multicast {
-            self.counters.dropped(host, Drop::NoSocket, &packet);
+            self.refuse_datagram(host, packet);
         }
+    }
+
+    /// Nobody has the port.
+    fn refuse_datagram(&mut self, host: HostId, packet: Packet) {
+        self.counters.dropped(host, Drop::NoSocket, &packet);
+        self.complain(host, Problem::PortUnreachable, packet);
     }
 }
 

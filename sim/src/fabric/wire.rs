@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::faults::Partition;
 use super::packet::{Body, Packet};
-use super::{Event, Fabric, HostId, Interface, InterfaceId};
+use super::route::Hop;
+use super::{Event, Fabric, HostId, Interface, InterfaceId, Segment};
 use crate::trace::Drop;
 
 /// How long a packet takes that never leaves its machine.
@@ -23,57 +24,54 @@ impl Fabric {
             self.queue.push(self.now.after(SELF_DELAY), Event::AtSelf(host, packet));
             return Ok(());
         }
-        let id = self.way_out(host, to, hint).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        let interface = &mut self.interfaces[id.0 as usize];
-        let prefix = self.segments[interface.segment.0 as usize].prefix;
-        let is_for_all = packet.is_multicast() || is_broadcast(to, prefix.broadcast());
-        if is_for_all {
+        let hop = self.way_out(host, packet.to, hint).ok_or(io::ErrorKind::NetworkUnreachable)?;
+        if self.is_for_segment(hop, &packet) {
             // Linux hands a machine its own broadcasts, and its own multicasts unless told not to.
             self.queue.push(self.now.after(SELF_DELAY), Event::AtSelf(host, packet.clone()));
-        }
-        if !interface.is_plugged {
-            self.counters.dropped(host, Drop::Unplugged, &packet);
-            return Ok(());
-        }
-        self.counters.sent(host, id, &packet);
-        let arrivals = interface.up.send(self.now, packet.pieces(interface.mtu));
-        match arrivals {
-            Err(cause) => self.counters.dropped(host, cause, &packet),
-            Ok((first, second)) => {
-                if let Some(second) = second {
-                    self.queue.push(second, Event::AtSegment(id, packet.clone()));
-                }
-                self.queue.push(first, Event::AtSegment(id, packet));
+            if packet.ttl == 0 {
+                return Ok(());
             }
+            self.leave(host, hop, packet);
+        } else if let Some(packet) = self.translate_out(host, None, hop.interface, packet) {
+            self.leave(host, hop, packet);
         }
         Ok(())
     }
 
-    /// The interface by which a packet leaves.
-    pub(super) fn way_out(&self, host: HostId, to: IpAddr, hint: Option<IpAddr>) -> Option<InterfaceId> {
-        let IpAddr::V4(to) = to else { return None };
-        let own = &self.hosts[host.0 as usize].interfaces;
-        let hinted =
-            || own.iter().find(|id| hint == Some(IpAddr::V4(self.interfaces[id.0 as usize].address)));
-        let on_link = || {
-            own.iter().find(|id| {
-                self.segments[self.interfaces[id.0 as usize].segment.0 as usize].prefix.contains(&to)
-            })
-        };
-        if to.is_broadcast() || to.is_multicast() {
-            hinted().or_else(|| own.first()).copied()
-        } else {
-            on_link().copied()
-        }
+    /// Whether a packet that takes this hop goes to everybody on the segment.
+    fn is_for_segment(&self, hop: Hop, packet: &Packet) -> bool {
+        let segment = self.interfaces[hop.interface.index()].segment;
+        let prefix = self.segments[segment.0 as usize].prefix;
+        hop.gateway.is_none() && (packet.is_multicast() || is_broadcast(packet.to.ip(), prefix.broadcast()))
     }
 
-    /// The address a packet to `to` carries as its source when its socket is not bound to one.
-    pub(super) fn source_for(&self, host: HostId, to: IpAddr, hint: Option<IpAddr>) -> io::Result<IpAddr> {
-        if to.is_loopback() || self.is_own_address(host, to) {
-            return Ok(to);
+    /// A packet leaves a machine, be it the machine's own or one that it passes on.
+    pub(super) fn leave(&mut self, host: HostId, hop: Hop, mut packet: Packet) {
+        let Hop { interface: id, gateway } = hop;
+        if !self.interfaces[id.index()].is_plugged {
+            if self.is_for_segment(hop, &packet) {
+                return self.counters.dropped(host, Drop::Unplugged, &packet);
+            }
+            let neighbour = gateway.map_or(packet.to.ip(), |gateway| self.gateways[gateway.0 as usize]);
+            return self.seek(id, neighbour, packet);
         }
-        let id = self.way_out(host, to, hint).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        Ok(IpAddr::V4(self.interfaces[id.0 as usize].address))
+        self.counters.sent(host, id, &packet);
+        let interface = &mut self.interfaces[id.index()];
+        packet.cut_for(interface.mtu);
+        let arrivals = interface.up.send(self.now, packet.pieces(interface.mtu));
+        let event = |packet| match gateway {
+            None => Event::AtSegment(id, packet),
+            Some(gateway) => Event::ToGateway(id, gateway, packet),
+        };
+        match arrivals {
+            Err(cause) => self.counters.dropped(host, cause, &packet),
+            Ok((first, second)) => {
+                if let Some(second) = second {
+                    self.queue.push(second, event(packet.clone()));
+                }
+                self.queue.push(first, event(packet));
+            }
+        }
     }
 
     /// Whether `to` is a broadcast address as the machine knows them.
@@ -91,13 +89,17 @@ impl Fabric {
             return self.counters.dropped(sender, Drop::Unplugged, &packet);
         }
         let segment = &self.segments[segment.0 as usize];
-        let IpAddr::V4(to) = packet.to.ip() else { return };
-        if packet.is_multicast() || is_broadcast(IpAddr::V4(to), segment.prefix.broadcast()) {
+        if packet.is_multicast() || is_broadcast(packet.to.ip(), segment.prefix.broadcast()) {
             for id in &segment.members {
                 if *id == from {
                     continue;
                 }
-                let receiver = &mut self.interfaces[id.0 as usize];
+                let receiver = &self.interfaces[id.index()];
+                if self.keeps_apart(from, *id, true) {
+                    self.counters.dropped(receiver.host, Drop::Isolated, &packet);
+                    continue;
+                }
+                let receiver = &mut self.interfaces[id.index()];
                 if let Some(cause) = receiver.refuses(sender, &self.partitions) {
                     self.counters.dropped(receiver.host, cause, &packet);
                     continue;
@@ -111,46 +113,82 @@ impl Fabric {
                     }
                 }
             }
-        } else if let Some(id) = segment.by_address.get(&to).copied() {
-            let receiver = &mut self.interfaces[id.0 as usize];
-            if let Some(cause) = receiver.refuses(sender, &self.partitions) {
-                return self.counters.dropped(receiver.host, cause, &packet);
-            }
-            match receiver.down.send(self.now, packet.pieces(mtu.min(receiver.mtu))) {
-                Err(cause) => self.counters.dropped(receiver.host, cause, &packet),
-                Ok((first, second)) => {
-                    if let Some(second) = second {
-                        self.queue.push(second, Event::AtInterface(id, packet.clone()));
-                    }
-                    self.queue.push(first, Event::AtInterface(id, packet));
-                }
-            }
         } else {
-            self.counters.dropped(sender, Drop::NoHost, &packet);
+            self.hand_over(from, packet.to.ip(), packet);
+        }
+    }
+
+    /// A packet is on the segment, and goes to one neighbour.
+    pub(super) fn hand_over(&mut self, from: InterfaceId, neighbour: IpAddr, packet: Packet) {
+        let Interface { host: sender, segment, mtu, is_plugged, .. } = self.interfaces[from.index()];
+        if !is_plugged {
+            return self.counters.dropped(sender, Drop::Unplugged, &packet);
+        }
+        let Some(id) = self.segments[segment.0 as usize].interface_with(neighbour) else {
+            return self.seek(from, neighbour, packet);
+        };
+        let receiver = &self.interfaces[id.index()];
+        if !receiver.answers || self.cut_since(sender, receiver.host).is_some() {
+            return self.seek(from, neighbour, packet);
+        }
+        if self.keeps_apart(from, id, false) {
+            return self.counters.dropped(self.interfaces[id.index()].host, Drop::Isolated, &packet);
+        }
+        if !self.tunnel(from, id, &packet) {
+            self.send_down(id, mtu, packet);
+        }
+    }
+
+    /// A packet is put on the cable to an interface by one with this MTU.
+    pub(super) fn send_down(&mut self, id: InterfaceId, mtu: u16, packet: Packet) {
+        let receiver = &mut self.interfaces[id.index()];
+        match receiver.down.send(self.now, packet.pieces(mtu.min(receiver.mtu))) {
+            Err(cause) => self.counters.dropped(receiver.host, cause, &packet),
+            Ok((first, second)) => {
+                if let Some(second) = second {
+                    self.queue.push(second, Event::AtInterface(id, packet.clone()));
+                }
+                self.queue.push(first, Event::AtInterface(id, packet));
+            }
         }
     }
 
     /// A packet has come to an interface.
-    pub(super) fn arrive(&mut self, interface: InterfaceId, packet: Packet) {
-        let Interface { host, is_plugged, .. } = self.interfaces[interface.0 as usize];
+    pub(super) fn arrive(&mut self, interface: InterfaceId, mut packet: Packet) {
+        let Interface { host, is_plugged, number, .. } = self.interfaces[interface.0 as usize];
         if !is_plugged {
             self.counters.dropped(host, Drop::Unplugged, &packet);
         } else if self.hosts[host.0 as usize].is_powered {
             self.counters.received(host, interface, &packet);
-            self.deliver(host, packet);
+            if packet.to.is_ipv6() {
+                packet.enter(number);
+            }
+            self.take_in(host, interface, packet);
         } else {
             self.counters.dropped(host, Drop::NoHost, &packet);
         }
     }
 
-    /// A packet is inside the machine: its socket gets it.
-    pub(super) fn deliver(&mut self, host: HostId, packet: Packet) {
+    /// A packet is inside the machine, by an interface unless the machine sent it to itself: its socket gets it.
+    pub(super) fn deliver(&mut self, host: HostId, entered: Option<InterfaceId>, packet: Packet) {
         if !self.hosts[host.0 as usize].is_powered {
             return;
         }
         match packet.body {
-            Body::Udp(_) => self.deliver_udp(host, packet),
+            Body::Udp(_) => self.deliver_udp(host, entered, packet),
+            Body::Icmp(icmp) => self.deliver_icmp(host, *icmp),
+            Body::Vxlan(tunnelled) => self.untunnel(*tunnelled),
             Body::Tcp(segment) => self.deliver_tcp(host, packet.from, packet.to, *segment),
+        }
+    }
+}
+
+impl Segment {
+    /// Who has an address.
+    pub(super) fn interface_with(&self, address: IpAddr) -> Option<InterfaceId> {
+        match address {
+            IpAddr::V4(address) => self.by_address.get(&address).copied(),
+            IpAddr::V6(address) => self.by_address6.get(&address).copied(),
         }
     }
 }

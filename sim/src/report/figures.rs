@@ -99,7 +99,7 @@ pub(super) struct Totals {
 }
 
 pub(super) const CRASHES: [Crash; 3] = [Crash::PowerCut, Crash::ProcessExit, Crash::Stop];
-pub(super) const KINDS: [Kind; 7] = [
+pub(super) const KINDS: [Kind; 8] = [
     Kind::Beacon,
     Kind::Udp,
     Kind::TcpHandshake,
@@ -107,8 +107,9 @@ pub(super) const KINDS: [Kind; 7] = [
     Kind::TcpRetransmit,
     Kind::TcpControl,
     Kind::TcpReset,
+    Kind::Icmp,
 ];
-pub(super) const DROPS: [Drop; 8] = [
+pub(super) const DROPS: [Drop; 20] = [
     Drop::Loss,
     Drop::Corrupt,
     Drop::LinkQueueFull,
@@ -117,6 +118,18 @@ pub(super) const DROPS: [Drop; 8] = [
     Drop::QueueFull,
     Drop::Partition,
     Drop::Unplugged,
+    Drop::NoRoute,
+    Drop::Expired,
+    Drop::TooLong,
+    Drop::NatUnmapped,
+    Drop::NatFiltered,
+    Drop::NatInvalid,
+    Drop::NatForgotten,
+    Drop::NatNoPort,
+    Drop::NatQuota,
+    Drop::NatTableFull,
+    Drop::NatTaken,
+    Drop::Isolated,
 ];
 
 impl Figures {

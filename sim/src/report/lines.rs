@@ -81,11 +81,11 @@ mod tests {
 
     #[test]
     fn a_drop_says_what_was_dropped_and_why() {
-        let packet = Packet {
-            from: "10.0.0.1:5670".parse().unwrap(),
-            to: "10.0.0.255:5670".parse().unwrap(),
-            body: Body::Udp(bytes::Bytes::from_static(&[0; 22])),
-        };
+        let packet = Packet::new(
+            "10.0.0.1:5670".parse().unwrap(),
+            "10.0.0.255:5670".parse().unwrap(),
+            Body::Udp(bytes::Bytes::from_static(&[0; 22])),
+        );
         let line: Value =
             serde_json::from_str(&drop(Timestamp::from_nanos(5), "n1", Drop::Loss, &packet, 5670)).unwrap();
         let facts = json!({

@@ -5,7 +5,8 @@
 //!
 //! * [`write()`]: the folder of one run. [`summary()`]: one run on a terminal. [`sweep()`]: the folder of many runs.
 //! * `figures`: every number, worked out once. `samples`: distributions.
-//! * `plot`: how plots are drawn; `plots`: which. `html`, `page`: the page. `json`, `events`: the files for programs.
+//! * `plot`: how plots are drawn; `plots`: which. `topology`: the network.
+//!   `html`, `page`: the page. `json`, `events`: the files for programs.
 //! * `lines`: what `--trace` writes while a world lives.
 
 use std::io;
@@ -27,6 +28,7 @@ mod samples;
 mod summary;
 mod sweep;
 mod text;
+mod topology;
 
 pub use samples::{Percentiles, Samples};
 pub use sweep::{SweepRun, sweep, sweep_summary};
@@ -158,6 +160,7 @@ mod tests {
                     "mesh.svg",
                     "result.json",
                     "timeline.svg",
+                    "topology.svg",
                 ]
             );
         }
@@ -235,7 +238,7 @@ mod tests {
         let files = report(dir.path(), &run);
         assert_eq!(
             files.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["events.csv", "index.html", "result.json", "timeline.svg"]
+            ["events.csv", "index.html", "result.json", "timeline.svg", "topology.svg"]
         );
         sweep(&dir.path().join("sweep"), &run.scenario, &[], "x").unwrap();
     }

@@ -32,6 +32,7 @@ impl Run<'_> {
         let body = html! {
             (self.head())
             (self.tiles())
+            (self.network())
             (self.discovery())
             (self.messages())
             (self.deaths())
@@ -81,6 +82,13 @@ impl Run<'_> {
                     &format!("sent by a node; {} beacons/s", text::three_digits(figures.beacons_per_node_second())),
                 ))
             }
+        }
+    }
+
+    fn network(&self) -> Markup {
+        html! {
+            h2 { "Network" }
+            (wide_figure(&self.plots.topology))
         }
     }
 

@@ -8,19 +8,19 @@
 use plotters::backend::SVGBackend;
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
-use plotters::element::{PathElement, Rectangle};
+use plotters::element::{Circle, PathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, TextStyle};
 
 use super::text::printable;
 
 /// Colours of the light theme, each with its name on the page and its counterpart in the dark theme.
-const INK: RGBColor = RGBColor(0x1B, 0x24, 0x30);
-const MUTED: RGBColor = RGBColor(0x5B, 0x66, 0x75);
-const QUIET: RGBColor = RGBColor(0x9A, 0xA4, 0xB2);
-const GRID: RGBColor = RGBColor(0xE3, 0xE7, 0xEC);
-const SURFACE: RGBColor = RGBColor(0xFF, 0xFF, 0xFE);
-const ACCENT: RGBColor = RGBColor(0x0B, 0x7A, 0x75);
+pub(super) const INK: RGBColor = RGBColor(0x1B, 0x24, 0x30);
+pub(super) const MUTED: RGBColor = RGBColor(0x5B, 0x66, 0x75);
+pub(super) const QUIET: RGBColor = RGBColor(0x9A, 0xA4, 0xB2);
+pub(super) const GRID: RGBColor = RGBColor(0xE3, 0xE7, 0xEC);
+pub(super) const SURFACE: RGBColor = RGBColor(0xFF, 0xFF, 0xFE);
+pub(super) const ACCENT: RGBColor = RGBColor(0x0B, 0x7A, 0x75);
 const THEME: [(RGBColor, &str); 6] = [
     (INK, "#E4E9F0"),
     (MUTED, "#9AA5B4"),
@@ -34,7 +34,7 @@ const THEME: [(RGBColor, &str); 6] = [
 const FONT: i32 = 26;
 /// plotters writes a font size divided by this.
 const FONT_FACTOR: f64 = 1.24;
-const LINE: i32 = 40;
+pub(super) const LINE: i32 = 40;
 
 /// The style sheet that every SVG of a report needs.
 pub(super) fn theme_css() -> String {
@@ -68,6 +68,11 @@ pub(super) struct Plot {
 }
 
 impl Plot {
+    /// A drawing made elsewhere with [`draw`].
+    pub(super) fn new(name: &'static str, caption: String, size: (i32, i32), svg: String) -> Self {
+        Self { name, caption, size, svg }
+    }
+
     /// The SVG as part of a page that has [`theme_css`].
     pub(super) fn inline(&self) -> &str {
         &self.svg
@@ -270,7 +275,8 @@ pub(super) fn strips(
     Plot { name, caption, size: (WIDTH, height), svg }
 }
 
-fn draw(width: i32, height: i32, paint: impl FnOnce(&mut Canvas<'_>)) -> String {
+/// An SVG of this size, twice that on the page.
+pub(super) fn draw(width: i32, height: i32, paint: impl FnOnce(&mut Canvas<'_>)) -> String {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (width as u32, height as u32)).into_drawing_area();
@@ -306,22 +312,28 @@ impl Frame {
     }
 }
 
-struct Canvas<'a> {
+/// What is drawn on.
+pub(super) struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
 }
 
 impl Canvas<'_> {
-    fn text(&mut self, text: &str, at: (i32, i32), color: RGBColor, x: HPos, y: VPos) {
+    pub(super) fn text(&mut self, text: &str, at: (i32, i32), color: RGBColor, x: HPos, y: VPos) {
         let font = ("sans-serif", f64::from(FONT) * FONT_FACTOR).into_font();
         let style = TextStyle::from(font).color(&color).pos(Pos::new(x, y));
         self.area.draw_text(&printable(text), &style, at).expect(WRITES_TO_MEMORY);
     }
 
-    fn path(&mut self, points: Vec<(i32, i32)>, style: ShapeStyle) {
+    pub(super) fn path(&mut self, points: Vec<(i32, i32)>, style: ShapeStyle) {
         self.area.draw(&PathElement::new(points, style)).expect(WRITES_TO_MEMORY);
     }
 
-    fn rectangle(&mut self, from: (i32, i32), to: (i32, i32), style: ShapeStyle) {
+    /// A dot on a line.
+    pub(super) fn dot(&mut self, at: (i32, i32), color: RGBColor) {
+        self.area.draw(&Circle::new(at, 9, color.filled())).expect(WRITES_TO_MEMORY);
+    }
+
+    pub(super) fn rectangle(&mut self, from: (i32, i32), to: (i32, i32), style: ShapeStyle) {
         self.area.draw(&Rectangle::new([from, to], style)).expect(WRITES_TO_MEMORY);
     }
 
@@ -424,7 +436,7 @@ impl Flag {
 }
 
 /// About how wide a text is drawn; fonts differ, so it is generous.
-fn text_width(text: &str) -> i32 {
+pub(super) fn text_width(text: &str) -> i32 {
     (text.chars().count() as f64 * f64::from(FONT) * 0.58).ceil() as i32
 }
 

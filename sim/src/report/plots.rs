@@ -7,6 +7,7 @@ use super::figures::{Figures, Moments};
 use super::plot::{Axis, Mark, Plot, Series, Strip, Tone, chart, exponent, round_step, strips};
 use super::samples::Samples;
 use super::text;
+use super::topology::topology;
 
 const TONES: [Tone; 3] = [Tone::Accent, Tone::Ink, Tone::Quiet];
 
@@ -17,6 +18,7 @@ pub(super) struct Plots {
     pub(super) latency: Option<Plot>,
     pub(super) deaths: Option<Plot>,
     pub(super) timeline: Plot,
+    pub(super) topology: Plot,
 }
 
 impl Plots {
@@ -27,12 +29,13 @@ impl Plots {
             latency: latency(figures),
             deaths: deaths(figures),
             timeline: timeline(scenario, trace, &figures.moments),
+            topology: topology(scenario),
         }
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Plot> {
         let some = [&self.discovery, &self.mesh, &self.latency, &self.deaths];
-        some.into_iter().flatten().chain([&self.timeline])
+        some.into_iter().flatten().chain([&self.timeline, &self.topology])
     }
 }
 

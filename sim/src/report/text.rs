@@ -1,8 +1,10 @@
 //! Numbers and names as people read them. Every function gives the same text for the same value, everywhere.
 
+use std::time::Duration;
+
 use hailer::Timestamp;
 
-use crate::scenario::{Action, Crash, NodeIndex, Scenario, Step};
+use crate::scenario::{Action, Crash, Delay, NodeIndex, Scenario, Step};
 use crate::trace::{Drop, Kind};
 
 pub(super) use crate::check::{count, crash_words as crash};
@@ -70,6 +72,7 @@ pub(super) fn kind(kind: Kind) -> &'static str {
         Kind::TcpRetransmit => "TCP data, sent again",
         Kind::TcpControl => "TCP control",
         Kind::TcpReset => "TCP reset",
+        Kind::Icmp => "ICMP error",
     }
 }
 
@@ -84,6 +87,18 @@ pub(super) fn drop_cause(cause: Drop) -> &'static str {
         Drop::Corrupt => "damaged on a link",
         Drop::Partition => "cut by a partition",
         Drop::Unplugged => "cable unplugged",
+        Drop::NoRoute => "no route",
+        Drop::Expired => "too many routers",
+        Drop::TooLong => "too long for a link",
+        Drop::NatUnmapped => "no mapping of the NAT",
+        Drop::NatFiltered => "filtered by the NAT",
+        Drop::NatInvalid => "not believed by the NAT",
+        Drop::NatForgotten => "forgotten by the NAT",
+        Drop::NatNoPort => "no port left at the NAT",
+        Drop::NatQuota => "quota of ports used up",
+        Drop::NatTableFull => "table of the NAT full",
+        Drop::NatTaken => "ends taken at the NAT",
+        Drop::Isolated => "kept apart by Docker",
     }
 }
 
@@ -97,6 +112,7 @@ pub(super) fn kind_key(kind: Kind) -> &'static str {
         Kind::TcpRetransmit => "tcp_retransmit",
         Kind::TcpControl => "tcp_control",
         Kind::TcpReset => "tcp_reset",
+        Kind::Icmp => "icmp",
     }
 }
 
@@ -111,6 +127,18 @@ pub(super) fn drop_key(cause: Drop) -> &'static str {
         Drop::Corrupt => "corrupt",
         Drop::Partition => "partition",
         Drop::Unplugged => "unplugged",
+        Drop::NoRoute => "no_route",
+        Drop::Expired => "expired",
+        Drop::TooLong => "too_long",
+        Drop::NatUnmapped => "nat_unmapped",
+        Drop::NatFiltered => "nat_filtered",
+        Drop::NatInvalid => "nat_invalid",
+        Drop::NatForgotten => "nat_forgotten",
+        Drop::NatNoPort => "nat_no_port",
+        Drop::NatQuota => "nat_quota",
+        Drop::NatTableFull => "nat_table_full",
+        Drop::NatTaken => "nat_taken",
+        Drop::Isolated => "isolated",
     }
 }
 
@@ -140,7 +168,12 @@ pub(super) fn action(scenario: &Scenario, action: &Action) -> String {
         Action::Link(_) => "link changed".to_owned(),
         Action::Unplug => "unplugged".to_owned(),
         Action::Plug => "plugged in".to_owned(),
+        Action::NatReboot => "NAT reboot".to_owned(),
         Action::BroadcastStorm(_) => "broadcast storm".to_owned(),
+        Action::Clock(_) => "clock drifts".to_owned(),
+        Action::Slow(Delay::Fixed(Duration::ZERO)) => "fast again".to_owned(),
+        Action::Slow(_) => "slow".to_owned(),
+        Action::Address(new) => format!("address {}", new.address),
     }
 }
 

@@ -48,6 +48,13 @@ fn one_churn(
     let stop = table.optional("stop", duration);
     let (selected, up, down, crash) = (selected?, up?.value, down?.value, crash?.value);
     let (start, stop) = (start?, stop?);
+    let is_router = |node: &&NodeIndex| nodes.list[node.0 as usize].kind.is_router();
+    if let Some(router) = selected.value.iter().find(is_router)
+        && crash != [Crash::PowerCut]
+    {
+        let message = format!("`{}` is a router, and runs no program", nodes.list[router.0 as usize].name);
+        return Err(table.refuse(selected.span, message, "write `crash = \"power-cut\"`"));
+    }
     if let (Some(stop), Some(end)) = (&stop, end)
         && stop.value > end
     {
@@ -128,7 +135,15 @@ pub(super) fn refuse_other_steps(
 fn is_about_programs(action: &Action) -> bool {
     !matches!(
         action,
-        Action::Partition(_) | Action::Heal(_) | Action::Link(_) | Action::Unplug | Action::Plug
+        Action::Partition(_)
+            | Action::Heal(_)
+            | Action::Link(_)
+            | Action::Unplug
+            | Action::Plug
+            | Action::NatReboot
+            | Action::Clock(_)
+            | Action::Slow(_)
+            | Action::Address(_)
     )
 }
 

@@ -10,7 +10,8 @@ use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, q
 use super::link::link;
 use super::names::name;
 use super::nodes::Nodes;
-use super::{Action, Link, NodeIndex, Partition, Storm};
+use super::segments::{NARROW_HELP, narrow};
+use super::{Action, Link, MTU6_MIN, NodeIndex, Partition, Storm};
 
 /// Broadcasts a second of one machine: more than a gigabit link carries of the smallest packets helps nobody.
 const RATE_MAX: u64 = 1_000_000;
@@ -71,6 +72,9 @@ pub(super) fn links(
                 Some(new) => new,
                 None => {
                     let new = link(&interface.link)(value.clone())?;
+                    if interface.address6.is_some() && new.mtu < MTU6_MIN {
+                        return Err(value.refuse(narrow(new.mtu), NARROW_HELP));
+                    }
                     read.push((interface.link.clone(), new.clone()));
                     new
                 }

@@ -10,7 +10,11 @@ use hailer::daemon::diagnostic::{Span, position};
 use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, text_up_to, written};
 use hailer::daemon::{Diagnostics, LoadError, reader};
 
-use super::{Expect, Property, Scenario, churn, nodes, script, timeline};
+use super::nodes::Nodes;
+use super::{
+    Expect, NodeIndex, Property, Scenario, churn, docker, limits, machine, nodes, script, segments, timeline,
+};
+use crate::check::property_name;
 
 /// Seed of a file that names none.
 const SEED_DEFAULT: u64 = 1;
@@ -20,14 +24,18 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 /// The longest text about a scenario, so that it fits at the top of a report.
 const ABOUT_BYTES_MAX: usize = 1000;
 
-/// Names of properties, and whether each is about every moment.
-const PROPERTIES: [(&str, Property, bool); 6] = [
+/// Names of properties, and whether each is about every moment. Limits are in keys of their own.
+const PROPERTIES: [(&str, Property, bool); 10] = [
     ("everyone-knows-everyone", Property::EveryoneKnowsEveryone, false),
     ("the-dead-are-gone", Property::TheDeadAreGone, false),
+    ("membership-is-symmetric", Property::MembershipIsSymmetric, false),
     ("no-live-peer-exits", Property::NoLivePeerExits, true),
     ("nobody-unknown-appears", Property::NobodyUnknownAppears, true),
+    ("never-meet", Property::NeverMeet(Vec::new()), true),
     ("shouts-arrive-once-and-in-order", Property::ShoutsArriveOnceAndInOrder, true),
     ("whispers-arrive-once-and-in-order", Property::WhispersArriveOnceAndInOrder, true),
+    ("traffic-stays-below", Property::TrafficStaysBelow(limits::NO_TRAFFIC_LIMIT), true),
+    ("memory-stays-below", Property::MemoryStaysBelow(limits::NO_MEMORY_LIMIT), true),
 ];
 
 impl Scenario {
@@ -66,12 +74,13 @@ fn scenario(
 ) -> Result<Scenario, Refused> {
     let header = file.required("scenario", "[scenario]", |value| value.table(header));
     let end = header.as_ref().ok().map(|header| header.value.duration);
-    let segments = nodes::segments(file);
-    let nodes = nodes::nodes(file, &segments, end);
+    let mut segments = segments::segments(file);
+    let docker = docker::docker(file, &mut segments, end);
+    let nodes = nodes::nodes(file, &mut segments, docker, end);
     let traffic = script::traffic(file, &nodes, end);
     let steps = script::steps(file, &nodes, end, line_of);
     let churns = churn::churn(file, &nodes, end, line_of);
-    let expects = expects(file, end, line_of);
+    let expects = expects(file, &nodes, end, line_of);
 
     let (Header { about, seed, duration, tick }, mut steps, traffic) = (header?.value, steps?, traffic?);
     let churns = churns?;
@@ -79,7 +88,8 @@ fn scenario(
     steps.sort_by_key(|written| written.step.at);
     let groups = script::refuse_empty_groups(file, &nodes, &steps, &traffic);
     let churned = churn::refuse_other_steps(file, &nodes, &churns, &steps);
-    timeline::refuse_contradictions(file, &nodes.list, &steps).and(groups).and(churned)?;
+    let moved = machine::settle_addresses(file, &segments, &nodes.list, &mut steps);
+    timeline::refuse_contradictions(file, &nodes.list, &steps).and(groups).and(churned).and(moved)?;
     Ok(Scenario {
         name,
         about,
@@ -126,10 +136,11 @@ fn tick(value: Value<'_>) -> Result<Duration, Refused> {
 
 fn expects(
     file: &mut Table<'_>,
+    nodes: &Nodes,
     end: Option<Duration>,
     line_of: impl Fn(Span) -> usize,
 ) -> Result<Vec<Expect>, Refused> {
-    let read = |table: &mut Table<'_>| expect(table, end, line_of(table.span()));
+    let read = |table: &mut Table<'_>| expect(table, nodes, end, line_of(table.span()));
     let tables = file.optional("expect", |value| value.tables(read))?;
     let Some(tables) = tables.filter(|tables| !tables.value.is_empty()) else {
         let help = "add an `[[expect]]`, for example with `always = \"no-live-peer-exits\"`";
@@ -139,8 +150,77 @@ fn expects(
 }
 
 /// Either `always`, or `by` with `that`.
-fn expect(table: &mut Table<'_>, end: Option<Duration>, line: usize) -> Result<Expect, Refused> {
+fn expect(
+    table: &mut Table<'_>,
+    nodes: &Nodes,
+    end: Option<Duration>,
+    line: usize,
+) -> Result<Expect, Refused> {
+    let between = table.optional("between", |value| between(value, nodes));
+    let among = table.optional("among", |value| nodes.select(value));
+    let mut expect = expect_alone(table, nodes, end, line)?;
+    let (between, among) = (between?, among?);
+    let name = property_name(&expect.that);
+    match (&mut expect.that, between) {
+        (Property::NeverMeet(groups), Some(between)) => *groups = between.value,
+        (Property::NeverMeet(_), None) => {
+            let help = "add the groups that don't meet, for example `between = [\"left\", \"right\"]`";
+            return Err(table.refuse_missing(&["between"], "nobody is said not to meet", help));
+        }
+        (_, Some(between)) => {
+            let message = format!("`between` does not go with `{name}`");
+            return Err(table.refuse(
+                between.span,
+                message,
+                "leave it out, or write `always = \"never-meet\"`",
+            ));
+        }
+        _ => {}
+    }
+    match (&expect.that, among) {
+        (Property::EveryoneKnowsEveryone, among) => expect.among = among.map(|among| among.value),
+        (_, Some(among)) => {
+            let message = format!("`among` does not go with `{name}`");
+            return Err(table.refuse(
+                among.span,
+                message,
+                "leave it out: it is for `everyone-knows-everyone`",
+            ));
+        }
+        _ => {}
+    }
+    Ok(expect)
+}
+
+/// Groups of nodes, none of them in two.
+fn between(value: Value<'_>, nodes: &Nodes) -> Result<Vec<Vec<NodeIndex>>, Refused> {
+    let groups =
+        value.clone().list("a list of groups", "[\"left\", \"right\"]", |item| nodes.select(item))?;
+    if groups.len() < 2 {
+        return Err(value.refuse("one group has nobody not to meet", "write two groups or more"));
+    }
+    for (place, group) in groups.iter().enumerate() {
+        let earlier = || groups[..place].iter().flat_map(|group| &group.value);
+        if let Some(both) = group.value.iter().find(|node| earlier().any(|other| other == *node)) {
+            let message = format!("`{}` is in two of these groups", nodes.list[both.0 as usize].name);
+            return Err(value.refuse_at(
+                group.span.clone(),
+                message,
+                "let each node be in one group at most",
+            ));
+        }
+    }
+    Ok(groups.into_iter().map(|group| group.value).collect())
+}
+
+fn expect_alone(
+    table: &mut Table<'_>,
+    nodes: &Nodes,
+    end: Option<Duration>,
+    line: usize,
+) -> Result<Expect, Refused> {
     let keys = table.present(&["always", "by", "that"]);
+    let limits = limits::limits(table, nodes);
     let always = keys.iter().find(|key| key.value == "always");
     let other = keys.iter().find(|key| key.value != "always");
     match (always, other) {
@@ -156,7 +236,8 @@ fn expect(table: &mut Table<'_>, end: Option<Duration>, line: usize) -> Result<E
         }
         (Some(_), None) => {
             let that = table.required("always", "", property_for(true))?;
-            Ok(Expect { that: that.value, by: None, line })
+            let that = limits?.of(table, that.value)?;
+            Ok(Expect { that, among: None, by: None, line })
         }
         (None, Some(_)) => {
             let by = table.required("by", "by = \"15 s\"", duration);
@@ -165,7 +246,8 @@ fn expect(table: &mut Table<'_>, end: Option<Duration>, line: usize) -> Result<E
             if let Some(end) = end.filter(|end| by.value > *end) {
                 return Err(script::refuse_late(table, by.span, end));
             }
-            Ok(Expect { that: that.value, by: Some(by.value), line })
+            let that = limits?.of(table, that.value)?;
+            Ok(Expect { that, among: None, by: Some(by.value), line })
         }
     }
 }

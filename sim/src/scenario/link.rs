@@ -161,7 +161,7 @@ fn stretch(value: Value<'_>) -> Result<Duration, Refused> {
 }
 
 /// `"2 ms"`, `"1 ms..3 ms"`, `{ mean, deviation }` or `{ quantiles }`.
-fn delay(value: Value<'_>) -> Result<Delay, Refused> {
+pub(super) fn delay(value: Value<'_>) -> Result<Delay, Refused> {
     if value.is_table() {
         return value.table(delay_table);
     }

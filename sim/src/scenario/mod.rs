@@ -1,26 +1,35 @@
 //! A scenario: a small internet, what happens on it, and what must be true of it.
 //!
 //! The types here are *resolved*: names are checked, counts are expanded, defaults are filled in, and nothing is left to
-//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `nodes`, `script`,
-//! `faults`, `churn`, `timeline`, and `names` and `amounts` for all of them; [`profiles`] are links with names.
+//! decide while a world runs. How a file becomes one is the business of `file` and its parts: `link`, `segments`, `nodes`,
+//! `routes`, `nat`, `docker`, `machine`, `script`, `faults`, `churn`, `timeline`, `limits`, and `names` and `amounts` for all of
+//! them; [`profiles`] are links with names.
 //! `scenarios/README.md` lists every key.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hailer::daemon::Config;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::fabric::nat::Policy;
 
 mod amounts;
 mod churn;
+mod docker;
 mod faults;
 mod file;
+mod limits;
 mod link;
+mod machine;
 mod names;
+mod nat;
 mod nodes;
 pub mod profiles;
+mod routes;
 mod script;
+mod segments;
 mod timeline;
 
 /// A checked scenario.
@@ -38,7 +47,7 @@ pub struct Scenario {
     pub tick: Duration,
     /// Broadcast domains, in the order of the file.
     pub segments: Vec<Segment>,
-    /// Nodes, counts expanded, in the order of the file.
+    /// Nodes and after them containers, counts expanded, each in the order of the file; then routers, then Docker hosts.
     pub nodes: Vec<Node>,
     /// What happens, sorted by time; steps at the same moment keep the order of the file.
     pub steps: Vec<Step>,
@@ -65,8 +74,31 @@ pub struct Segment {
     pub name: String,
     /// Its addresses.
     pub prefix: Ipv4Net,
+    /// Its IPv6 addresses, when it has them; a /64 or shorter.
+    pub prefix6: Option<Ipv6Net>,
     /// The link of every interface on it that names none of its own.
     pub link: Link,
+    /// Whether its nodes resolve each other's names.
+    pub has_names: bool,
+    /// Further names that its nodes resolve, each with one address or several.
+    pub names: BTreeMap<String, Vec<IpAddr>>,
+    /// What it is made of.
+    pub medium: Medium,
+}
+
+/// What a segment is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Medium {
+    /// A switch or an access point.
+    #[default]
+    Lan,
+    /// A bridge inside of a Docker host.
+    Bridge {
+        /// Whether its containers reach each other (`icc`).
+        is_open: bool,
+    },
+    /// A bridge on each of several Docker hosts, with tunnels between them.
+    Overlay,
 }
 
 /// The two directions of the cable between an interface and its segment.
@@ -86,6 +118,9 @@ pub const MTU_DEFAULT: u16 = 1500;
 
 /// What every machine on the Internet takes (RFC 791).
 pub const MTU_MIN: u16 = 576;
+
+/// What every link takes that carries IPv6 (RFC 8200).
+pub const MTU6_MIN: u16 = 1280;
 
 impl Default for Link {
     fn default() -> Self {
@@ -188,13 +223,119 @@ pub struct Node {
     pub name: String,
     /// The name of the `[[node]]` table it came from: `n`.
     pub group: String,
-    /// Its attachments, at least one.
+    /// What kind of machine it is.
+    pub kind: Kind,
+    /// Its attachments; none for a container on its host's network, otherwise at least one.
     pub interfaces: Vec<Attachment>,
     /// When it is switched on for the first time.
     pub start: Duration,
+    /// How far its clock is off from the start.
+    pub clock: Drift,
     /// What runs on it: the daemon's own configuration.
     pub config: Config,
+    /// Ports of its Docker host that lead to it.
+    pub published: Vec<Published>,
+    /// Its ways to other networks than those it is on; never two to the same.
+    pub routes: Vec<Route>,
+    /// How it translates addresses, if it is a router that does, as Docker hosts always do.
+    pub nat: Option<Nat>,
 }
+
+/// What makes a router a NAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat {
+    /// How it behaves.
+    pub policy: Policy,
+    /// The index of the interface that is the outside.
+    pub outside: usize,
+    /// Ports that lead inside.
+    pub forwards: Vec<Forward>,
+}
+
+/// A port of a NAT that leads inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Of which protocol.
+    pub protocol: Protocol,
+    /// The port at the outside address.
+    pub port: u16,
+    /// Who gets what comes there.
+    pub to: SocketAddr,
+}
+
+/// What kind of machine a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It runs its program.
+    Computer,
+    /// It passes on what is not for it. Nothing runs on it.
+    Router,
+    /// It passes on what its containers send. Nothing runs on it but those.
+    DockerHost,
+    /// A container on this Docker host.
+    Container(NodeIndex),
+    /// A container that shares the network of this Docker host: a program of that machine.
+    HostNetwork(NodeIndex),
+}
+
+impl Kind {
+    /// Whether it passes on what is not for it; then it runs no program of its own.
+    pub fn is_router(self) -> bool {
+        matches!(self, Self::Router | Self::DockerHost)
+    }
+
+    /// The Docker host that it is on.
+    pub fn docker_host(self) -> Option<NodeIndex> {
+        match self {
+            Self::Container(host) | Self::HostNetwork(host) => Some(host),
+            Self::Computer | Self::Router | Self::DockerHost => None,
+        }
+    }
+}
+
+/// A port of a Docker host that leads to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Of which protocol.
+    pub protocol: Protocol,
+    /// The host's port.
+    pub port: u16,
+    /// The container's port.
+    pub to: u16,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// A way to a network that a machine is not on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Which network; `0.0.0.0/0` and `::/0` are every other one.
+    pub to: IpNet,
+    /// The index of the interface that it leads out of.
+    pub interface: usize,
+    /// The router on that interface's segment that passes packets on.
+    pub via: IpAddr,
+}
+
+/// How much faster than the true time a clock runs, in [`PARTS`]; slower when negative. Each node draws its own, and every
+/// value from the first to the second is as likely as any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// The least; at least half of [`PARTS`] below zero.
+    pub from: i64,
+    /// The greatest; at most half of [`PARTS`].
+    pub to: i64,
+}
+
+/// What a [`Drift`] is counted in: parts of a thousand million, a thousandth of a ppm.
+pub const PARTS: i64 = 1_000_000_000;
 
 /// An interface of a node.
 #[derive(Clone, Debug)]
@@ -203,6 +344,8 @@ pub struct Attachment {
     pub segment: SegmentIndex,
     /// Its address there.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, when the segment has any. It has a link-local one beside it.
+    pub address6: Option<Ipv6Addr>,
     /// Its cable.
     pub link: Link,
 }
@@ -259,8 +402,25 @@ pub enum Action {
     Unplug,
     /// The node's cables are put back.
     Plug,
+    /// A NAT forgets all of its mappings.
+    NatReboot,
     /// Something on the node's machine sends broadcasts as fast as it can.
     BroadcastStorm(Storm),
+    /// The node's clock runs at another speed from now on.
+    Clock(Drift),
+    /// The machine is busy: each time that the program, having had nothing to do, wants to run, it waits for so long.
+    Slow(Delay),
+    /// An interface of the node gets another address instead of the one it has.
+    Address(Move),
+}
+
+/// Another address for an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which of the node's interfaces, from 0.
+    pub interface: usize,
+    /// Its new address, free and on the same segment.
+    pub address: Ipv4Addr,
 }
 
 /// Broadcasts to the port of beacons: half of them beacons of nodes that are not there, half of them garbage.
@@ -354,6 +514,8 @@ pub enum TrafficKind {
 pub struct Expect {
     /// What must be true.
     pub that: Property,
+    /// Only these nodes are asked; `None`: all. Only with [`Property::EveryoneKnowsEveryone`].
+    pub among: Option<Vec<NodeIndex>>,
     /// `None`: at every moment. `Some`: from some moment no later than this one until the next step that starts, ends or
     /// pauses a node, or until the end.
     pub by: Option<Duration>,
@@ -368,13 +530,41 @@ pub enum Property {
     EveryoneKnowsEveryone,
     /// `the-dead-are-gone` (by): no running node still knows a node (or an earlier life of a node) that is down.
     TheDeadAreGone,
+    /// `membership-is-symmetric` (by): a running node that another running node has entered has entered that one, too.
+    MembershipIsSymmetric,
+    /// `traffic-stays-below` (always): none of these nodes sends more than this in any second.
+    TrafficStaysBelow(TrafficLimit),
+    /// `memory-stays-below` (always): no program of these nodes ever holds more than this.
+    MemoryStaysBelow(MemoryLimit),
     /// `no-live-peer-exits` (always): no node sees an EXIT of a peer that is up.
     NoLivePeerExits,
     /// `nobody-unknown-appears` (always): every ENTER names an identity that a node of the scenario has.
     NobodyUnknownAppears,
+    /// `never-meet` (always): no node of one of these groups enters a node of another of them.
+    NeverMeet(Vec<Vec<NodeIndex>>),
     /// `shouts-arrive-once-and-in-order` (always): every shout reaches every member that its sender knew, whole, once,
     /// in the order of sending, as long as both stay up.
     ShoutsArriveOnceAndInOrder,
     /// `whispers-arrive-once-and-in-order` (always): likewise for whispers.
     WhispersArriveOnceAndInOrder,
+}
+
+/// How much each of these nodes may send; at least one of the two limits is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrafficLimit {
+    /// Each of these by itself.
+    pub nodes: Vec<NodeIndex>,
+    /// Packets in any second.
+    pub packets_per_s: Option<u64>,
+    /// Bytes in any second, IP headers included.
+    pub bytes_per_s: Option<u64>,
+}
+
+/// How much memory the program of each of these nodes may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// Each of these by itself.
+    pub nodes: Vec<NodeIndex>,
+    /// Bytes that it has allocated and not freed.
+    pub bytes: u64,
 }

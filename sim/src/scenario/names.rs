@@ -42,14 +42,33 @@ impl<T> Names<T> {
 
     /// What `name` stands for; `value` is where it is used.
     pub(super) fn find(&self, value: &Value<'_>, name: &str) -> Result<&T, Refused> {
+        self.meaning(name).map_err(|unknown| match unknown {
+            Ok((message, help)) => value.refuse(message, help),
+            Err(refused) => refused,
+        })
+    }
+
+    /// As [`Names::find`], for a name that was taken out of its value before.
+    pub(super) fn find_at(&self, table: &Table<'_>, span: &Span, name: &str) -> Result<&T, Refused> {
+        self.meaning(name).map_err(|unknown| match unknown {
+            Ok((message, help)) => table.refuse(span.clone(), message, help),
+            Err(refused) => refused,
+        })
+    }
+
+    /// What `name` stands for, or what to tell the user, unless that was told before.
+    fn meaning(&self, name: &str) -> Result<&T, Result<(String, String), Refused>> {
         if let Some(at) = self.index.get(name) {
             return Ok(&self.entries[*at].2);
         }
-        Err(self.refused.unwrap_or_else(|| {
-            let names = self.entries.iter().map(|(name, ..)| name.as_str());
-            let help = suggestion(name, &format!("the {}s are", self.kind), names);
-            value.refuse(format!("there is no {} `{}`", self.kind, name.escape_debug()), help)
-        }))
+        Err(self.refused.map_or_else(
+            || {
+                let names = self.entries.iter().map(|(name, ..)| name.as_str());
+                let help = suggestion(name, &format!("the {}s are", self.kind), names);
+                Ok((format!("there is no {} `{}`", self.kind, name.escape_debug()), help))
+            },
+            Err,
+        ))
     }
 
     /// Whether everything that the file names is here.

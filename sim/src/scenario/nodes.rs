@@ -1,28 +1,28 @@
-//! Segments and nodes in scenario files: counts are expanded here and addresses are given out.
+//! Nodes in scenario files: counts are expanded here and addresses are given out.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use hailer::daemon::Config;
 use hailer::daemon::diagnostic::Span;
 use hailer::daemon::reader::{Given, Refused, Table, Value, integer, written};
 use hailer::zre::{PeerId, Text};
-use ipnet::Ipv4Net;
+use ipnet::Ipv6Net;
 
+use super::docker::Docker;
 use super::link::{link, moments};
+use super::machine::clock;
 use super::names::{Names, name};
-use super::{Attachment, Link, Node, NodeIndex, Segment, SegmentIndex};
+use super::nat::{RawNat, give_nats};
+use super::routes::{RawRoutes, give_routes, router, routes};
+use super::segments::{NARROW_HELP, Segments, narrow};
+use super::{
+    Attachment, Drift, Kind, Link, MTU6_MIN, Medium, Node, NodeIndex, Published, Segment, SegmentIndex,
+};
 
 /// The most nodes a scenario can have. Each runs a whole program; a larger count is a mistyped one.
-const NODES_MAX: usize = 10_000;
-
-/// The segments of a file.
-pub(super) struct Segments {
-    pub(super) list: Vec<Segment>,
-    prefix_spans: Vec<Span>,
-    names: Names<SegmentIndex>,
-}
+pub(super) const NODES_MAX: usize = 10_000;
 
 /// The nodes of a file.
 pub(super) struct Nodes {
@@ -30,79 +30,67 @@ pub(super) struct Nodes {
     names: Names<Vec<NodeIndex>>,
 }
 
-/// Takes `[[segment]]`.
-pub(super) fn segments(file: &mut Table<'_>) -> Segments {
-    let mut segments = Segments { list: Vec::new(), prefix_spans: Vec::new(), names: Names::new("segment") };
-    let tables = file.required("segment", "[[segment]]", |value| value.tables(segment));
-    for table in tables.map_or_else(|refused| vec![Err(refused)], |tables| tables.value) {
-        match table {
-            Ok((name, prefix_span, segment)) => {
-                let index = SegmentIndex(segments.list.len() as u32);
-                segments.names.add(file, &segment.name, name, index);
-                segments.prefix_spans.push(prefix_span);
-                segments.list.push(segment);
-            }
-            Err(refused) => segments.names.refuse(refused),
-        }
-    }
-    segments
+/// What kind of machine a table is about. Docker hosts are named by their places among each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RawKind {
+    Computer,
+    Router,
+    DockerHost,
+    Container(usize),
+    HostNetwork(usize),
 }
 
-fn segment(table: &mut Table<'_>) -> Result<(Span, Span, Segment), Refused> {
-    let name = table.required("name", "name = \"lan\"", name);
-    let prefix = table.required("prefix", "prefix = \"10.77.0.0/16\"", prefix);
-    let link = table.optional("link", link(&Link::default()));
-    let (name, prefix) = (name?, prefix?);
-    let link = link?.map(|link| link.value).unwrap_or_default();
-    Ok((name.span, prefix.span, Segment { name: name.value, prefix: prefix.value, link }))
-}
-
-fn prefix(value: Value<'_>) -> Result<Ipv4Net, Refused> {
-    let help = "write a network and its length, for example \"10.77.0.0/16\"";
-    let Ok(prefix) = value.text()?.parse::<Ipv4Net>() else {
-        return Err(value.refuse_kind("an IPv4 prefix", help));
-    };
-    if prefix.trunc() != prefix {
-        let message = format!("`{prefix}` is an address in a network, not a network");
-        return Err(value.refuse(message, format!("write \"{}\"", prefix.trunc())));
-    }
-    if prefix.prefix_len() > 30 {
-        return Err(value.refuse(format!("`{prefix}` has no room for two nodes"), "write \"/30\" or less"));
-    }
-    let (first, last) = (prefix.network(), prefix.broadcast());
-    let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
-    // 0.0.0.0/8 is "this host", 224.0.0.0 and above are multicast and reserved (RFC 1122, RFC 1112).
-    let is_usable = first.octets()[0] != 0 && last.octets()[0] < 224;
-    if !is_usable || prefix.contains(&loopback) || loopback.contains(&prefix) {
-        let message = format!("`{prefix}` has addresses that no node can have");
-        return Err(value.refuse(message, "networks are in 1.0.0.0 to 223.255.255.255, without 127.0.0.0/8"));
-    }
-    Ok(prefix)
-}
-
-/// A `[[node]]` as it is written.
-struct RawNode {
-    name: Given<String>,
-    count: Option<usize>,
-    attachments: Vec<RawAttachment>,
-    start: (Duration, Duration),
-    config: Config,
-    identity_span: Span,
+/// A `[[node]]`, `[[container]]`, `[[router]]` or `[[docker_host]]` as it is written.
+pub(super) struct RawNode {
+    pub(super) name: Given<String>,
+    pub(super) count: Option<usize>,
+    pub(super) attachments: Vec<RawAttachment>,
+    pub(super) start: (Duration, Duration),
+    pub(super) clock: Drift,
+    pub(super) config: Config,
+    pub(super) identity_span: Span,
+    pub(super) kind: RawKind,
+    pub(super) routes: RawRoutes,
+    pub(super) nat: Option<RawNat>,
+    pub(super) published: Vec<Given<Published>>,
+    /// The service that a container is a task of.
+    pub(super) service: Option<String>,
 }
 
 /// An interface as it is written.
-struct RawAttachment {
-    segment: SegmentIndex,
-    address: Option<Given<Ipv4Addr>>,
-    link: Link,
+pub(super) struct RawAttachment {
+    pub(super) segment: SegmentIndex,
+    pub(super) address: Option<Given<Ipv4Addr>>,
+    pub(super) link: Link,
 }
 
-/// Takes `[[node]]`. Nodes start before `end`, when that is known.
-pub(super) fn nodes(file: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Nodes {
+/// Takes `[[node]]` and `[[router]]`, and what was read of Docker. Nodes start before `end`, when that is known.
+pub(super) fn nodes(
+    file: &mut Table<'_>,
+    segments: &mut Segments,
+    docker: Docker,
+    end: Option<Duration>,
+) -> Nodes {
     let mut nodes = Nodes { list: Vec::new(), names: Names::new("node") };
-    let tables = file.required("node", "[[node]]", |value| value.tables(|table| node(table, segments, end)));
+    let Docker { hosts: docker_hosts, containers, refused } = docker;
+    if let Some(refused) = refused {
+        nodes.names.refuse(refused);
+    }
+    let docker_host_count = docker_hosts.len();
+    let read = |value: Value<'_>| value.tables(|table| node(table, segments, end));
+    let tables = if containers.is_empty() {
+        file.required("node", "[[node]]", read)
+    } else {
+        file.optional("node", read)
+            .map(|tables| tables.unwrap_or_else(|| Given { value: Vec::new(), span: 0..0 }))
+    };
+    let routers = file.optional("router", |value| value.tables(|table| router(table, segments)));
+    let routers = routers.map(|routers| routers.map_or_else(Vec::new, |routers| routers.value));
     let mut raws = Vec::new();
-    for table in tables.map_or_else(|refused| vec![Err(refused)], |tables| tables.value) {
+    let tables = tables.map_or_else(|refused| vec![Err(refused)], |tables| tables.value);
+    let routers = routers.unwrap_or_else(|refused| vec![Err(refused)]);
+    let docker_hosts = docker_hosts.into_iter().map(Ok);
+    for table in tables.into_iter().chain(containers).chain(routers).chain(docker_hosts) {
         match table {
             Ok(raw) => raws.push(raw),
             Err(refused) => nodes.names.refuse(refused),
@@ -114,13 +102,15 @@ pub(super) fn nodes(file: &mut Table<'_>, segments: &Segments, end: Option<Durat
         nodes.names.refuse(file.refuse(span, message, "write smaller counts"));
         return nodes;
     }
+    let total = raws.iter().map(|raw| raw.count.unwrap_or(1)).sum::<usize>();
     for raw in &raws {
         let first = nodes.list.len() as u32;
         let count = raw.count.unwrap_or(1);
         let all: Vec<_> = (first..first + count as u32).map(NodeIndex).collect();
         nodes.names.add(file, &raw.name.value, raw.name.span.clone(), all);
         for i in 0..count {
-            let node = expanded(raw, i);
+            let docker_host = |place: usize| NodeIndex((total - docker_host_count + place) as u32);
+            let node = expanded(raw, i, docker_host);
             if raw.count.is_some() {
                 let index = NodeIndex(nodes.list.len() as u32);
                 nodes.names.add(file, &node.name, raw.name.span.clone(), vec![index]);
@@ -134,10 +124,28 @@ pub(super) fn nodes(file: &mut Table<'_>, segments: &Segments, end: Option<Durat
     // Addresses that follow from a part of the file only would be refused for the wrong reasons.
     if nodes.names.complete().and(segments.names.complete()).is_ok()
         && let Err(refused) = give_addresses(file, segments, &raws, &mut nodes.list)
+            .and_then(|()| give_routes(file, segments, &raws, &mut nodes.list))
+            .and_then(|()| give_nats(file, segments, &raws, &mut nodes.list))
     {
         nodes.names.refuse(refused);
     }
+    name_services(segments, &raws, &nodes.list);
     nodes
+}
+
+/// Lets the tasks of each service be found by its name: the engine's own DNS has `tasks.NAME` for them on an overlay, and
+/// Compose gives a bridge the name of the service as another name of its containers.
+fn name_services(segments: &mut Segments, raws: &[RawNode], nodes: &[Node]) {
+    let written = raws.iter().flat_map(|raw| std::iter::repeat_n(raw, raw.count.unwrap_or(1)));
+    for (node, raw) in nodes.iter().zip(written) {
+        let (Some(service), Some(own)) = (&raw.service, node.interfaces.first()) else { continue };
+        let segment = &mut segments.list[own.segment.0 as usize];
+        let name = match segment.medium {
+            Medium::Overlay => format!("tasks.{service}"),
+            Medium::Lan | Medium::Bridge { .. } => service.clone(),
+        };
+        segment.names.entry(name).or_default().push(IpAddr::V4(own.address));
+    }
 }
 
 fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Result<RawNode, Refused> {
@@ -145,30 +153,44 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     let count = table.optional("count", integer(1..=NODES_MAX as u64, 30));
     let is_many = matches!(&count, Ok(Some(count)) if count.value > 1);
     let attachments = attachments(table, segments, is_many);
+    let routes = routes(table);
     let start = table.optional("start", moments);
+    let clock = table.optional("clock", clock);
     let config = Config::read(table);
-    if let (Ok(Some(start)), Some(end)) = (&start, end)
-        && start.value.1 >= end
-    {
-        let message = format!("this node starts when the run is over, at {}", written(end));
-        return Err(table.refuse(
-            start.span.clone(),
-            message,
-            "write an earlier moment, or a longer `duration`",
-        ));
-    }
+    let start = start?;
+    refuse_late_start(table, start.as_ref(), end)?;
     Ok(RawNode {
         name: name?,
         count: count?.map(|count| count.value as usize),
         attachments: attachments?,
-        start: start?.map(|start| start.value).unwrap_or_default(),
+        start: start.map(|start| start.value).unwrap_or_default(),
+        clock: clock?.map(|clock| clock.value).unwrap_or_default(),
         config: config?,
         identity_span: table.span_of(&["zre", "identity"]),
+        kind: RawKind::Computer,
+        routes: routes?,
+        nat: None,
+        published: Vec::new(),
+        service: None,
     })
 }
 
+/// Nothing starts when the run is over.
+pub(super) fn refuse_late_start(
+    table: &Table<'_>,
+    start: Option<&Given<(Duration, Duration)>>,
+    end: Option<Duration>,
+) -> Result<(), Refused> {
+    let (Some(start), Some(end)) = (start, end) else { return Ok(()) };
+    if start.value.1 < end {
+        return Ok(());
+    }
+    let message = format!("this node starts when the run is over, at {}", written(end));
+    Err(table.refuse(start.span.clone(), message, "write an earlier moment, or a longer `duration`"))
+}
+
 /// Either `segment` with `address` and `link`, or `interfaces`, each with the same.
-fn attachments(
+pub(super) fn attachments(
     table: &mut Table<'_>,
     segments: &Segments,
     is_many: bool,
@@ -188,14 +210,24 @@ fn attachments(
     interfaces.value.into_iter().collect()
 }
 
-fn attachment(table: &mut Table<'_>, segments: &Segments, is_many: bool) -> Result<RawAttachment, Refused> {
+pub(super) fn attachment(
+    table: &mut Table<'_>,
+    segments: &Segments,
+    is_many: bool,
+) -> Result<RawAttachment, Refused> {
     let segment = table.required("segment", "segment = \"lan\"", |value| {
         segments.names.find(&value, value.text()?).copied()
     });
     let address = table.optional("address", address);
     let base = segment.as_ref().ok().map(|index| &segments.list[index.value.0 as usize]);
     let link = table.optional("link", link(&base.map(|segment| segment.link.clone()).unwrap_or_default()));
-    let (segment, address) = (segment?, address?);
+    let (segment, address, link) = (segment?, address?, link?);
+    if let (Some(link), Some(base)) = (&link, base)
+        && base.prefix6.is_some()
+        && link.value.mtu < MTU6_MIN
+    {
+        return Err(table.refuse(link.span.clone(), narrow(link.value.mtu), NARROW_HELP));
+    }
     if let (Some(address), Some(base)) = (&address, base) {
         let is_host = base.prefix.contains(&address.value)
             && address.value != base.prefix.network()
@@ -211,17 +243,16 @@ fn attachment(table: &mut Table<'_>, segments: &Segments, is_many: bool) -> Resu
             return Err(table.refuse(address.span.clone(), "several nodes can't share an address", help));
         }
     }
-    let link =
-        link?.map_or_else(|| base.map(|base| base.link.clone()).unwrap_or_default(), |link| link.value);
+    let link = link.map_or_else(|| base.map(|base| base.link.clone()).unwrap_or_default(), |link| link.value);
     Ok(RawAttachment { segment: segment.value, address, link })
 }
 
-fn address(value: Value<'_>) -> Result<Ipv4Addr, Refused> {
+pub(super) fn address(value: Value<'_>) -> Result<Ipv4Addr, Refused> {
     value.text()?.parse().map_err(|_| value.refuse_kind("an IPv4 address", "write it like \"10.77.0.9\""))
 }
 
 /// The `i`th node of a table, with no addresses yet.
-fn expanded(raw: &RawNode, i: usize) -> Node {
+fn expanded(raw: &RawNode, i: usize, docker_host: impl Fn(usize) -> NodeIndex) -> Node {
     let name = match raw.count {
         Some(count) => format!("{}{:0width$}", raw.name.value, i + 1, width = count.to_string().len()),
         None => raw.name.value.clone(),
@@ -236,10 +267,28 @@ fn expanded(raw: &RawNode, i: usize) -> Node {
     let attach = |raw: &RawAttachment| Attachment {
         segment: raw.segment,
         address: Ipv4Addr::UNSPECIFIED,
+        address6: None,
         link: raw.link.clone(),
     };
     let interfaces = raw.attachments.iter().map(attach).collect();
-    Node { name, group: raw.name.value.clone(), interfaces, start, config }
+    Node {
+        name,
+        group: raw.name.value.clone(),
+        interfaces,
+        start,
+        clock: raw.clock,
+        config,
+        kind: match raw.kind {
+            RawKind::Computer => Kind::Computer,
+            RawKind::Router => Kind::Router,
+            RawKind::DockerHost => Kind::DockerHost,
+            RawKind::Container(host) => Kind::Container(docker_host(host)),
+            RawKind::HostNetwork(host) => Kind::HostNetwork(docker_host(host)),
+        },
+        published: raw.published.iter().map(|published| published.value).collect(),
+        routes: Vec::new(),
+        nat: None,
+    }
 }
 
 /// An identity is one node's.
@@ -260,7 +309,8 @@ fn refuse_shared_identities(file: &Table<'_>, raws: &[RawNode]) -> Result<(), Re
     outcome
 }
 
-/// Gives the addresses that the file names, and then, in its order, the lowest free ones to everybody else.
+/// Gives the addresses that the file names, and then, in its order, the lowest free ones to everybody else: to routers
+/// first.
 fn give_addresses(
     file: &Table<'_>,
     segments: &Segments,
@@ -287,8 +337,9 @@ fn give_addresses(
     for ((segment, span), needed) in segments.list.iter().zip(&segments.prefix_spans).zip(needed) {
         let room = |prefix_len: u8| (1_usize << (32 - prefix_len)) - 2;
         let prefix = segment.prefix;
-        if needed > room(prefix.prefix_len()) {
-            let fitting = (1..=30).rev().find(|len| room(*len) >= needed).unwrap_or(1);
+        let wanted = needed + reserved(segment.medium);
+        if wanted > room(prefix.prefix_len()) {
+            let fitting = (1..=30).rev().find(|len| room(*len) >= wanted).unwrap_or(1);
             let has = room(prefix.prefix_len());
             let message =
                 format!("{prefix} has {has} addresses, and {needed} interfaces are on `{}`", segment.name);
@@ -296,16 +347,29 @@ fn give_addresses(
         }
     }
     outcome?;
-    let mut free: Vec<_> = segments.list.iter().map(|segment| segment.prefix.hosts()).collect();
+    let unreserved = |segment: &Segment| segment.prefix.hosts().skip(reserved(segment.medium));
+    let mut free: Vec<_> = segments.list.iter().map(unreserved).collect();
     let written = raws.iter().flat_map(|raw| std::iter::repeat_n(raw, raw.count.unwrap_or(1)));
-    for (node, raw) in nodes.iter_mut().zip(written) {
+    let (routers, others): (Vec<_>, Vec<_>) =
+        nodes.iter_mut().zip(written).partition(|(node, _)| node.kind.is_router());
+    for (node, raw) in routers.into_iter().chain(others) {
         for (interface, written) in node.interfaces.iter_mut().zip(&raw.attachments) {
             let is_free = |address: &Ipv4Addr| !taken.contains_key(&(written.segment, *address));
             let mut next = || free[written.segment.0 as usize].find(is_free).expect("there is room for all");
             interface.address = written.address.as_ref().map_or_else(&mut next, |address| address.value);
+            let segment = &segments.list[written.segment.0 as usize];
+            let number = interface.address.to_bits() - segment.prefix.network().to_bits();
+            let number6 =
+                |prefix: Ipv6Net| Ipv6Addr::from_bits(prefix.network().to_bits() | u128::from(number));
+            interface.address6 = segment.prefix6.map(number6);
         }
     }
     Ok(())
+}
+
+/// How many of the first addresses of a segment nobody gets: an overlay keeps one for itself.
+fn reserved(medium: Medium) -> usize {
+    usize::from(medium == Medium::Overlay)
 }
 
 impl Nodes {
@@ -314,7 +378,8 @@ impl Nodes {
         self.names.complete()
     }
 
-    /// The nodes that a value names: a node, all of a `[[node]]`, a list of those, or `"*"`. In the order of the file.
+    /// The nodes that a value names: a node, a router, all of a `[[node]]`, a list of those, or `"*"` for all but the
+    /// routers. In the order of the file.
     pub(super) fn select(&self, value: Value<'_>) -> Result<Vec<NodeIndex>, Refused> {
         let mut selected = if value.is_list() {
             let items = value.list("a list of nodes", "[\"n01\", \"n02\"]", |item| self.select_one(&item))?;
@@ -329,7 +394,10 @@ impl Nodes {
 
     fn select_one(&self, value: &Value<'_>) -> Result<Vec<NodeIndex>, Refused> {
         match value.as_str() {
-            Some("*") => self.complete().map(|()| (0..self.list.len() as u32).map(NodeIndex).collect()),
+            Some("*") => self.complete().map(|()| {
+                let nodes = self.list.iter().take_while(|node| !node.kind.is_router()).count() as u32;
+                (0..nodes).map(NodeIndex).collect()
+            }),
             Some(name) => self.names.find(value, name).cloned(),
             None => Err(value.refuse_kind("the name of a node", "write it in quotes; \"*\" is all of them")),
         }

@@ -11,8 +11,12 @@ use hailer::daemon::reader::{
 };
 
 use super::faults::{heal, interface, links, partition, storm};
+use super::link::delay;
+use super::machine::{address, clock};
 use super::nodes::Nodes;
-use super::{Action, Crash, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, NodeIndex, Step, Traffic, TrafficKind};
+use super::{
+    Action, Crash, Kind, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Node, NodeIndex, Step, Traffic, TrafficKind,
+};
 
 /// A step and its places in the file.
 pub(super) struct WrittenStep {
@@ -43,7 +47,7 @@ pub(super) fn steps(
 }
 
 /// Keys that say what a step does.
-const ACTIONS: [&str; 13] = [
+const ACTIONS: [&str; 17] = [
     "crash",
     "restart",
     "pause",
@@ -57,6 +61,10 @@ const ACTIONS: [&str; 13] = [
     "link",
     "interface",
     "broadcast_storm",
+    "nat_reboot",
+    "clock",
+    "slow",
+    "address",
 ];
 
 fn step(
@@ -94,6 +102,10 @@ fn step(
             return Err(table.refuse(given.span, message, "leave it out"));
         }
     }
+    refuse_for_kind(table, nodes, &selected, &action, &key)?;
+    if action == Action::NatReboot {
+        refuse_without_nat(table, nodes, &selected, &key)?;
+    }
     let is_zre = matches!(key.value, "join" | "leave" | "shout" | "whisper");
     if is_zre {
         refuse_deaf(table, nodes, &selected, &key)?;
@@ -120,6 +132,60 @@ fn refuse_node(table: &Table<'_>, key: &Given<&str>, node: Option<Given<&str>>) 
     Err(table.refuse(node.span, message, help))
 }
 
+/// Refuses what needs a program, on a router, and what needs a machine, for a container on its host's network.
+fn refuse_for_kind(
+    table: &Table<'_>,
+    nodes: &Nodes,
+    selected: &[NodeIndex],
+    action: &Action,
+    key: &Given<&str>,
+) -> Result<(), Refused> {
+    let mut selected = selected.iter().map(|index| &nodes.list[index.0 as usize]);
+    let is_about_machine = matches!(
+        action,
+        Action::Crash(Crash::PowerCut)
+            | Action::Link(_)
+            | Action::Unplug
+            | Action::Plug
+            | Action::BroadcastStorm(_)
+    );
+    let shares = |node: &&Node| matches!(node.kind, Kind::HostNetwork(_));
+    if let Some(container) = selected.clone().find(shares).filter(|_| is_about_machine)
+        && let Some(host) = container.kind.docker_host()
+    {
+        let host = &nodes.list[host.0 as usize].name;
+        let message = format!("`{}` has no network of its own: it is a program on `{host}`", container.name);
+        return Err(table.refuse(key.span.clone(), message, format!("do it to `{host}`")));
+    }
+    let Some(router) = selected.find(|node| node.kind.is_router()) else { return Ok(()) };
+    let help = match action {
+        Action::Crash(Crash::PowerCut)
+        | Action::Restart
+        | Action::Link(_)
+        | Action::Unplug
+        | Action::Plug
+        | Action::NatReboot
+        | Action::BroadcastStorm(_) => return Ok(()),
+        Action::Crash(_) => "write `crash = \"power-cut\"`",
+        _ => "name a node, or write `crash`, `restart`, `interface` or `link`",
+    };
+    let message = format!("`{}` is a router, and runs no program", router.name);
+    Err(table.refuse(key.span.clone(), message, help))
+}
+
+/// Refuses what only a NAT can do, of another machine.
+fn refuse_without_nat(
+    table: &Table<'_>,
+    nodes: &Nodes,
+    selected: &[NodeIndex],
+    key: &Given<&str>,
+) -> Result<(), Refused> {
+    let mut selected = selected.iter().map(|index| &nodes.list[index.0 as usize]);
+    let Some(node) = selected.find(|node| node.nat.is_none()) else { return Ok(()) };
+    let message = format!("`{}` is no NAT, and has no mappings to lose", node.name);
+    Err(table.refuse(key.span.clone(), message, "name a [[router]] with `nat`, or a [[docker_host]]"))
+}
+
 fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Result<Action, Refused> {
     const CRASHES: [(&str, Crash); 3] =
         [("power-cut", Crash::PowerCut), ("process-exit", Crash::ProcessExit), ("stop", Crash::Stop)];
@@ -137,7 +203,11 @@ fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Res
         "heal" => heal(value).map(Action::Heal),
         "link" => links(&value, nodes, whom).map(Action::Link),
         "interface" => interface(value),
+        "nat_reboot" => only_true(&value).map(|()| Action::NatReboot),
         "broadcast_storm" => storm(value).map(Action::BroadcastStorm),
+        "clock" => clock(value).map(Action::Clock),
+        "slow" => delay(value).map(Action::Slow),
+        "address" => address(value, whom).map(Action::Address),
         other => unreachable!("`{other}` is none of ACTIONS"),
     }
 }

@@ -7,7 +7,7 @@ use hailer::daemon::diagnostic::Span;
 use hailer::daemon::reader::{Refused, Table, written};
 
 use super::script::WrittenStep;
-use super::{Action, Crash, Node, Partition};
+use super::{Action, Crash, Kind, Node, Partition};
 
 /// What a node does, as far as the steps so far say, and which step brought it there.
 #[derive(Clone)]
@@ -45,11 +45,21 @@ pub(super) fn refuse_contradictions(
     for step in steps {
         let mut first = cut(&mut partitions, step).err();
         for index in &step.step.nodes {
-            let (node, course) = (&nodes[index.0 as usize], &mut courses[index.0 as usize]);
-            match next(node, course, step) {
-                Ok(next) => *course = next,
+            let (node, course) = (&nodes[index.0 as usize], &courses[index.0 as usize]);
+            let next = next(node, course, step).and_then(|next| {
+                refuse_without_host(node, &courses, step)?;
+                Ok(next)
+            });
+            match next {
+                Ok(next) => courses[index.0 as usize] = next,
                 // One node tells enough about a step; thirty would tell no more.
                 Err(contradiction) => drop(first.get_or_insert(contradiction)),
+            }
+            if step.step.action == Action::Crash(Crash::PowerCut) && node.kind == Kind::DockerHost {
+                let on_it = nodes.iter().zip(&mut courses);
+                for (_, course) in on_it.filter(|(other, _)| other.kind.docker_host() == Some(*index)) {
+                    course.state = State::Down(step.action_span.clone());
+                }
             }
         }
         if let Some(Contradiction { span, message, help, earlier }) = first {
@@ -60,6 +70,20 @@ pub(super) fn refuse_contradictions(
         }
     }
     outcome
+}
+
+/// Refuses to start a container whose Docker host is down.
+fn refuse_without_host(node: &Node, courses: &[Course], step: &WrittenStep) -> Result<(), Contradiction> {
+    let Some(host) = node.kind.docker_host() else { return Ok(()) };
+    match (&step.step.action, &courses[host.0 as usize].state) {
+        (Action::Restart, State::Down(earlier)) => Err(Contradiction {
+            span: step.action_span.clone(),
+            message: format!("at {} the Docker host of `{}` is down", written(step.step.at), node.name),
+            help: "let the host restart before its containers",
+            earlier: Some(earlier.clone()),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Which partitions there are after a step.
@@ -113,7 +137,10 @@ fn next(node: &Node, course: &Course, step: &WrittenStep) -> Result<Course, Cont
         (Action::Plug, None) => {
             refuse("is not unplugged", "write `interface = \"down\"` before, or drop this step", None)
         }
-        (Action::Link(_), _) => Ok(course.clone()),
+        (
+            Action::Link(_) | Action::NatReboot | Action::Clock(_) | Action::Slow(_) | Action::Address(_),
+            _,
+        ) => Ok(course.clone()),
         _ => Ok(Course { state: next_state(node, &course.state, step)?, ..course.clone() }),
     }
 }

@@ -1,6 +1,5 @@
 //! What stands where a user's program would stand: it does what the script says and writes down what it is told.
 
-use hailer::Timestamp;
 use hailer::daemon::{self, Config, Roles};
 use hailer::net::Net;
 use hailer::zre::PeerId;
@@ -8,7 +7,6 @@ use tokio::sync::mpsc;
 
 use super::log::Author;
 use super::message::Label;
-use crate::net::SimNet;
 use crate::trace::What;
 
 /// What the script asks of a program.
@@ -22,8 +20,8 @@ pub(super) enum Command {
 }
 
 /// One life of a program: starts the roles that the daemon would start, and obeys.
-pub(super) async fn run(
-    net: SimNet,
+pub(super) async fn run<N: Net>(
+    net: N,
     config: Config,
     author: Author,
     mut commands: mpsc::UnboundedReceiver<Command>,
@@ -31,16 +29,16 @@ pub(super) async fn run(
     let groups = config.zre.iter().flat_map(|zre| &zre.groups).map(ToString::to_string).collect::<Vec<_>>();
     let roles = match daemon::start(&net, config).await {
         Ok(roles) => roles,
-        Err(error) => return author.record(net.now(), What::Refused(format!("start: {error}"))),
+        Err(error) => return author.record(What::Refused(format!("start: {error}"))),
     };
     let Roles { zre: Some((node, mut events)) } = roles else { return };
     for group in groups {
-        author.record(net.now(), What::Joined(group));
+        author.record(What::Joined(group));
     }
-    let (listener, clock) = (author.clone(), net.clone());
+    let listener = author.clone();
     let listening = net.spawn("events", async move {
         while let Some(event) = events.next().await {
-            listener.event(clock.now(), &event);
+            listener.event(&event);
         }
     });
     let mut number = 0;
@@ -49,26 +47,25 @@ pub(super) async fn run(
         number += 1;
         label
     };
-    let now = || -> Timestamp { net.now() };
     while let Some(command) = commands.recv().await {
         let outcome = match command {
             Command::Join(group) => {
-                author.record(now(), What::Joined(group.clone()));
+                author.record(What::Joined(group.clone()));
                 node.join(group).await
             }
             Command::Leave(group) => {
-                author.record(now(), What::Left(group.clone()));
+                author.record(What::Left(group.clone()));
                 node.leave(group).await
             }
             Command::Shout { group, bytes } => {
                 let label = next_label();
-                author.record(now(), What::SentShout { group: group.clone(), number: label.number, bytes });
+                author.record(What::SentShout { group: group.clone(), number: label.number, bytes });
                 node.shout(group, label.message(bytes)).await.map(drop)
             }
             Command::Whisper { to, bytes } => {
                 let label = next_label();
                 let what = What::SentWhisper { to: author.subject(to), number: label.number, bytes };
-                author.record(now(), what);
+                author.record(what);
                 node.whisper(to, label.message(bytes)).await
             }
             Command::Stop => {
@@ -77,7 +74,7 @@ pub(super) async fn run(
             }
         };
         if let Err(error) = outcome {
-            author.record(now(), What::Refused(error.to_string()));
+            author.record(What::Refused(error.to_string()));
         }
     }
     // The last events, STOP among them, still come; the task ends with their stream.

@@ -10,12 +10,19 @@ use hailer::zre::{Event, PeerId};
 
 use super::journal::Journal;
 use super::message::Label;
+use crate::memory;
 use crate::scenario::NodeIndex;
 use crate::trace::{Record, Subject, Trace, Traffic, What};
 
+/// The true time, which no program can see.
+pub(super) type TrueTime = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// The log of one run. Cloning gives another handle on the same log.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(super) struct Log {
+    state: Arc<Mutex<State>>,
+    now: TrueTime,
+}
 
 #[derive(Default)]
 struct State {
@@ -36,6 +43,11 @@ pub(super) struct Author {
 }
 
 impl Log {
+    /// An empty log. What programs write down is stamped by this clock, and not by their own.
+    pub(super) fn new(now: TrueTime) -> Self {
+        Self { state: Arc::default(), now }
+    }
+
     /// A node begins a life.
     pub(super) fn born(&self, at: Timestamp, node: NodeIndex, life: u32, peer: Option<PeerId>) -> Author {
         let mut state = self.lock();
@@ -70,21 +82,27 @@ impl Log {
         fingerprint: u64,
     ) -> Trace {
         let records = std::mem::take(&mut self.lock().records);
-        let mut digest = Digest(blake3::Hasher::new());
+        let mut digest = Digest::default();
         (seed, duration, fingerprint).hash(&mut digest);
         records.hash(&mut digest);
         traffic.hash(&mut digest);
-        let digest = digest.0.finalize().to_hex()[..32].to_owned();
-        Trace { seed, duration, records, traffic, digest }
+        let digest = digest.hashed().finalize().to_hex()[..32].to_owned();
+        Trace { seed, duration, records, traffic, loads: Vec::new(), digest }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics while it holds this lock")
+        self.state.lock().expect("nothing panics while it holds this lock")
     }
 }
 
 impl State {
     fn push(&mut self, record: Record) {
+        // The program that tells of something does not keep it.
+        let record = memory::taken_outside(record);
+        memory::outside(|| self.keep(record));
+    }
+
+    fn keep(&mut self, record: Record) {
         if let Some(journal) = &self.journal {
             journal.record(&record);
         }
@@ -94,8 +112,8 @@ impl State {
 
 impl Author {
     /// Writes down something that the program did.
-    pub(super) fn record(&self, at: Timestamp, what: What) {
-        self.log.record(at, self.node, what);
+    pub(super) fn record(&self, what: What) {
+        self.log.record((self.log.now)(), self.node, what);
     }
 
     /// Who has this identity.
@@ -104,7 +122,7 @@ impl Author {
     }
 
     /// Writes down something that the program was told.
-    pub(super) fn event(&self, at: Timestamp, event: &Event) {
+    pub(super) fn event(&self, event: &Event) {
         let what = match event {
             Event::Enter { peer, .. } => What::Enter(self.subject(*peer)),
             Event::Exit { peer, reason, .. } => What::Exit(self.subject(*peer), reason.to_string()),
@@ -113,41 +131,61 @@ impl Author {
             Event::Join { peer, group, .. } => What::Join(self.subject(*peer), group.to_string()),
             Event::Leave { peer, group, .. } => What::Leave(self.subject(*peer), group.to_string()),
             Event::Shout { peer, group, content, .. } => {
-                let (number, is_intact) = self.identify(*peer, content);
-                What::GotShout { from: self.subject(*peer), group: group.to_string(), number, is_intact }
+                let from = self.subject(*peer);
+                let (number, is_intact) = identify(from, content);
+                What::GotShout { from, group: group.to_string(), number, is_intact }
             }
             Event::Whisper { peer, content, .. } => {
-                let (number, is_intact) = self.identify(*peer, content);
-                What::GotWhisper { from: self.subject(*peer), number, is_intact }
+                let from = self.subject(*peer);
+                let (number, is_intact) = identify(from, content);
+                What::GotWhisper { from, number, is_intact }
             }
             Event::Stop => What::Stopped,
             _ => return,
         };
-        self.record(at, what);
-    }
-
-    /// The number of a received message, and whether it is whole and really its sender's.
-    fn identify(&self, peer: PeerId, content: &[bytes::Bytes]) -> (Option<u64>, bool) {
-        match Label::read(content) {
-            Some((label, is_intact)) => {
-                let is_senders = self.subject(peer) == Subject::Life(label.node, label.life);
-                (Some(label.number), is_intact && is_senders)
-            }
-            None => (None, false),
-        }
+        self.record(what);
     }
 }
 
-/// Feeds what derives `Hash` to a hash that is the same in every process.
-struct Digest(blake3::Hasher);
+/// The number of a received message, and whether it is whole and really its sender's.
+fn identify(from: Subject, content: &[bytes::Bytes]) -> (Option<u64>, bool) {
+    match Label::read(content) {
+        Some((label, is_intact)) => {
+            (Some(label.number), is_intact && from == Subject::Life(label.node, label.life))
+        }
+        None => (None, false),
+    }
+}
+
+/// Feeds what derives `Hash` to a hash that is the same in every process. `Hash` comes in crumbs, so they are gathered.
+#[derive(Default)]
+struct Digest {
+    hasher: blake3::Hasher,
+    crumbs: Vec<u8>,
+}
+
+/// How much is gathered before it is hashed.
+const CRUMBS_BYTES: usize = 16 << 10;
+
+impl Digest {
+    fn hashed(&self) -> blake3::Hasher {
+        let mut hasher = self.hasher.clone();
+        hasher.update(&self.crumbs);
+        hasher
+    }
+}
 
 impl Hasher for Digest {
     fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        self.crumbs.extend_from_slice(bytes);
+        if self.crumbs.len() >= CRUMBS_BYTES {
+            self.hasher.update(&self.crumbs);
+            self.crumbs.clear();
+        }
     }
 
     fn finish(&self) -> u64 {
-        let hash = self.0.finalize();
+        let hash = self.hashed().finalize();
         u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
     }
 }

@@ -1,7 +1,9 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
-//! * `storm`: what a broadcast storm is made of.
+//! * `storm`: what a broadcast storm is made of. `processor`: how a busy machine lets its program run.
+//! * `machine`: clocks, slowness, addresses. `measures`: what nodes send and hold, where somebody asks.
+//! * [`flat`]: the same on turmoil's own network, as far as that goes.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
 
 use std::fs::File;
@@ -11,25 +13,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hailer::Timestamp;
+use hailer::daemon::Config;
 use hailer::zre::PeerId;
 use tokio::sync::mpsc;
 
 use crate::engine::{self, RunError, Script};
 use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
-use crate::fabric::{Fabric, HostId, SegmentId};
+use crate::fabric::{Fabric, HostId, InterfaceId, SegmentId};
+use crate::memory::Account;
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{Action, Crash, NodeIndex, Partition, Scenario, TrafficKind};
+use crate::scenario::{self, Action, Crash, Kind, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, What};
 use application::Command;
 use journal::Journal;
 use log::Log;
+use measures::Measures;
+use processor::Processor;
 
 mod application;
+pub mod flat;
 mod journal;
 mod log;
+mod machine;
+mod measures;
 pub mod message;
+mod processor;
 mod storm;
 
 /// What a run may be told besides its scenario.
@@ -53,16 +63,19 @@ pub struct Options<'a> {
 /// See [`RunError`].
 pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError> {
     let seed = options.seed.unwrap_or(scenario.seed);
-    let world = World::new(scenario.unrolled(seed), seed);
+    let mut world = World::new(scenario.unrolled(seed), seed);
     let (fabric, log) = (world.fabric.clone(), world.log.clone());
     let onlookers = world.invite_onlookers(&options)?;
+    let measures = Measures::begin(&mut world)?;
     let (duration, tick) = (scenario.duration, options.tick.unwrap_or(scenario.tick));
     let outcome = engine::run(world, engine::Run { seed, duration, tick, progress: options.progress });
     // What was seen of a world that panicked is worth the most.
     let written = finish(&mut fabric.lock(), onlookers);
     outcome.and(written)?;
     let fabric = fabric.lock();
-    Ok(log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint()))
+    let mut trace = log.into_trace(seed, scenario.duration, fabric.traffic(), fabric.fingerprint());
+    trace.loads = measures.loads();
+    Ok(trace)
 }
 
 /// Sends the onlookers away, each of which wrote one of the files.
@@ -93,6 +106,14 @@ struct NodeState {
     lives: u32,
     /// Draws what a storm from its machine is made of.
     storm: Option<Stream>,
+    /// Draws how fast its clock runs.
+    clock: Stream,
+    /// Its processor, once it has been busy.
+    processor: Option<Processor>,
+    /// Whether an address of its life was taken away.
+    is_moved: bool,
+    /// Its program's memory, when somebody asks.
+    account: Option<Arc<Account>>,
 }
 
 /// A running program on a node.
@@ -118,32 +139,81 @@ enum Appointment {
         /// How many messages it has sent.
         sent: u64,
     },
+    /// The program of a busy machine gets the processor.
+    Turn(NodeIndex),
 }
 
 impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
         let mut fabric = Fabric::new(seed, beacon_port(&scenario));
-        let segments: Vec<SegmentId> =
-            scenario.segments.iter().map(|segment| fabric.add_segment(segment.prefix)).collect();
+        let segment = |segment: &scenario::Segment| {
+            let id = fabric.add_segment(segment.prefix);
+            fabric.set_medium(id, segment.medium, segment.has_names);
+            for (name, addresses) in &segment.names {
+                addresses.iter().for_each(|address| fabric.add_name(id, name, *address));
+            }
+            id
+        };
+        let segments: Vec<SegmentId> = scenario.segments.iter().map(segment).collect();
         let mut nodes = Vec::new();
         for node in &scenario.nodes {
             let host = fabric.add_host(&node.name);
-            for attachment in &node.interfaces {
+            let attach = |attachment: &scenario::Attachment| {
                 let segment = segments[attachment.segment.0 as usize];
-                fabric.attach(host, segment, attachment.address, &attachment.link);
+                let id = fabric.attach(host, segment, attachment.address, &attachment.link);
+                let prefix = scenario.segments[attachment.segment.0 as usize].prefix6;
+                if let (Some(address), Some(prefix)) = (attachment.address6, prefix) {
+                    fabric.add_address6(id, address, prefix);
+                }
+                id
+            };
+            let interfaces: Vec<InterfaceId> = node.interfaces.iter().map(attach).collect();
+            for route in &node.routes {
+                fabric.add_route(route.to, interfaces[route.interface], route.via);
             }
-            nodes.push(NodeState { host, life: None, lives: 0, storm: None });
+            if node.kind.is_router() {
+                fabric.make_router(host);
+            }
+            if let Some(nat) = &node.nat {
+                fabric.translate(interfaces[nat.outside], nat.policy.clone());
+                for forward in &nat.forwards {
+                    fabric.forward_port(host, forward.protocol, forward.port, forward.to);
+                }
+            }
+            let mut clock = Stream::new(seed, &format!("{}/clock", node.name));
+            fabric.set_drift(host, clock.drift(node.clock));
+            let state = NodeState {
+                host,
+                life: None,
+                lives: 0,
+                storm: None,
+                clock,
+                processor: None,
+                is_moved: false,
+                account: None,
+            };
+            nodes.push(state);
+        }
+        for (index, node) in scenario.nodes.iter().enumerate() {
+            let Some(docker_host) = node.kind.docker_host() else { continue };
+            let docker_host = nodes[docker_host.0 as usize].host;
+            match node.kind {
+                Kind::HostNetwork(_) => nodes[index].host = docker_host,
+                _ => fabric.put_on_docker_host(nodes[index].host, docker_host),
+            }
         }
         let appointments = appointments(&scenario);
         for (token, (at, _)) in appointments.iter().enumerate() {
             fabric.appoint(Timestamp::ZERO.after(*at), token as u64);
         }
+        let fabric = SharedFabric::new(fabric);
+        let truth = fabric.clone();
         Self {
             scenario: Arc::new(scenario),
             seed,
-            fabric: SharedFabric::new(fabric),
+            fabric,
             polls: Polls::default(),
-            log: Log::default(),
+            log: Log::new(Arc::new(move || truth.lock().now())),
             nodes,
             appointments: appointments.into_iter().map(|(_, what)| what).collect(),
             partitions: Vec::new(),
@@ -184,6 +254,11 @@ impl World {
                 }
             }
             Appointment::Storm { step, node } => self.storm(token, step, node),
+            Appointment::Turn(node) => {
+                if let Some(life) = &self.nodes[node.0 as usize].life {
+                    life.tasks.turn();
+                }
+            }
             Appointment::Traffic { traffic, sender, sent } => self.send_traffic(token, traffic, sender, sent),
         }
     }
@@ -198,21 +273,31 @@ impl World {
         state.lives += 1;
         let mut random = Stream::new(self.seed, &format!("{}/life {number}", node.name));
         let mut config = node.config.clone();
-        let peer = config.zre.as_mut().map(|zre| {
-            let drawn = || {
-                let mut bytes = [0; 16];
-                random.fill(&mut bytes);
-                PeerId::from_random(bytes)
-            };
-            *zre.identity.get_or_insert_with(drawn)
-        });
-        let tasks = Tasks::new(self.polls.clone());
+        let peer = identify(&mut config, &mut random);
+        let tasks = Tasks::new(self.polls.clone()).on_account(state.account.clone());
+        if let Some(processor) = &state.processor {
+            tasks.take_turns(Arc::new(processor.clone()));
+        }
         let (commands, inbox) = mpsc::unbounded_channel();
-        self.fabric.lock().power_on(state.host);
+        // The machine of a container without a network of its own is on already.
+        if !matches!(node.kind, Kind::HostNetwork(_)) {
+            self.fabric.lock().power_on(state.host);
+        }
         let net = SimNet::new(self.fabric.clone(), state.host, tasks.clone(), random);
-        let author = self.log.born(self.fabric.lock().now(), index, number, peer);
-        let program = application::run(net, config, author, inbox);
-        tasks.spawn(program).detach();
+        let now = self.fabric.lock().now();
+        if std::mem::take(&mut state.is_moved) {
+            self.log.record(now, index, What::Mended("address".to_owned()));
+        }
+        let author = self.log.born(now, index, number, peer);
+        if peer.is_none() && number > 0 {
+            // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
+            self.log.record(now, index, What::Mended("power".to_owned()));
+        }
+        let program = || tasks.spawn(application::run(net, config, author, inbox)).detach();
+        match &state.account {
+            Some(account) => account.during(program),
+            None => program(),
+        }
         state.life = Some(Life { tasks, commands, is_paused: false });
     }
 
@@ -234,6 +319,10 @@ impl World {
             }
             Action::Unplug => self.set_plugged(index, false),
             Action::Plug => self.set_plugged(index, true),
+            Action::NatReboot => self.fabric.lock().reboot_nat(self.nodes[index.0 as usize].host),
+            Action::Clock(drift) => self.set_clock(index, *drift),
+            Action::Slow(delay) => self.slow_down(index, delay),
+            Action::Address(new) => self.move_to(index, *new),
             // The first two are done to the network; a storm has appointments of its own.
             Action::Partition(_) | Action::Heal(_) | Action::BroadcastStorm(_) => {}
         }
@@ -293,6 +382,13 @@ impl World {
     }
 
     fn end(&mut self, index: NodeIndex, how: Crash) {
+        if how == Crash::PowerCut && self.scenario.nodes[index.0 as usize].kind == Kind::DockerHost {
+            let scenario = self.scenario.clone();
+            let containers = (0..).map(NodeIndex).zip(&scenario.nodes);
+            for (container, _) in containers.filter(|(_, node)| node.kind.docker_host() == Some(index)) {
+                self.end(container, how);
+            }
+        }
         let state = &mut self.nodes[index.0 as usize];
         let Some(life) = state.life.take() else { return };
         let mut fabric = self.fabric.lock();
@@ -302,10 +398,8 @@ impl World {
                 fabric.power_cut(state.host);
                 life.tasks.end();
             }
-            Crash::ProcessExit => {
-                fabric.exit_process(state.host);
-                life.tasks.end();
-            }
+            // Its kernel closes the sockets as their owners go.
+            Crash::ProcessExit => life.tasks.end(),
             // The program ends by itself when it has said goodbye.
             Crash::Stop => drop(life.commands.send(Command::Stop)),
         }
@@ -384,6 +478,17 @@ impl Script for World {
             }
         }
     }
+}
+
+/// Gives a life its identity, when a role of it has one: the one of the file, or one drawn from the life's stream.
+fn identify(config: &mut Config, random: &mut Stream) -> Option<PeerId> {
+    let zre = config.zre.as_mut()?;
+    let drawn = || {
+        let mut bytes = [0; 16];
+        random.fill(&mut bytes);
+        PeerId::from_random(bytes)
+    };
+    Some(*zre.identity.get_or_insert_with(drawn))
 }
 
 fn describe(partition: &Partition) -> String {

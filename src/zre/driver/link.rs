@@ -7,16 +7,16 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{Instrument, debug, debug_span};
 
+use super::queue::{Dial, Queue, bytes_in};
 use crate::net::{Alarm, Net, Task};
-use crate::zmtp::{Connection, Multipart, Session, SessionConfig, SocketType};
+use crate::zmtp::{Connection, ConnectionError, Multipart, Session, SessionConfig, SocketType};
 use crate::zre::machine::{DialFailure, InboundLink, OutboundLink};
 use crate::zre::{Endpoint, Limits, PeerId};
 
@@ -66,67 +66,9 @@ pub(super) enum Note {
     },
 }
 
-/// An attempt to connect that a link is told to make.
-#[derive(Debug)]
-pub(super) struct Dial {
-    pub(super) attempt: u32,
-    pub(super) endpoint: Endpoint,
-    pub(super) timeout: Duration,
-}
-
-/// What both ends of an outbound link's queue know of it.
-#[derive(Debug)]
-struct Queue {
-    bytes: AtomicUsize,
-    messages: AtomicUsize,
-    /// How many messages were ever taken out.
-    taken: AtomicUsize,
-    /// Whether the node wants to be told of [`Note::Room`].
-    is_awaited: AtomicBool,
-    bytes_max: usize,
-    messages_max: usize,
-}
-
-impl Queue {
-    // The orderings let the end that waits and the end that takes not miss each other: each writes its part before it
-    // reads the other's.
-
-    fn put(&self, len: usize) -> bool {
-        let bytes = self.bytes.fetch_add(len, Ordering::SeqCst);
-        let messages = self.messages.fetch_add(1, Ordering::SeqCst);
-        messages < self.messages_max && (bytes == 0 || bytes + len <= self.bytes_max)
-    }
-
-    fn take(&self, len: usize) {
-        self.bytes.fetch_sub(len, Ordering::SeqCst);
-        self.messages.fetch_sub(1, Ordering::SeqCst);
-        self.taken.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn is_half_full(&self) -> bool {
-        self.bytes.load(Ordering::SeqCst) > self.bytes_max / 2
-            || self.messages.load(Ordering::SeqCst) > self.messages_max / 2
-    }
-
-    fn await_room(&self) -> bool {
-        self.is_awaited.store(true, Ordering::SeqCst);
-        self.is_half_full()
-    }
-
-    fn has_awaited_room(&self) -> bool {
-        self.is_awaited.load(Ordering::SeqCst)
-            && !self.is_half_full()
-            && self.is_awaited.swap(false, Ordering::SeqCst)
-    }
-}
-
 /// The node's end of an outbound link. Dropping it ends the link.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    /// As many attempts as the machine asks for; it asks for one at a time.
-    dials: mpsc::UnboundedSender<Dial>,
-    /// Bounded by [`Queue`]. `None` when nothing more is to be sent.
-    messages: Option<mpsc::UnboundedSender<Multipart>>,
     queue: Arc<Queue>,
     pub(super) is_open: bool,
     _task: Task,
@@ -141,16 +83,7 @@ impl Outbound {
         limits: &Limits,
         notes: mpsc::UnboundedSender<Note>,
     ) -> Self {
-        let (dials, dials_rx) = mpsc::unbounded_channel();
-        let (messages, messages_rx) = mpsc::unbounded_channel();
-        let queue = Arc::new(Queue {
-            bytes: AtomicUsize::new(0),
-            messages: AtomicUsize::new(0),
-            taken: AtomicUsize::new(0),
-            is_awaited: AtomicBool::new(false),
-            bytes_max: limits.queue_bytes,
-            messages_max: limits.queue_messages,
-        });
+        let queue = Arc::new(Queue::new(limits));
         let task = OutboundTask {
             net: net.clone(),
             link,
@@ -159,35 +92,21 @@ impl Outbound {
                 handshake_timeout: DIAL_HANDSHAKE_TIMEOUT,
                 ..SessionConfig::new(SocketType::Dealer, own.to_zmtp())
             },
-            dials: dials_rx,
-            messages: messages_rx,
             queue: Arc::clone(&queue),
             notes,
         };
         let span = debug_span!("to", %peer, link = link.number());
-        Self {
-            dials,
-            messages: Some(messages),
-            queue,
-            is_open: false,
-            _task: net.spawn("zre outbound link", task.run().instrument(span)),
-        }
+        Self { queue, is_open: false, _task: net.spawn("zre outbound link", task.run().instrument(span)) }
     }
 
     pub(super) fn dial(&self, dial: Dial) {
-        // The task is there for as long as the link is not closed, and then dialling is over.
-        drop(self.dials.send(dial));
+        self.queue.dial(dial);
     }
 
     /// Queues a message; `false` when it does not fit any more.
     pub(super) fn send(&self, message: Multipart) -> bool {
-        let Some(messages) = &self.messages else { return true };
-        let fits = self.queue.put(bytes_in(&message));
-        if fits {
-            // A link that just ended says so in its notes.
-            let _ = messages.send(message);
-        }
-        fits
+        // A link that just ended says so in its notes.
+        self.queue.put(message)
     }
 
     /// Whether the queue is half full, and so the application better waits.
@@ -202,17 +121,13 @@ impl Outbound {
 
     /// How many messages were ever taken out of the queue.
     pub(super) fn taken(&self) -> usize {
-        self.queue.taken.load(Ordering::SeqCst)
+        self.queue.taken()
     }
 
     /// Lets the link end when everything that is queued is written.
-    pub(super) fn drain(&mut self) {
-        self.messages = None;
+    pub(super) fn drain(&self) {
+        self.queue.end();
     }
-}
-
-fn bytes_in(message: &Multipart) -> usize {
-    message.iter().map(Bytes::len).sum()
 }
 
 struct OutboundTask<N: Net> {
@@ -220,20 +135,18 @@ struct OutboundTask<N: Net> {
     link: OutboundLink,
     peer: PeerId,
     session: SessionConfig,
-    dials: mpsc::UnboundedReceiver<Dial>,
-    messages: mpsc::UnboundedReceiver<Multipart>,
     queue: Arc<Queue>,
     notes: mpsc::UnboundedSender<Note>,
 }
 
-type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Connection<S>, DialFailure>)> + Send>>;
+type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Box<Connection<S>>, DialFailure>)> + Send>>;
 
 impl<N: Net> OutboundTask<N> {
-    async fn run(mut self) {
-        let Some(connection) = self.connect().await else { return };
+    async fn run(self) {
+        let mut connection = self.connect().await;
         debug!("connected");
         self.note(Note::Opened { link: self.link });
-        self.carry(connection).await;
+        self.carry(&mut connection).await;
         self.note(Note::Closed { link: self.link });
     }
 
@@ -243,21 +156,17 @@ impl<N: Net> OutboundTask<N> {
     }
 
     /// Makes the attempts that the node asks for, side by side, until one succeeds.
-    async fn connect(&mut self) -> Option<Connection<N::Stream>> {
+    async fn connect(&self) -> Box<Connection<N::Stream>> {
         let mut attempts: Vec<Attempt<N::Stream>> = Vec::new();
         poll_fn(|context| {
-            loop {
-                match self.dials.poll_recv(context) {
-                    Poll::Ready(Some(dial)) => attempts.push(self.attempt(dial)),
-                    Poll::Ready(None) => return Poll::Ready(None),
-                    Poll::Pending => break,
-                }
+            while let Poll::Ready(dials) = self.queue.poll_dials(context) {
+                attempts.extend(dials.into_iter().map(|dial| self.attempt(dial)));
             }
             let mut index = 0;
             while let Some(attempt) = attempts.get_mut(index) {
                 match attempt.as_mut().poll(context) {
                     Poll::Pending => index += 1,
-                    Poll::Ready((_, Ok(connection))) => return Poll::Ready(Some(connection)),
+                    Poll::Ready((_, Ok(connection))) => return Poll::Ready(connection),
                     Poll::Ready((attempt, Err(failure))) => {
                         drop(attempts.remove(index));
                         self.note(Note::DialFailed { link: self.link, attempt, failure });
@@ -283,12 +192,11 @@ impl<N: Net> OutboundTask<N> {
     }
 
     /// Writes what is queued until the connection ends, or nothing more will be queued.
-    async fn carry(&mut self, mut connection: Connection<N::Stream>) {
-        let Self { net, link, messages, queue, notes, .. } = self;
-        let mut batch = Vec::with_capacity(BATCH_MESSAGES);
-        let now = || net.now();
+    async fn carry(&self, connection: &mut Connection<N::Stream>) {
+        let now = || self.net.now();
         let is_drained = poll_fn(|context| {
             loop {
+                let taken = self.take_batch(context, connection);
                 // This writes, too. A ROUTER has nothing to say to us.
                 while let Poll::Ready(received) = pin!(connection.recv(now)).poll(context) {
                     match received {
@@ -300,20 +208,10 @@ impl<N: Net> OutboundTask<N> {
                         }
                     }
                 }
-                if connection.pending_bytes() >= UNWRITTEN_MAX {
-                    return Poll::Pending;
-                }
-                match messages.poll_recv_many(context, &mut batch, BATCH_MESSAGES) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(0) => return Poll::Ready(true),
-                    Poll::Ready(_) => {}
-                }
-                for message in batch.drain(..) {
-                    queue.take(bytes_in(&message));
-                    connection.queue(message);
-                }
-                if queue.has_awaited_room() {
-                    let _ = notes.send(Note::Room { link: *link });
+                match taken {
+                    Taken::Batch if connection.pending_bytes() < UNWRITTEN_MAX => {}
+                    Taken::Batch | Taken::All => return Poll::Pending,
+                    Taken::Last => return Poll::Ready(true),
                 }
             }
         })
@@ -322,6 +220,40 @@ impl<N: Net> OutboundTask<N> {
             debug!(%error, "broken while closing");
         }
     }
+
+    /// Moves messages from the queue to the connection, up to a batch, and none while much is not written yet.
+    fn take_batch(&self, context: &Context<'_>, connection: &mut Connection<N::Stream>) -> Taken {
+        if connection.pending_bytes() >= UNWRITTEN_MAX {
+            return Taken::Batch;
+        }
+        let mut count = 0;
+        let taken = loop {
+            match self.queue.poll_take(context) {
+                Poll::Ready(Some(message)) => connection.queue(message),
+                Poll::Ready(None) => break Taken::Last,
+                Poll::Pending => break Taken::All,
+            }
+            count += 1;
+            if count == BATCH_MESSAGES {
+                break Taken::Batch;
+            }
+        };
+        if count > 0 && self.queue.has_awaited_room() {
+            self.note(Note::Room { link: self.link });
+        }
+        taken
+    }
+}
+
+/// How much was taken from the queue.
+#[derive(Clone, Copy, Debug)]
+enum Taken {
+    /// There may be more.
+    Batch,
+    /// All that there is, and more wakes the task.
+    All,
+    /// All that there is, and no more will come.
+    Last,
 }
 
 /// Opens a connection: resolves, connects, shakes hands, and looks who answered. A restarted node is another peer at the
@@ -332,7 +264,7 @@ async fn open<N: Net>(
     endpoint: &Endpoint,
     timeout: Duration,
     session: SessionConfig,
-) -> Result<Connection<N::Stream>, DialFailure> {
+) -> Result<Box<Connection<N::Stream>>, DialFailure> {
     let mut alarm = net.alarm();
     alarm.set(Some(net.now().after(timeout)));
     let stream = tokio::select! {
@@ -340,7 +272,8 @@ async fn open<N: Net>(
         stream = connect(net, endpoint) => stream?,
         () = alarm.ring() => return Err(DialFailure::TimedOut),
     };
-    let mut connection = Connection::new(stream, Session::new(session, net.now()));
+    // Boxed, because it moves: from future to future it would leave room for itself in each.
+    let mut connection = Box::new(Connection::new(stream, Session::new(session, net.now())));
     match connection.handshake(|| net.now(), &mut alarm).await {
         Ok(properties) if PeerId::from_zmtp(&properties.identity).is_some_and(|other| other != peer) => {
             Err(DialFailure::AnotherPeer)
@@ -428,57 +361,92 @@ impl<N: Net> InboundTask<N> {
         self.tell(Intake::Closed { link: self.link }).await;
     }
 
-    /// Waits until the node takes it. Without a node there is nobody to tell, and the task is about to be ended.
-    async fn tell(&self, intake: Intake) {
-        drop(self.intake.send(intake).await);
+    /// Waits until the node takes it, and says whether it did so at once. Without a node there is nobody to tell, and the
+    /// task is about to be ended.
+    async fn tell(&self, intake: Intake) -> bool {
+        match self.intake.try_send(intake) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(intake)) => {
+                // Boxed: it is seldom needed, and a task would have room for it all the time.
+                drop(Box::pin(self.intake.send(intake)).await);
+                false
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
     }
 
-    async fn carry(&self, stream: N::Stream) -> Result<(), crate::zmtp::ConnectionError> {
+    async fn carry(&self, stream: N::Stream) -> Result<(), ConnectionError> {
         let session = SessionConfig {
             handshake_timeout: INBOUND_HANDSHAKE_TIMEOUT,
             ..SessionConfig::new(SocketType::Router, self.own.to_zmtp())
         };
         let now = || self.net.now();
-        let mut connection = Connection::new(stream, Session::new(session, now()));
+        let mut connection = Box::new(Connection::new(stream, Session::new(session, now())));
         let peer = connection.handshake(now, &mut self.net.alarm()).await?;
         self.tell(Intake::Opened { link: self.link, identity: peer.identity, remote: self.remote }).await;
+        let mut is_waited_for = false;
         loop {
-            let (messages, end) = receive(&mut connection, now).await;
-            if !messages.is_empty() {
-                self.tell(Intake::Messages { link: self.link, messages }).await;
+            let received = receive(&mut connection, now, is_waited_for).await;
+            is_waited_for = received.is_waited_for;
+            if !received.messages.is_empty() {
+                let messages = Intake::Messages { link: self.link, messages: received.messages };
+                is_waited_for &= self.tell(messages).await;
             }
-            if let Some(end) = end {
+            if let Some(end) = received.end {
                 return end;
             }
         }
     }
 }
 
-/// Waits for messages and takes all that are there, up to a batch, and tells whether the connection ended after them.
+/// What came over a connection in one go.
+struct Received {
+    messages: Vec<Multipart>,
+    /// Set when the connection ended after them.
+    end: Option<Result<(), ConnectionError>>,
+    /// The connection said that there is no more, and wakes the task when there is.
+    is_waited_for: bool,
+}
+
+/// Waits for messages and takes all that are there, up to a batch. A connection that is waited for already is not asked
+/// before it has woken the task.
 async fn receive<S>(
     connection: &mut Connection<S>,
     now: impl Fn() -> crate::Timestamp + Send + Copy,
-) -> (Vec<Multipart>, Option<Result<(), crate::zmtp::ConnectionError>>)
+    mut is_waited_for: bool,
+) -> Received
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
 {
-    let mut messages = Vec::new();
+    let mut received = Received { messages: Vec::new(), end: None, is_waited_for: false };
     let mut len = 0;
-    let end = poll_fn(|context| {
-        while messages.len() < BATCH_MESSAGES && len < BATCH_BYTES {
+    poll_fn(|context| {
+        if std::mem::take(&mut is_waited_for) {
+            return Poll::Pending;
+        }
+        while received.messages.len() < BATCH_MESSAGES && len < BATCH_BYTES {
             match pin!(connection.recv(now)).poll(context) {
                 Poll::Ready(Ok(Some(message))) => {
                     len += bytes_in(&message);
-                    messages.push(message);
+                    received.messages.push(message);
                 }
-                Poll::Ready(Ok(None)) => return Poll::Ready(Some(Ok(()))),
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Poll::Pending if messages.is_empty() => return Poll::Pending,
-                Poll::Pending => break,
+                Poll::Ready(Ok(None)) => {
+                    received.end = Some(Ok(()));
+                    break;
+                }
+                Poll::Ready(Err(error)) => {
+                    received.end = Some(Err(error));
+                    break;
+                }
+                Poll::Pending if received.messages.is_empty() => return Poll::Pending,
+                Poll::Pending => {
+                    received.is_waited_for = true;
+                    break;
+                }
             }
         }
-        Poll::Ready(None)
+        Poll::Ready(())
     })
     .await;
-    (messages, end)
+    received
 }

@@ -1,7 +1,8 @@
 //! Moves datagrams, connections and messages between a network and a node's machine.
 //!
 //! One task owns the machine. In each round it serves every source for a bounded while: time, links, connections,
-//! datagrams, the application. So no source can starve another, and the order is the same in every run.
+//! datagrams, the application. So no source can starve another, and the order is the same in every run. It sleeps when
+//! each source has said in the last round that it has no more.
 //!
 //! # Who may wait for whom
 //!
@@ -18,13 +19,14 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 
-use self::link::{Dial, Intake, Note, Outbound};
+use self::link::{Intake, Note, Outbound};
+use self::queue::Dial;
 use super::beacon::Beacon;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
 use super::{CommandError, Event, ExitReason, Limits};
@@ -33,6 +35,7 @@ use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task, TcpListener, UdpSocket};
 
 mod link;
+mod queue;
 mod start;
 
 pub(super) use start::bind;
@@ -191,23 +194,23 @@ impl<N: Net> Driver<N> {
         let mut saying = pin!(self.beacons.pop_front().map(say));
         poll_fn(|context| {
             loop {
-                let mut is_idle = self.serve_time(context);
-                is_idle &= self.serve_notes(context);
-                for _ in 0..BATCH {
-                    let Poll::Ready(accepted) = accepting.as_mut().poll(context) else { break };
+                let mut is_served = self.serve_time(context);
+                is_served &= self.serve_notes(context);
+                is_served &= is_exhausted(|| {
+                    let accepted = ready!(accepting.as_mut().poll(context));
                     accepting.set(sockets.listener.accept());
                     self.on_accepted(accepted);
-                    is_idle = false;
-                }
-                for _ in 0..BATCH {
-                    let Poll::Ready(heard) = hearing.as_mut().poll(context) else { break };
+                    Poll::Ready(())
+                });
+                is_served &= is_exhausted(|| {
+                    let heard = ready!(hearing.as_mut().poll(context));
                     hearing.set(hear(&sockets.ear));
                     self.on_heard(heard);
-                    is_idle = false;
-                }
-                is_idle &= self.serve_requests(context);
-                is_idle &= self.serve_backlog(context);
-                is_idle &= self.serve_intake(context);
+                    Poll::Ready(())
+                });
+                is_served &= self.serve_requests(context);
+                is_served &= self.serve_backlog(context);
+                is_served &= self.serve_intake(context);
                 self.finish_stop();
                 if saying.is_none() {
                     saying.set(self.beacons.pop_front().map(say));
@@ -223,12 +226,17 @@ impl<N: Net> Driver<N> {
                 if self.is_stopped && saying.is_none() {
                     return Poll::Ready(());
                 }
-                if is_idle {
+                if is_served && !self.has_news() {
                     return Poll::Pending;
                 }
             }
         })
         .await;
+    }
+
+    /// Whether serving the sources made something new to wait for.
+    fn has_news(&self) -> bool {
+        self.armed != self.deadline() || (self.room.is_none() && !self.backlog.is_empty())
     }
 
     /// Hands the machine one input and does what it wants.
@@ -353,10 +361,16 @@ impl<N: Net> Driver<N> {
         }
     }
 
-    fn serve_time(&mut self, context: &mut Context<'_>) -> bool {
+    fn deadline(&self) -> Option<Timestamp> {
         let stop = self.stop.as_ref().map(|stop| stop.until);
         let held = self.held.first().map(|held| held.until);
-        let deadline = self.machine.deadline().into_iter().chain(stop).chain(held).min();
+        self.machine.deadline().into_iter().chain(stop).chain(held).min()
+    }
+
+    // Each of these serves one source, and returns whether that has no more and wakes the task when it has.
+
+    fn serve_time(&mut self, context: &mut Context<'_>) -> bool {
+        let deadline = self.deadline();
         if self.armed != deadline {
             self.alarm.set(deadline);
             self.armed = deadline;
@@ -373,8 +387,8 @@ impl<N: Net> Driver<N> {
     }
 
     fn serve_notes(&mut self, context: &mut Context<'_>) -> bool {
-        for served in 0..BATCH {
-            let Poll::Ready(Some(note)) = self.notes.poll_recv(context) else { return served == 0 };
+        for _ in 0..BATCH {
+            let Poll::Ready(Some(note)) = self.notes.poll_recv(context) else { return true };
             match note {
                 Note::Opened { link } => {
                     if let Some(outbound) = self.outbound.get_mut(&link) {
@@ -432,9 +446,9 @@ impl<N: Net> Driver<N> {
         if self.is_stopped {
             return true;
         }
-        for served in 0..BATCH {
+        for _ in 0..BATCH {
             match self.requests.poll_recv(context) {
-                Poll::Pending => return served == 0,
+                Poll::Pending => return true,
                 Poll::Ready(Some(Request::Look(look))) => look(&self.machine),
                 Poll::Ready(Some(Request::Command(Command::Stop, asker))) => self.begin_stop(Some(asker)),
                 Poll::Ready(Some(Request::Command(command, asker))) => {
@@ -446,7 +460,7 @@ impl<N: Net> Driver<N> {
                     }
                 }
                 // The last handle is gone: nobody can ask for anything any more.
-                Poll::Ready(None) if self.stop.is_some() => return served == 0,
+                Poll::Ready(None) if self.stop.is_some() => return true,
                 Poll::Ready(None) => self.begin_stop(None),
             }
         }
@@ -455,7 +469,7 @@ impl<N: Net> Driver<N> {
 
     fn begin_stop(&mut self, asker: Option<Asker>) {
         let stop = self.stop.get_or_insert_with(|| {
-            self.outbound.values_mut().for_each(Outbound::drain);
+            self.outbound.values().for_each(Outbound::drain);
             Stop { askers: Vec::new(), until: self.net.now().after(LINGER) }
         });
         stop.askers.extend(asker);
@@ -474,10 +488,10 @@ impl<N: Net> Driver<N> {
         if self.backlog.is_empty() {
             return true;
         }
-        for served in 0..BATCH {
+        for _ in 0..BATCH {
             let events = &self.events;
             let room = self.room.get_or_insert_with(|| Box::pin(events.clone().reserve_owned()));
-            let Poll::Ready(permit) = room.as_mut().poll(context) else { return served == 0 };
+            let Poll::Ready(permit) = room.as_mut().poll(context) else { return true };
             self.room = None;
             match (permit, self.backlog.pop_front()) {
                 (Ok(permit), Some(event)) => drop(permit.send(event)),
@@ -492,11 +506,11 @@ impl<N: Net> Driver<N> {
     }
 
     fn serve_intake(&mut self, context: &mut Context<'_>) -> bool {
-        for served in 0..BATCH {
+        for _ in 0..BATCH {
             if !self.backlog.is_empty() || self.is_stopped {
-                return served == 0;
+                return true;
             }
-            let Poll::Ready(Some(intake)) = self.intake.poll_recv(context) else { return served == 0 };
+            let Poll::Ready(Some(intake)) = self.intake.poll_recv(context) else { return true };
             match intake {
                 Intake::Opened { link, identity, remote } => {
                     // What a link that was closed had still to say is of no use.
@@ -523,6 +537,11 @@ impl<N: Net> Driver<N> {
         self.inbound.remove(&link);
         self.handshakes.remove(&link);
     }
+}
+
+/// Serves a source until it has no more, or for a bounded while.
+fn is_exhausted(mut serve: impl FnMut() -> Poll<()>) -> bool {
+    (0..BATCH).any(|_| serve().is_pending())
 }
 
 struct Heard {

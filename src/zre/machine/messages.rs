@@ -49,17 +49,20 @@ impl NodeMachine {
             self.counters.messages_ignored += 1;
             return false;
         };
-        match peer.inbound {
-            Some(current) if current == link => {}
+        let peer = match peer.inbound {
+            Some(current) if current == link => peer,
             Some(current) if current > link => {
                 self.counters.messages_ignored += 1;
                 return false;
             }
             // libzmq reconnects by itself below zyre and goes on counting, without HELLO. As a ROUTER hands an identity
             // over to its newer connection, so do we; if anything was lost, the number shows it.
-            _ => self.adopt(link),
-        }
-        let Some(peer) = self.peers.get_mut(&id) else { return false };
+            _ => {
+                self.adopt(link);
+                let Some(peer) = self.peers.get_mut(&id) else { return false };
+                peer
+            }
+        };
         if !peer.received.accept(sequence) {
             self.exit(id, ExitReason::OutOfSequence);
             return false;

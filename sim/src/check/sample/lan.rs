@@ -153,7 +153,8 @@ pub(crate) fn lan(nodes: u32, seed: u64) -> Run {
         step(pause.0, paused, Action::Pause, 55),
         step(pause.1, paused, Action::Resume, 60),
     ];
-    let expect = |that, by: Option<u64>, line| Expect { that, by: by.map(Duration::from_secs), line };
+    let expect =
+        |that, by: Option<u64>, line| Expect { that, among: None, by: by.map(Duration::from_secs), line };
     scenario.expects = vec![
         expect(Property::EveryoneKnowsEveryone, Some(11), 65),
         expect(Property::TheDeadAreGone, Some(45), 69),
@@ -165,7 +166,7 @@ pub(crate) fn lan(nodes: u32, seed: u64) -> Run {
     ];
     let traffic = (0..nodes).map(|node| traffic(&mut draw, node, nodes)).collect();
     let digest = blake3::hash(format!("{records:?}").as_bytes()).to_hex().to_string();
-    Run { scenario, trace: Trace { seed, duration, records, traffic, digest } }
+    Run { scenario, trace: Trace { seed, duration, records, traffic, loads: Vec::new(), digest } }
 }
 
 /// Every running node shouts once a second and whispers to its neighbour every other second.

@@ -1,5 +1,6 @@
 //! Runs for tests: short ones written by hand, step by step ([`Script`]), and a plausible one of any size ([`lan`]).
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use hailer::zre::PeerId;
 
 use crate::check::{Finding, Outcome, judge, knowledge::Knowledge, lives::Lives, seconds};
 use crate::scenario::{
-    Action, Attachment, Crash, Expect, Link, Node, NodeIndex, Partition, Property, Scenario, Segment,
-    SegmentIndex, Step,
+    Action, Attachment, Crash, Drift, Expect, Kind, Link, Medium, Node, NodeIndex, Partition, Property,
+    Scenario, Segment, SegmentIndex, Step,
 };
 use crate::trace::{Record, Subject, Trace, Traffic, What};
 
@@ -51,7 +52,8 @@ impl Run {
     /// Judges the run by this one expectation.
     pub(crate) fn judge(&self, that: Property, by: Option<f64>) -> Finding {
         let by = by.map(Duration::from_secs_f64);
-        let scenario = Scenario { expects: vec![Expect { that, by, line: 1 }], ..self.scenario.clone() };
+        let scenario =
+            Scenario { expects: vec![Expect { that, among: None, by, line: 1 }], ..self.scenario.clone() };
         judge(&scenario, &self.trace).findings.remove(0)
     }
 }
@@ -79,10 +81,16 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         interfaces: vec![Attachment {
             segment: SegmentIndex(0),
             address: Ipv4Addr::from(0x0A4D_0001 + index),
+            address6: None,
             link: Link::default(),
         }],
         start: Duration::ZERO,
+        clock: Drift::default(),
         config: Config::default(),
+        kind: Kind::Computer,
+        published: Vec::new(),
+        routes: Vec::new(),
+        nat: None,
     };
     Scenario {
         name: "sample".to_owned(),
@@ -93,7 +101,11 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         segments: vec![Segment {
             name: "lan".to_owned(),
             prefix: "10.77.0.0/16".parse().unwrap(),
+            prefix6: None,
             link: Link::default(),
+            has_names: true,
+            names: BTreeMap::new(),
+            medium: Medium::Lan,
         }],
         nodes: (0..nodes).map(node).collect(),
         steps: Vec::new(),
@@ -262,7 +274,10 @@ impl Script {
         }
         let traffic = vec![Traffic::default(); self.lives.len()];
         let digest = "00".repeat(32);
-        Run { scenario, trace: Trace { seed: 1, duration, records: self.records, traffic, digest } }
+        Run {
+            scenario,
+            trace: Trace { seed: 1, duration, records: self.records, traffic, loads: Vec::new(), digest },
+        }
     }
 }
 

@@ -40,7 +40,7 @@ impl Plans {
 }
 
 /// A delay from a distribution.
-pub(super) fn draw(delay: &Delay, stream: &mut Stream) -> Duration {
+pub(crate) fn draw(delay: &Delay, stream: &mut Stream) -> Duration {
     match delay {
         Delay::Fixed(delay) => *delay,
         Delay::Uniform(low, high) => Duration::from_nanos(stream.between(nanos(*low), nanos(*high))),

@@ -12,7 +12,8 @@ use super::random::Stream;
 use crate::scenario::Direction;
 use crate::trace::Drop;
 use bursts::Bursts;
-use delay::{Plans, draw};
+use delay::Plans;
+pub(crate) use delay::draw;
 use line::Line;
 
 mod bursts;

@@ -7,9 +7,9 @@ use super::acks::Acknowledger;
 use super::config::Config;
 use super::congestion::Congestion;
 use super::receive::ReceiveBuffer;
-use super::recovery::Recovery;
+use super::recovery::{Phase, Recovery};
 use super::rtt::{RoundTrip, later};
-use super::segment::Segment;
+use super::segment::{Segment, before};
 use super::send::SendBuffer;
 
 /// Bytes of the timestamps option in every segment, which the agreed segment size includes.
@@ -134,6 +134,8 @@ pub struct Connection {
     pub(super) probe_backoff: u8,
     /// The peer's segment size less options.
     pub(super) send_mss: u16,
+    /// The largest segment that passes all routers, as far as they have said so.
+    pub(super) path_mss: u16,
     pub(super) initial_seq: u32,
     /// The peer's window, its largest, and the segment that told of it.
     pub(super) window: u32,
@@ -187,6 +189,7 @@ impl Connection {
             probes: 0,
             probe_backoff: 0,
             send_mss: PEER_MSS_DEFAULT - STAMP_BYTES,
+            path_mss: u16::MAX,
             initial_seq: isn,
             window: 0,
             window_max: 0,
@@ -212,7 +215,7 @@ impl Connection {
     /// What the peer's SYN says.
     pub(super) fn take_syn(&mut self, syn: &Segment) {
         let peer_mss = syn.mss.unwrap_or(PEER_MSS_DEFAULT).max(PEER_MSS_MIN);
-        self.send_mss = peer_mss.min(self.config.mss) - STAMP_BYTES;
+        self.send_mss = peer_mss.min(self.config.mss).min(self.path_mss) - STAMP_BYTES;
         self.window = syn.window.min(u32::from(u16::MAX));
         self.window_max = self.window;
         self.window_seq = syn.seq;
@@ -320,6 +323,34 @@ impl Connection {
                 Unreachable::Port => TcpError::Refused,
             });
         }
+    }
+
+    /// A router says how large a segment with its options may be. What is in flight and larger is sent again in pieces,
+    /// at once and without slowing down, for no congestion has lost it (Linux's `tcp_simple_retransmit`).
+    pub fn on_path_mss(&mut self, _now: Timestamp, mss: u16) {
+        self.path_mss = self.path_mss.min(mss.max(PEER_MSS_MIN));
+        let send_mss = self.path_mss - STAMP_BYTES;
+        if send_mss >= self.send_mss {
+            return;
+        }
+        self.send_mss = send_mss;
+        if self.is_synchronised() && self.send.split_longer(usize::from(send_mss)) > 0 {
+            self.recovery.tail_probe = None;
+            if self.recovery.phase != Phase::Loss {
+                self.recovery.end_undo();
+                self.recovery.phase = Phase::Loss;
+                self.recovery.high = self.send.next;
+            }
+        }
+    }
+
+    /// Whether a segment with this sequence number may be on its way: an error about any other is not about this
+    /// connection.
+    pub fn has_in_flight(&self, seq: u32) -> bool {
+        if matches!(self.state, State::SynSent | State::SynReceived) {
+            return seq == self.initial_seq;
+        }
+        !before(seq, self.send.una) && !before(self.send.next, seq)
     }
 
     pub(super) fn fail(&mut self, error: TcpError) {

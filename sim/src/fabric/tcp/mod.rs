@@ -9,13 +9,14 @@
 //!
 //! Modelled, as Linux 6.5 and later does it: the handshake and its repetition, timestamps, RFC 6298 with the 200 ms
 //! floor, RACK and the tail loss probe (RFC 8985), selective and duplicate acknowledgements, proportional reduction,
-//! CUBIC, delayed acknowledgements, windows and their probes, half-close, TIME_WAIT, resets checked as RFC 5961 asks,
-//! and giving up. Nagle's algorithm is off.
+//! CUBIC, path MTU discovery, delayed acknowledgements, windows and their probes, half-close, TIME_WAIT, resets checked
+//! as RFC 5961 asks, and giving up. Nagle's algorithm is off.
 //!
-//! Not modelled: simultaneous open, urgent data, keep-alive, ECN, path MTU discovery, pacing, F-RTO, HyStart++, buffer
-//! auto-tuning, PAWS, the compression of acknowledgements, and the grain of the kernel's timers: at 250 Hz they ring up
-//! to 8 ms late, and up to 32 ms when set for more than 256 ms ahead. Nor what a host remembers from one connection to
-//! the next (`tcp_metrics`): on a host that has long suffered loss, Linux's first time-outs are longer than here.
+//! Not modelled: simultaneous open, urgent data, keep-alive, ECN, pacing, F-RTO, HyStart++, buffer auto-tuning, PAWS, the
+//! compression of acknowledgements, ICMP errors that take a doubling of the time-out back (RFC 6069), and the grain of
+//! the kernel's timers: at 250 Hz they ring up to 8 ms late, and up to 32 ms when set for more than 256 ms ahead. Nor what
+//! a host remembers from one connection to the next (`tcp_metrics`), but for the path's MTU: on a host that has long
+//! suffered loss, Linux's first time-outs are longer than here.
 //!
 //! In reading order: `segment`, `config`, `connection` (life and application), `input`, `acknowledge`, `output`,
 //! `timers`; the parts they use are `send`, `receive`, `recovery`, `congestion`, `rtt`, `acks`.

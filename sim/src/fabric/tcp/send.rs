@@ -276,6 +276,38 @@ impl SendBuffer {
         marked
     }
 
+    /// Cuts what is in flight and longer than `limit` bytes into pieces, which count as lost. Says how many there are.
+    pub(super) fn split_longer(&mut self, limit: usize) -> usize {
+        let is_long = |sent: &Sent| !sent.is_sacked && sent.payload.len() > limit;
+        let mut cut = 0;
+        let flight = std::mem::take(&mut self.flight);
+        for mut sent in flight {
+            if !is_long(&sent) {
+                self.flight.push_back(sent);
+                continue;
+            }
+            self.lost -= u32::from(sent.is_lost);
+            self.resent -= u32::from(sent.is_resent);
+            while !sent.payload.is_empty() {
+                let payload = sent.payload.split_to(sent.payload.len().min(limit));
+                let is_last = sent.payload.is_empty();
+                let piece = Sent {
+                    fin: sent.fin && is_last,
+                    is_lost: true,
+                    is_resent: false,
+                    was_resent: true,
+                    payload,
+                    ..sent
+                };
+                sent.seq = piece.end();
+                self.flight.push_back(piece);
+                self.lost += 1;
+                cut += 1;
+            }
+        }
+        cut
+    }
+
     /// Takes every mark of loss back.
     pub(super) fn unmark_lost(&mut self) {
         for sent in &mut self.flight {
@@ -355,5 +387,36 @@ impl SendBuffer {
             && self.lost == count(|sent| sent.is_lost)
             && self.resent == count(|sent| sent.is_resent)
             && self.unsent_bytes as usize == self.unsent.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_for_a_path_is_cut_and_lost_and_the_rest_stays() {
+        let mut buffer = SendBuffer::new(100);
+        buffer.queue(Bytes::from(vec![7; 3500]));
+        buffer.is_finishing = true;
+        for _ in 0..4 {
+            buffer.send_new(1000, Timestamp::ZERO);
+        }
+        // The second has arrived, the third was repeated.
+        buffer.sack(1100, 2100, &mut Acknowledged::default(), |_| {});
+        buffer.mark_lost(|index, _| index == 2);
+        buffer.resend(2, 1000, Timestamp::ZERO, false);
+        assert_eq!(buffer.split_longer(400), 3 + 3 + 2);
+        assert!(buffer.is_consistent());
+        let pieces: Vec<_> =
+            buffer.flight().iter().map(|sent| (sent.seq, sent.payload.len(), sent.fin)).collect();
+        let cut = |seq: u32, lens: [usize; 3]| {
+            [(seq, lens[0], false), (seq + 400, lens[1], false), (seq + 800, lens[2], false)]
+        };
+        let expected = [&cut(100, [400, 400, 200])[..], &[(1100, 1000, false)], &cut(2100, [400, 400, 200])];
+        assert_eq!(pieces[..7], expected.concat());
+        assert_eq!(pieces[7..], [(3100, 400, false), (3500, 100, true)]);
+        assert_eq!((buffer.lost(), buffer.resent(), buffer.sacked()), (8, 0, 1));
+        assert_eq!(buffer.split_longer(400), 0);
     }
 }

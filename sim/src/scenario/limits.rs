@@ -1,0 +1,92 @@
+//! Limits in an `[[expect]]`: keys beside the name of a property that says that something stays below them.
+
+use hailer::daemon::reader::{Given, Refused, Table, integer};
+
+use super::amounts::size;
+use super::nodes::Nodes;
+use super::{MemoryLimit, NodeIndex, Property, TrafficLimit};
+
+/// What [`Property::TrafficStaysBelow`] has before its limits are known.
+pub(super) const NO_TRAFFIC_LIMIT: TrafficLimit =
+    TrafficLimit { nodes: Vec::new(), packets_per_s: None, bytes_per_s: None };
+
+/// What [`Property::MemoryStaysBelow`] has before its limit is known.
+pub(super) const NO_MEMORY_LIMIT: MemoryLimit = MemoryLimit { nodes: Vec::new(), bytes: 0 };
+
+/// More packets than any machine sends in a second.
+const PACKETS_MAX: u64 = 1_000_000_000;
+
+/// The limits of one table.
+pub(super) struct Limits {
+    all: Vec<NodeIndex>,
+    nodes: Option<Given<Vec<NodeIndex>>>,
+    packets_per_s: Option<Given<u64>>,
+    bytes_per_s: Option<Given<u64>>,
+    bytes: Option<Given<u64>>,
+}
+
+/// Takes the keys of limits, whether or not the property has any.
+pub(super) fn limits(table: &mut Table<'_>, nodes: &Nodes) -> Result<Limits, Refused> {
+    let selected = table.optional("node", |value| nodes.select(value));
+    let packets_per_s = table.optional("packets_per_s", integer(1..=PACKETS_MAX, 200));
+    let bytes_per_s = table.optional("bytes_per_s", size);
+    let bytes = table.optional("bytes", size);
+    Ok(Limits {
+        all: (0..nodes.list.len() as u32).map(NodeIndex).collect(),
+        nodes: selected?,
+        packets_per_s: packets_per_s?,
+        bytes_per_s: bytes_per_s?,
+        bytes: bytes?,
+    })
+}
+
+impl Limits {
+    /// The property with its limits. Those that it does not have are refused.
+    pub(super) fn of(self, table: &mut Table<'_>, property: Property) -> Result<Property, Refused> {
+        let Self { all, nodes, packets_per_s, bytes_per_s, bytes } = self;
+        let place = |given: &Option<Given<u64>>| given.as_ref().map(|given| given.span.clone());
+        const TRAFFIC: &str = "traffic-stays-below";
+        const MEMORY: &str = "memory-stays-below";
+        let given = [
+            ("node", nodes.as_ref().map(|given| given.span.clone()), &[TRAFFIC, MEMORY] as &[&str]),
+            ("packets_per_s", place(&packets_per_s), &[TRAFFIC]),
+            ("bytes_per_s", place(&bytes_per_s), &[TRAFFIC]),
+            ("bytes", place(&bytes), &[MEMORY]),
+        ];
+        let name = match property {
+            Property::TrafficStaysBelow(_) => TRAFFIC,
+            Property::MemoryStaysBelow(_) => MEMORY,
+            _ => "",
+        };
+        let mut outcome = Ok(());
+        for (key, span, owners) in given {
+            if let (Some(span), false) = (span, owners.contains(&name)) {
+                let owners =
+                    owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>().join(" and ");
+                outcome = Err(table.refuse(span, format!("`{key}` belongs to {owners}"), "leave it out"));
+            }
+        }
+        outcome?;
+        let nodes = nodes.map_or(all, |nodes| nodes.value);
+        let value = |given: Option<Given<u64>>| given.map(|given| given.value);
+        match property {
+            Property::TrafficStaysBelow(_) if packets_per_s.is_none() && bytes_per_s.is_none() => {
+                let message = "this expects traffic to stay below nothing in particular";
+                let help = "add `packets_per_s = 200`, `bytes_per_s = \"20 kB\"`, or both";
+                Err(table.refuse_missing(&["packets_per_s", "bytes_per_s"], message, help))
+            }
+            Property::TrafficStaysBelow(_) => {
+                let (packets_per_s, bytes_per_s) = (value(packets_per_s), value(bytes_per_s));
+                Ok(Property::TrafficStaysBelow(TrafficLimit { nodes, packets_per_s, bytes_per_s }))
+            }
+            Property::MemoryStaysBelow(_) => match value(bytes) {
+                Some(bytes) => Ok(Property::MemoryStaysBelow(MemoryLimit { nodes, bytes })),
+                None => {
+                    let message = "this expects memory to stay below nothing in particular";
+                    Err(table.refuse_missing(&["bytes"], message, "add for example `bytes = \"4 MiB\"`"))
+                }
+            },
+            other => Ok(other),
+        }
+    }
+}
