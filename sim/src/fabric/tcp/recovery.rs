@@ -49,8 +49,8 @@ pub(super) struct Recovery {
     undo_from: Option<u32>,
     /// Repetitions not yet reported as needless; negative before the first.
     undo_balance: i32,
-    latest_at: Timestamp,
-    latest_end: u32,
+    /// The turn of the segment that was sent last of all that have arrived.
+    latest_turn: u64,
     latest_round_trip_us: u32,
     has_news: bool,
     has_seen_reordering: bool,
@@ -68,8 +68,7 @@ impl Recovery {
             since: Timestamp::NEVER,
             undo_from: None,
             undo_balance: 0,
-            latest_at: Timestamp::ZERO,
-            latest_end: next,
+            latest_turn: 0,
             latest_round_trip_us: 0,
             has_news: false,
             has_seen_reordering: false,
@@ -88,12 +87,7 @@ impl Recovery {
         }
         self.has_news = true;
         self.latest_round_trip_us = round_trip_us;
-        if (sent.at, 0) > (self.latest_at, 0)
-            || (sent.at == self.latest_at && before(self.latest_end, sent.end()))
-        {
-            self.latest_at = sent.at;
-            self.latest_end = sent.end();
-        }
+        self.latest_turn = self.latest_turn.max(sent.turn);
     }
 
     /// A segment that was sent once arrived after one that was sent later.
@@ -141,9 +135,7 @@ impl Recovery {
         let window_us = self.reordering_window_us(send.sacked(), trip);
         let mut wait_us = None::<u64>;
         let marked = send.mark_lost(|_, sent| {
-            let is_earlier = sent.at < self.latest_at
-                || (sent.at == self.latest_at && before(sent.end(), self.latest_end));
-            if !is_earlier {
+            if sent.turn >= self.latest_turn {
                 return false;
             }
             let remaining_us = self.remaining_us(now, sent, window_us);
@@ -227,4 +219,35 @@ impl Recovery {
 /// Our clock as the timestamps option shows it: milliseconds, never 0, which means none.
 pub(super) fn clock_ms(now: Timestamp) -> u32 {
     (now.as_millis() as u32).wrapping_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::fabric::tcp::Config;
+
+    #[test]
+    fn of_two_repeated_at_one_moment_the_first_to_leave_says_nothing_of_the_other() {
+        let config = Config::default();
+        let mut trip = RoundTrip::new(&config);
+        trip.sample(&config, 100, 0, 0);
+        let mut send = SendBuffer::new(0);
+        send.queue(Bytes::from(vec![7; 300]));
+        for _ in 0..3 {
+            send.send_new(100, Timestamp::ZERO);
+        }
+        let mut recovery = Recovery::new(0);
+        recovery.phase = Phase::Repair;
+        send.mark_lost(|index, _| index != 1);
+        let at = Timestamp::from_nanos(100_000);
+        // Found out later than the loss of the third, that of the first is repeated behind it.
+        send.resend(2, 100, at, false);
+        send.resend(0, 100, at, false);
+        let now = Timestamp::from_nanos(200_000);
+        recovery.note_delivered(now, &send.flight()[2], trip.min_us());
+        recovery.detect(now, &mut send, &trip);
+        assert!(send.flight()[0].is_resent, "its answer is still under way");
+    }
 }

@@ -24,6 +24,8 @@ pub(super) struct Sent {
     pub(super) was_resent: bool,
     /// When it was last sent.
     pub(super) at: Timestamp,
+    /// Which one it was then of all segments sent, from 1: several leave at one moment, and not always in their order.
+    pub(super) turn: u64,
     pub(super) payload: Bytes,
 }
 
@@ -76,6 +78,8 @@ pub(super) struct SendBuffer {
     sacked: u32,
     lost: u32,
     resent: u32,
+    /// Segments sent so far, repetitions included.
+    turns: u64,
     highest_sacked: u32,
     /// The application has written its last byte.
     pub(super) is_finishing: bool,
@@ -141,6 +145,7 @@ impl SendBuffer {
         let payload = self.take_unsent(limit);
         let fin = self.is_finishing && self.unsent_bytes == 0;
         self.has_sent_fin |= fin;
+        self.turns += 1;
         let sent = Sent {
             seq: self.next,
             fin,
@@ -149,6 +154,7 @@ impl SendBuffer {
             is_resent: false,
             was_resent: false,
             at: now,
+            turn: self.turns,
             payload,
         };
         self.next = sent.end();
@@ -337,8 +343,10 @@ impl SendBuffer {
     /// so: several small segments lost together cost one repetition). A probe changes nothing on the scoreboard.
     pub(super) fn resend(&mut self, index: usize, limit: usize, now: Timestamp, is_probe: bool) -> &Sent {
         self.join(index, limit);
+        self.turns += 1;
         let sent = &mut self.flight[index];
         sent.at = now;
+        sent.turn = self.turns;
         sent.was_resent = true;
         if !is_probe && !sent.is_resent {
             sent.is_resent = true;
@@ -373,7 +381,7 @@ impl SendBuffer {
 
     /// Gives everything up.
     pub(super) fn clear(&mut self) {
-        *self = Self { next: self.next, una: self.next, ..Self::default() };
+        *self = Self { next: self.next, una: self.next, turns: self.turns, ..Self::default() };
     }
 
     /// Recounts the scoreboard: for tests.
