@@ -27,6 +27,16 @@ pub(crate) fn measure(
         // What Linux remembers of earlier connections to a host would lengthen the first time-outs of later ones.
         command(&lab, host, "sysctl -qw net.ipv4.tcp_no_metrics_save=1")?;
         command(&lab, host, "sysctl -qw net.core.somaxconn=4096")?;
+        // The simulator's algorithm, whatever this machine prefers, which namespaces inherit. By the route, because a
+        // namespace's sysctl takes only algorithms that the machine allows to everybody.
+        let route = format!("ip route replace 10.77.0.0/24 dev eth0 src {} congctl cubic", lab.address(host));
+        command(&lab, host, &route)?;
+        let pace = format!(
+            "tc qdisc add dev eth0 root tbf rate {} burst 2000 limit {}",
+            crate::BANDWIDTH,
+            crate::QUEUE
+        );
+        command(&lab, host, &pace)?;
     }
     if loss_percent > 0 {
         lab.lose(loss_percent);

@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release -p hailer-sim --example tcp_fidelity -- reports/tcp-fidelity
 //!
-//! Needs root, `ip` and `nft`. It takes some minutes, because lost packets do.
+//! Needs root, `ip`, `tc` and `nft`. It takes some minutes, because lost packets do.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -20,7 +20,13 @@ mod workload;
 
 const PORT: u16 = 7000;
 /// Loss in percent, and sessions at once on the kernel: few where they take the processor, many where they wait.
-const PLAN: [(u8, usize); 4] = [(0, 4), (5, 20), (10, 50), (30, 200)];
+const PLAN: [(u8, usize); 4] = [(0, 1), (5, 10), (10, 20), (30, 200)];
+/// Bits in a second that each host can send. Without such a limit two namespaces exchange segments in the time that it takes
+/// the processor to make the next, so that hardly any is ever under way, however large the window is: what is timed then
+/// is the processor, and losses cost more time-outs than on any cable.
+const BANDWIDTH: u64 = 100_000_000;
+/// Bytes that may wait for that: so many that only the loss loses anything.
+const QUEUE: u64 = 4 << 20;
 /// Sessions at each loss on the kernel.
 const LINUX: usize = 2000;
 /// And in the simulator, where they cost less.

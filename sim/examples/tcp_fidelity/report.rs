@@ -33,11 +33,12 @@ pub(crate) fn write(folder: &Path, kernel: &str, command: &str, rows: &[Row]) ->
     let mut page = format!(
         "# Does loss cost in the simulator what it costs on Linux?\n\n\
          The same code connects, sends 64 KiB and waits for an answer, over Linux ({kernel}) between two network namespaces and\n\
-         over the simulated network. Each host loses the given share of the packets that reach it. Both use the product's\n\
-         socket options.\n\n\
+         over the simulated network. Each host sends {} Mbit/s and loses the given share of the packets that reach it. Both use\n\
+         CUBIC and the product's socket options.\n\n\
          The distance is the greatest vertical distance between the two cumulative distributions, in percentage points, where\n\
          times that differ by up to {} ms and an eighth count as equal: kernel timers ring up to an eighth late. `noise` is what\n\
          two samples of these sizes of the same distribution differ by in one case of twenty.\n",
+        crate::BANDWIDTH / 1_000_000,
         SLACK.as_millis()
     );
     for (part, (name, what)) in PARTS.iter().enumerate() {

@@ -42,7 +42,13 @@ pub(crate) fn measure(
         loss: Chance { ppm: loss_percent * 10_000 },
         ..Direction::default()
     };
-    let link = Link { up: Direction { delay, ..Direction::default() }, down, ..Link::default() };
+    let up = Direction {
+        delay,
+        bandwidth: Some(crate::BANDWIDTH),
+        queue: Some(crate::QUEUE),
+        ..Direction::default()
+    };
+    let link = Link { up, down, ..Link::default() };
     let mut add = |number: u8| {
         let host = fabric.add_host(&format!("h{number}"));
         fabric.attach(host, segment, Ipv4Addr::new(10, 77, 0, number), &link);
