@@ -5,14 +5,26 @@
 #   scenarios/canary-safety*.toml     must fail with 129: something bad happened
 #   any other scenarios/**/*.toml     must pass
 #
-# The canaries show that a verdict can be bad. At least one of each kind and one scenario must be there.
+# The canaries show that a verdict can be bad. At least one of each kind and one scenario must be there. Each file runs twice,
+# in two processes and with two steps of the outer engine, and both runs must have the same digest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo build --release --quiet --package hailer-sim
 
 output=$(mktemp)
-trap 'rm -f "$output"' EXIT
+again=$(mktemp)
+trap 'rm -f "$output" "$again"' EXIT
+
+# simulate FILE [OPTION ...]
+simulate() {
+    cargo run --release --quiet --package hailer-sim -- run --no-report "$@" </dev/null 2>&1
+}
+
+digest() { # digest OUTPUT
+    grep '^digest ' "$1" || echo "no digest in $1"
+}
+
 status=0
 passing=0 liveness=0 safety=0
 
@@ -30,8 +42,14 @@ while IFS= read -r file; do
     esac
     start=$SECONDS
     got=0
-    cargo run --release --quiet --package hailer-sim -- run "$file" </dev/null >"$output" 2>&1 || got=$?
-    if [ "$got" -eq "$expected" ]; then
+    simulate "$file" >"$output" || got=$?
+    simulate "$file" --tick-ms 1000 >"$again" || true
+    if [ "$(digest "$output")" != "$(digest "$again")" ]; then
+        printf '%4d s  FAILED  %s: with another step it has another digest\n' $((SECONDS - start)) "$file"
+        digest "$output"
+        digest "$again"
+        status=1
+    elif [ "$got" -eq "$expected" ]; then
         printf '%4d s  ok      %s (exit %d)\n' $((SECONDS - start)) "$file" "$got"
     else
         printf '%4d s  FAILED  %s: exit %d, expected %d; it said:\n' $((SECONDS - start)) "$file" "$got" "$expected"

@@ -197,7 +197,9 @@ fn turmoil_beacons(nodes: usize, seconds: u64) {
 fn beacons(c: &mut Criterion) {
     let mut group = c.benchmark_group("beacons");
     group.sample_size(10);
-    for (lans, nodes, seconds) in [(1, 10, 60), (1, 50, 60), (1, 100, 60), (1, 1000, 5), (100, 100, 2)] {
+    for (lans, nodes, seconds) in
+        [(1, 10, 60), (1, 50, 60), (1, 100, 60), (1, 1000, 5), (500, 20, 5), (100, 100, 2)]
+    {
         group.throughput(Throughput::Elements(seconds));
         let name = if lans == 1 { nodes.to_string() } else { format!("{lans}x{nodes}") };
         group.bench_function(BenchmarkId::new("fabric", name), |b| {

@@ -171,6 +171,20 @@ pub enum Kind {
     Icmp,
 }
 
+impl Kind {
+    /// All, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Beacon,
+        Self::Udp,
+        Self::TcpHandshake,
+        Self::TcpData,
+        Self::TcpRetransmit,
+        Self::TcpControl,
+        Self::TcpReset,
+        Self::Icmp,
+    ];
+}
+
 /// Why a packet did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Drop {
@@ -215,6 +229,32 @@ pub enum Drop {
     /// Docker keeps those apart: containers of a closed bridge, two bridges, a bridge from what is outside, and the hosts of
     /// an overlay for what goes to many.
     Isolated,
+}
+
+impl Drop {
+    /// All, in order.
+    pub const ALL: [Self; 20] = [
+        Self::Loss,
+        Self::NoHost,
+        Self::NoSocket,
+        Self::QueueFull,
+        Self::LinkQueueFull,
+        Self::Corrupt,
+        Self::Partition,
+        Self::Unplugged,
+        Self::NoRoute,
+        Self::Expired,
+        Self::TooLong,
+        Self::NatUnmapped,
+        Self::NatFiltered,
+        Self::NatInvalid,
+        Self::NatForgotten,
+        Self::NatNoPort,
+        Self::NatQuota,
+        Self::NatTableFull,
+        Self::NatTaken,
+        Self::Isolated,
+    ];
 }
 
 /// A finished run.

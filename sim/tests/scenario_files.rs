@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hailer_sim::fabric::nat::{Dependence, Policy, PortPolicy, Preset, TcpTimeouts, Timeouts, Unsolicited};
+use hailer_sim::fabric::nat::{
+    Dependence, Hairpin, Policy, PortPolicy, Preset, TcpTimeouts, Timeouts, Unsolicited,
+};
 use hailer_sim::scenario::profiles::{PROFILES, Profile};
 use hailer_sim::scenario::{
     Action, Burst, Chance, Crash, Delay, Direction, Forward, Nat, Node, NodeIndex, Property, Protocol, Route,
@@ -88,7 +90,7 @@ fn a_nat_is_its_preset_with_what_the_file_changes() {
         mapping: Dependence::AddressDependent,
         filtering: Dependence::EndpointIndependent,
         ports: PortPolicy::Sequential,
-        hairpin: true,
+        hairpin: Hairpin::Always,
         unsolicited: Unsolicited::Accept,
         timeouts: Timeouts { udp_unreplied: udp, udp_replied: udp, tcp, ..base.timeouts },
         sessions_max: 9,
@@ -124,7 +126,10 @@ fn a_docker_host_translates_and_forwards_what_its_containers_publish() {
     let scenario = Scenario::parse("docker.toml", file).unwrap();
     let named = |name: &str| scenario.nodes.iter().find(|node| node.name == name).unwrap();
     let nat = named("alpha").nat.clone().unwrap();
-    assert_eq!((nat.outside, nat.policy), (0, Preset::Linux.policy()));
+    assert_eq!(
+        (nat.outside, nat.policy),
+        (0, Policy { hairpin: Hairpin::ToForwardedPorts, ..Preset::Linux.policy() })
+    );
     let web = named("web").interfaces[0].address;
     let expected = [(Protocol::Tcp, 8080, 80), (Protocol::Udp, 53, 5353)]
         .map(|(protocol, port, to)| Forward { protocol, port, to: (web, to).into() });

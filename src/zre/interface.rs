@@ -1,6 +1,8 @@
 //! Which interface a node uses, and where its beacons go.
 //!
-//! One IPv4 interface, as zyre: a node announces one address, that of the interface its beacons leave by.
+//! One IPv4 interface, as zyre: a node announces one address, that of the interface its beacons leave by. Unlike zyre it
+//! hears no beacons of the machine's other networks: whoever is there could not reach that address, would enter a node that
+//! never beacons to it, and lose it when its time is up.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,12 +10,44 @@ use super::StartError;
 use crate::net::Interface;
 
 /// Where a node is on the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Site {
     /// The address that peers reach it at.
     pub(super) address: Ipv4Addr,
     /// Where its beacons go.
     pub(super) broadcast: Ipv4Addr,
+    /// The networks of the machine's interfaces: of this one, and of the others.
+    own: Network,
+    others: Vec<Network>,
+}
+
+/// The network that an address of the machine is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Network {
+    address: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Network {
+    fn of(interface: &Interface, address: Ipv4Addr) -> Self {
+        Self { address, prefix: interface.prefix }
+    }
+
+    fn contains(&self, other: Ipv4Addr) -> bool {
+        let host_bits = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+        (self.address.to_bits() ^ other.to_bits()) & !host_bits == 0
+    }
+}
+
+impl Site {
+    /// Whether whoever sends from this address is a neighbour on another of the machine's networks. The machine itself
+    /// is none, whatever address it sends from.
+    pub(super) fn is_elsewhere(&self, from: IpAddr) -> bool {
+        let IpAddr::V4(from) = from else { return false };
+        !self.own.contains(from)
+            && self.others.iter().any(|other| other.contains(from))
+            && self.others.iter().all(|other| other.address != from)
+    }
 }
 
 /// Chooses the interface that is named by name, index or address, or else the first that is up and is neither a loopback
@@ -23,6 +57,7 @@ pub(super) fn choose(interfaces: &[Interface], wanted: Option<&str>) -> Result<S
         IpAddr::V4(address) if interface.is_up => Some((interface, address)),
         _ => None,
     });
+    let networks = usable.clone().map(|(interface, address)| Network::of(interface, address));
     let chosen = match wanted {
         Some(wanted) => usable.into_iter().find(|(interface, address)| {
             interface.name == wanted || interface.index.to_string() == wanted || address.to_string() == wanted
@@ -32,7 +67,12 @@ pub(super) fn choose(interfaces: &[Interface], wanted: Option<&str>) -> Result<S
             .min_by_key(|(interface, _)| interface.broadcast.is_none()),
     };
     match chosen {
-        Some((interface, address)) => Ok(Site { address, broadcast: broadcast(interface, address) }),
+        Some((interface, address)) => Ok(Site {
+            address,
+            broadcast: broadcast(interface, address),
+            own: Network::of(interface, address),
+            others: networks.filter(|network| network.address != address).collect(),
+        }),
         None => Err(StartError::NoInterface {
             wanted: wanted.map(str::to_owned),
             found: interfaces.iter().map(describe).collect(),
@@ -125,6 +165,16 @@ mod tests {
     fn without_a_broadcast_address_the_limited_broadcast_is_used() {
         let only = [interface("odd0", 5, "10.5.0.1", None)];
         assert_eq!(choose(&only, None).unwrap().broadcast, Ipv4Addr::BROADCAST);
+    }
+
+    #[test]
+    fn who_is_on_another_network_of_the_machine_is_elsewhere() {
+        let site = choose(&machine(), Some("eth1")).unwrap();
+        let is_elsewhere = |from: &str| site.is_elsewhere(from.parse().unwrap());
+        assert!(is_elsewhere("10.0.0.9") && is_elsewhere("10.5.0.9") && is_elsewhere("127.0.0.9"));
+        for from in ["10.1.0.9", "10.1.0.1", "10.0.0.1", "127.0.0.1", "192.168.7.7", "10.9.0.9", "fe80::9"] {
+            assert!(!is_elsewhere(from), "{from}");
+        }
     }
 
     #[test]

@@ -7,39 +7,6 @@ use super::tap::Tap;
 use super::{HostId, InterfaceId};
 use crate::trace::{Count, Drop, Kind, Traffic};
 
-const KINDS: [Kind; 8] = [
-    Kind::Beacon,
-    Kind::Udp,
-    Kind::TcpHandshake,
-    Kind::TcpData,
-    Kind::TcpRetransmit,
-    Kind::TcpControl,
-    Kind::TcpReset,
-    Kind::Icmp,
-];
-const DROPS: [Drop; 20] = [
-    Drop::Loss,
-    Drop::NoHost,
-    Drop::NoSocket,
-    Drop::QueueFull,
-    Drop::LinkQueueFull,
-    Drop::Corrupt,
-    Drop::Partition,
-    Drop::Unplugged,
-    Drop::NoRoute,
-    Drop::Expired,
-    Drop::TooLong,
-    Drop::NatUnmapped,
-    Drop::NatFiltered,
-    Drop::NatInvalid,
-    Drop::NatForgotten,
-    Drop::NatNoPort,
-    Drop::NatQuota,
-    Drop::NatTableFull,
-    Drop::NatTaken,
-    Drop::Isolated,
-];
-
 /// Counters of all machines.
 #[derive(Debug)]
 pub(super) struct Counters {
@@ -53,9 +20,9 @@ pub(super) struct Counters {
 
 #[derive(Clone, Debug, Default)]
 struct HostCounters {
-    sent: [Count; KINDS.len()],
-    received: [Count; KINDS.len()],
-    dropped: [Count; DROPS.len()],
+    sent: [Count; Kind::ALL.len()],
+    received: [Count; Kind::ALL.len()],
+    dropped: [Count; Drop::ALL.len()],
 }
 
 impl Counters {
@@ -103,9 +70,9 @@ impl Counters {
             pairs.filter(|(_, count)| count.packets > 0).collect()
         }
         let traffic = |host: &HostCounters| Traffic {
-            sent: seen(&KINDS, &host.sent),
-            received: seen(&KINDS, &host.received),
-            dropped: seen(&DROPS, &host.dropped),
+            sent: seen(&Kind::ALL, &host.sent),
+            received: seen(&Kind::ALL, &host.received),
+            dropped: seen(&Drop::ALL, &host.dropped),
         };
         self.hosts.iter().map(traffic).collect()
     }
@@ -122,7 +89,7 @@ mod tests {
 
     #[test]
     fn kinds_and_causes_stand_at_their_own_index() {
-        assert!(KINDS.iter().enumerate().all(|(i, kind)| *kind as usize == i));
-        assert!(DROPS.iter().enumerate().all(|(i, cause)| *cause as usize == i));
+        assert!(Kind::ALL.iter().enumerate().all(|(i, kind)| *kind as usize == i));
+        assert!(Drop::ALL.iter().enumerate().all(|(i, cause)| *cause as usize == i));
     }
 }

@@ -99,38 +99,6 @@ pub(super) struct Totals {
 }
 
 pub(super) const CRASHES: [Crash; 3] = [Crash::PowerCut, Crash::ProcessExit, Crash::Stop];
-pub(super) const KINDS: [Kind; 8] = [
-    Kind::Beacon,
-    Kind::Udp,
-    Kind::TcpHandshake,
-    Kind::TcpData,
-    Kind::TcpRetransmit,
-    Kind::TcpControl,
-    Kind::TcpReset,
-    Kind::Icmp,
-];
-pub(super) const DROPS: [Drop; 20] = [
-    Drop::Loss,
-    Drop::Corrupt,
-    Drop::LinkQueueFull,
-    Drop::NoHost,
-    Drop::NoSocket,
-    Drop::QueueFull,
-    Drop::Partition,
-    Drop::Unplugged,
-    Drop::NoRoute,
-    Drop::Expired,
-    Drop::TooLong,
-    Drop::NatUnmapped,
-    Drop::NatFiltered,
-    Drop::NatInvalid,
-    Drop::NatForgotten,
-    Drop::NatNoPort,
-    Drop::NatQuota,
-    Drop::NatTableFull,
-    Drop::NatTaken,
-    Drop::Isolated,
-];
 
 impl Figures {
     pub(super) fn of(scenario: &Scenario, trace: &Trace) -> Self {

@@ -4,9 +4,9 @@ use maud::{Markup, html};
 
 use crate::check::{Verdict, property_name};
 use crate::scenario::Scenario;
-use crate::trace::{Kind, Trace};
+use crate::trace::{Drop, Kind, Trace};
 
-use super::figures::{self, DROPS, Figures, KINDS};
+use super::figures::{self, Figures};
 use super::html::{figure, finding, page, percentile_table, samples_tile, tile, verdict_words, wide_figure};
 use super::plots::Plots;
 use super::text;
@@ -351,7 +351,7 @@ impl Run<'_> {
                             ] { th.n scope="col" { (column) } }
                         } }
                         tbody {
-                            @for kind in KINDS.iter().filter(|kind| used(kind)) {
+                            @for kind in Kind::ALL.iter().filter(|kind| used(kind)) {
                                 @let sent = totals.sent.get(kind).copied().unwrap_or_default();
                                 @let got = totals.received.get(kind).copied().unwrap_or_default();
                                 tr {
@@ -383,7 +383,7 @@ impl Run<'_> {
                         div.scroll { table {
                             thead { tr { th scope="col" { "cause" } th.n scope="col" { "packets" } th.n scope="col" { "bytes" } } }
                             tbody {
-                                @for (cause, count) in DROPS.iter().filter_map(|cause| Some((cause, totals.dropped.get(cause)?))) {
+                                @for (cause, count) in Drop::ALL.iter().filter_map(|cause| Some((cause, totals.dropped.get(cause)?))) {
                                     tr {
                                         th scope="row" { (text::drop_cause(*cause)) }
                                         td.n { (text::count(count.packets)) } td.n { (text::bytes(count.bytes)) }

@@ -122,16 +122,16 @@ fn machine(scenario: &Scenario, nodes: &[Node]) -> Machine {
     for (own, others) in first.interfaces.iter().zip(&last.interfaces) {
         lines.push(addresses(own.address, others.address));
     }
-    lines.extend(
-        match first.kind {
-            Kind::Router => Some("router"),
-            Kind::DockerHost => Some("Docker host"),
-            Kind::Computer | Kind::Container(_) | Kind::HostNetwork(_) => {
-                first.config.zre.is_none().then_some("runs nothing")
-            }
+    lines.extend(match first.kind {
+        Kind::Router => {
+            let nat = first.nat.as_ref().map(|nat| format!("router, NAT {}", nat.policy.preset.name()));
+            Some(nat.unwrap_or_else(|| "router".to_owned()))
         }
-        .map(str::to_owned),
-    );
+        Kind::DockerHost => Some("Docker host".to_owned()),
+        Kind::Computer | Kind::Container(_) | Kind::HostNetwork(_) => {
+            first.config.zre.is_none().then(|| "runs nothing".to_owned())
+        }
+    });
     let host = first.kind.docker_host().map(|host| &scenario.nodes[host.0 as usize]);
     lines.extend(host.map(|host| format!("on {}", host.name)));
     for own in &first.interfaces {

@@ -14,7 +14,7 @@ use hailer::daemon::reader::{
 use super::nodes::{RawAttachment, RawNode, attachment};
 use super::segments::Segments;
 use super::{Attachment, Forward, Kind, Medium, Nat, Node, NodeIndex, Protocol};
-use crate::fabric::nat::{Dependence, Policy, PortPolicy, Preset, Unsolicited};
+use crate::fabric::nat::{Dependence, Hairpin, Policy, PortPolicy, Preset, Unsolicited};
 
 /// What to write for interfaces.
 pub(super) const INTERFACES_EXAMPLE: &str = "interfaces = [{ segment = \"left\" }, { segment = \"right\" }]";
@@ -147,7 +147,7 @@ fn policy(table: &mut Table<'_>) -> Result<(Policy, Vec<RawForward>), Refused> {
         policy.ports = ports.value;
     }
     if let Some(hairpin) = hairpin {
-        policy.hairpin = hairpin.value;
+        policy.hairpin = if hairpin.value { Hairpin::Always } else { Hairpin::Never };
     }
     if let Some(unsolicited) = unsolicited? {
         policy.unsolicited = unsolicited.value;
@@ -261,7 +261,8 @@ fn docker_nat(segments: &Segments, nodes: &[Node], place: usize) -> Option<Nat> 
             to: SocketAddr::from((own.address, published.to)),
         }));
     }
-    Some(Nat { policy: Preset::Linux.policy(), outside, forwards })
+    let policy = Policy { hairpin: Hairpin::ToForwardedPorts, ..Preset::Linux.policy() };
+    Some(Nat { policy, outside, forwards })
 }
 
 /// The inside address of whom a forwarded port leads to: of a machine that is named, or as it is written.

@@ -23,11 +23,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 use self::link::{Intake, Note, Outbound};
 use self::queue::Dial;
 use super::beacon::Beacon;
+use super::interface::Site;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
 use super::{CommandError, Event, ExitReason, Limits};
 use crate::Timestamp;
@@ -72,6 +73,8 @@ pub(super) struct Sockets<N: Net> {
     pub(super) broadcast: SocketAddr,
     pub(super) listener: N::Listener,
     pub(super) inbox: SocketAddr,
+    /// Tells who is a neighbour here.
+    pub(super) site: Site,
 }
 
 /// The node's task, without its sockets.
@@ -205,7 +208,7 @@ impl<N: Net> Driver<N> {
                 is_served &= is_exhausted(|| {
                     let heard = ready!(hearing.as_mut().poll(context));
                     hearing.set(hear(&sockets.ear));
-                    self.on_heard(heard);
+                    self.on_heard(&sockets.site, heard);
                     Poll::Ready(())
                 });
                 is_served &= self.serve_requests(context);
@@ -433,8 +436,11 @@ impl<N: Net> Driver<N> {
         self.handshakes.insert(link);
     }
 
-    fn on_heard(&mut self, heard: io::Result<Heard>) {
+    fn on_heard(&mut self, site: &Site, heard: io::Result<Heard>) {
         match heard {
+            Ok(Heard { from, .. }) if site.is_elsewhere(from.ip()) => {
+                trace!(%from, "beacon ignored: it comes from another network of this machine");
+            }
             Ok(Heard { from, datagram, len }) => {
                 self.feed(Input::Beacon { from, beacon: Beacon::decode(&datagram[..len]) });
             }

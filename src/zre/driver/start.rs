@@ -20,7 +20,8 @@ pub(in crate::zre) fn bind<N: Net>(net: &N, config: &Config) -> Result<Sockets<N
     let ear = udp(Ipv4Addr::UNSPECIFIED, config.port)?;
     let mouth = udp(site.address, 0)?;
     let (listener, inbox) = listen(net, &site, config.tcp_port)?;
-    Ok(Sockets { ear, mouth, broadcast: SocketAddr::from((site.broadcast, config.port)), listener, inbox })
+    let broadcast = SocketAddr::from((site.broadcast, config.port));
+    Ok(Sockets { ear, mouth, broadcast, listener, inbox, site })
 }
 
 /// Listens on the port that is given, or else on the first that is free from 49152 on.

@@ -25,7 +25,7 @@ use super::random;
 use super::random::Stream;
 pub use flow::{Flow, Inbound, Protocol, Refusal, Signal};
 pub use policy::{
-    Dependence, MidConnection, Policy, PortPolicy, Refresh, TcpTimeouts, Timeouts, Unsolicited,
+    Dependence, Hairpin, MidConnection, Policy, PortPolicy, Refresh, TcpTimeouts, Timeouts, Unsolicited,
 };
 use ports::{Ports, Want};
 pub use presets::Preset;
@@ -126,7 +126,16 @@ impl Nat {
     /// # Errors
     /// Why it does not get there. After [`Refusal::NoHairpin`] the router takes it as its own.
     pub fn hairpin(&mut self, now: Timestamp, flow: &Flow, signal: &Signal) -> Result<Flow, Refusal> {
-        if !self.policy.hairpin {
+        let is_let_back = match self.policy.hairpin {
+            Hairpin::Never => false,
+            Hairpin::ToForwardedPorts => {
+                let ends = (flow.protocol, flow.from, flow.to);
+                self.forwards.contains_key(&(flow.protocol, flow.to))
+                    || self.table.find_inside(ends).is_some()
+            }
+            Hairpin::Always => true,
+        };
+        if !is_let_back {
             return Err(Refusal::NoHairpin);
         }
         let from = self.outbound(now, flow, signal)?;

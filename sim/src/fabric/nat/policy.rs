@@ -19,7 +19,7 @@ pub struct Policy {
     pub ports: PortPolicy,
     /// Whether inside machines reach each other by their outside addresses (RFC 4787, 6). They then see each other's
     /// outside addresses.
-    pub hairpin: bool,
+    pub hairpin: Hairpin,
     /// What becomes of packets from outside that belong to nothing.
     pub unsolicited: Unsolicited,
     /// What becomes of TCP from inside that belongs to nothing and does not open a connection.
@@ -31,6 +31,17 @@ pub struct Policy {
     /// Sessions at the same time, at most. In a full table the oldest one that was never answered makes way; where there is
     /// none, nothing new gets through.
     pub sessions_max: usize,
+}
+
+/// Which outside addresses and ports inside machines reach each other by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hairpin {
+    /// None.
+    Never,
+    /// Those that are forwarded, as by Docker's proxy or its rule for that.
+    ToForwardedPorts,
+    /// All.
+    Always,
 }
 
 /// What a mapping or a permission depends on, besides the inside address and port.

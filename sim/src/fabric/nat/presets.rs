@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::policy::{
-    Dependence, MidConnection, Policy, PortPolicy, Refresh, TcpTimeouts, Timeouts, Unsolicited,
+    Dependence, Hairpin, MidConnection, Policy, PortPolicy, Refresh, TcpTimeouts, Timeouts, Unsolicited,
 };
 
 /// A NAT with a name.
@@ -120,7 +120,7 @@ impl Preset {
             mapping: EndpointIndependent,
             filtering: AddressAndPortDependent,
             ports: PortPolicy::Linux,
-            hairpin: false,
+            hairpin: Hairpin::Never,
             unsolicited: Unsolicited::Drop,
             mid_connection: MidConnection::PickUp,
             refresh: Refresh::Both,
@@ -130,7 +130,7 @@ impl Preset {
         let cone = |filtering| Policy {
             filtering,
             ports: PortPolicy::Preserve,
-            hairpin: true,
+            hairpin: Hairpin::Always,
             mid_connection: MidConnection::Drop,
             refresh: Refresh::Outbound,
             timeouts: RFC_TIMEOUTS,

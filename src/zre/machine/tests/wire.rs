@@ -490,7 +490,11 @@ impl Wire {
             }
             if let Mind::Hailer(machine) = mind {
                 assert_eq!((machine.not_ready, machine.outbound.len()), (0, ids.len()));
-                assert_eq!((machine.inbound.len(), machine.without_hello.len()), (ids.len(), 0));
+                // libzmq may have connected again below zyre, which has nothing to say on the new connection yet.
+                let (links, silent) = (machine.inbound.len(), machine.without_hello.len());
+                let zyres = alive.iter().filter(|other| matches!(self.hosts[**other].mind, Mind::Zyre(_)));
+                assert_eq!(links - silent, ids.len());
+                assert!(silent <= zyres.count(), "{silent} links without HELLO");
             }
         }
         for &host in &alive {
