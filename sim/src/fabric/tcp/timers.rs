@@ -9,8 +9,8 @@ use super::segment::before;
 
 /// How many time-outs of a thin stream are not doubled (`TCP_THIN_LINEAR_RETRIES`).
 const THIN_LINEAR_RETRIES: u8 = 6;
-/// A stream with fewer segments in flight is thin (`tcp_stream_is_thin`).
-const THIN_SEGMENTS: u32 = 4;
+/// A stream with fewer segments that are not acknowledged is thin (`tcp_stream_is_thin`), be they lost or not.
+const THIN_SEGMENTS: usize = 4;
 
 impl Connection {
     /// Does what is due by `now`; nothing when it is early.
@@ -93,11 +93,11 @@ impl Connection {
         self.arm(now, TimerKind::Retransmit, self.trip.timeout_us(&self.config));
     }
 
-    /// Too few segments are in flight for other means than the time-out, and it is not for want of a start.
+    /// Too few segments are out for other means than the time-out, and it is not for want of a start.
     fn is_thin(&self) -> bool {
         self.config.thin_linear_timeouts
             && self.state == State::Established
-            && self.send.in_flight() < THIN_SEGMENTS
+            && self.send.flight().len() < THIN_SEGMENTS
             && !self.congestion.is_in_initial_slow_start()
     }
 
