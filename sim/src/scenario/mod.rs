@@ -509,6 +509,15 @@ pub enum TrafficKind {
     Whisper(Vec<NodeIndex>),
 }
 
+impl TrafficKind {
+    /// To whom a sender's whisper with this number, from 0, goes: to each receiver in turn, but not to itself.
+    pub fn receiver(&self, sender: NodeIndex, number: u64) -> Option<NodeIndex> {
+        let Self::Whisper(receivers) = self else { return None };
+        let others: Vec<NodeIndex> = receivers.iter().copied().filter(|to| *to != sender).collect();
+        others.get(number as usize % others.len().max(1)).copied()
+    }
+}
+
 /// Something that must be true.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expect {

@@ -423,10 +423,9 @@ impl World {
             TrafficKind::Shout(group) => {
                 self.command(sender, Command::Shout { group: group.clone(), bytes: traffic_spec.bytes });
             }
-            TrafficKind::Whisper(receivers) => {
-                let others: Vec<NodeIndex> = receivers.iter().copied().filter(|to| *to != sender).collect();
-                if !others.is_empty() {
-                    self.whisper(sender, others[sent as usize % others.len()], traffic_spec.bytes);
+            kind @ TrafficKind::Whisper(_) => {
+                if let Some(to) = kind.receiver(sender, sent) {
+                    self.whisper(sender, to, traffic_spec.bytes);
                 }
             }
         }
