@@ -73,6 +73,7 @@ impl From<io::Error> for ConnectionError {
 
 /// What receiving led to.
 enum Received {
+    Greeted,
     Ready,
     Message(Multipart),
     End,
@@ -95,6 +96,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
+    /// Waits for the peer's greeting, within the time that the session allows for the handshake. A session that is
+    /// reserved keeps until [`Connection::handshake`] who we are. Cancel safe, like that.
+    ///
+    /// # Errors
+    /// When the peer can't be talked to, takes too long, or closes the connection.
+    pub async fn greeting<A: Alarm>(
+        &mut self,
+        now: impl Fn() -> Timestamp + Send,
+        alarm: &mut A,
+    ) -> Result<(), ConnectionError> {
+        poll_fn(|context| self.poll_handshake(context, &now, alarm)).await.map(drop)
+    }
+
     /// Shakes hands, within the time that the session allows. Cancel safe: it goes on where it stopped when called again.
     ///
     /// # Errors
@@ -104,27 +118,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         now: impl Fn() -> Timestamp + Send,
         alarm: &mut A,
     ) -> Result<PeerProperties, ConnectionError> {
+        self.session.introduce();
         let outcome = poll_fn(|context| {
             loop {
                 if let Some(peer) = &self.peer {
                     return Poll::Ready(Ok(peer.clone()));
                 }
-                // The alarm first: a peer that always has another byte to send must not put it off.
-                let deadline = self.session.deadline();
-                alarm.set(deadline);
-                if alarm.poll_ring(context).is_ready() {
-                    self.session.handle(now().max(deadline.unwrap_or_default()), Input::Timeout);
-                }
-                match ready!(self.poll_received(context, &now))? {
-                    Received::Ready => {}
-                    Received::Message(_) => unreachable!("a session is ready before its first message"),
-                    Received::End => return Poll::Ready(Err(ConnectionError::Rejected)),
-                }
+                ready!(self.poll_handshake(context, &now, alarm))?;
             }
         })
         .await;
         alarm.set(None);
         outcome
+    }
+
+    /// Ready when the handshake has come a step further.
+    fn poll_handshake<A: Alarm>(
+        &mut self,
+        context: &mut Context<'_>,
+        now: &impl Fn() -> Timestamp,
+        alarm: &mut A,
+    ) -> Poll<Result<(), ConnectionError>> {
+        // The alarm first: a peer that always has another byte to send must not put it off.
+        let deadline = self.session.deadline();
+        alarm.set(deadline);
+        if alarm.poll_ring(context).is_ready() {
+            self.session.handle(now().max(deadline.unwrap_or_default()), Input::Timeout);
+        }
+        match ready!(self.poll_received(context, now))? {
+            Received::Greeted | Received::Ready => Poll::Ready(Ok(())),
+            Received::Message(_) => unreachable!("a session is ready before its first message"),
+            Received::End => Poll::Ready(Err(ConnectionError::Rejected)),
+        }
     }
 
     /// Queues a message. It leaves with the next [`Connection::recv`] or [`Connection::flush`], after the handshake.
@@ -157,7 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         poll_fn(|context| {
             loop {
                 match ready!(self.poll_received(context, &now))? {
-                    Received::Ready => {}
+                    Received::Greeted | Received::Ready => {}
                     Received::Message(message) => return Poll::Ready(Ok(Some(message))),
                     Received::End => return Poll::Ready(Ok(None)),
                 }
@@ -197,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         match &received {
             Ok(Received::End) => self.end = Some(Ok(())),
             Err(error) => self.end = Some(Err(error.clone())),
-            Ok(Received::Ready | Received::Message(_)) => {}
+            Ok(Received::Greeted | Received::Ready | Received::Message(_)) => {}
         }
         Poll::Ready(received)
     }
@@ -218,6 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     self.push(bytes);
                     continue;
                 }
+                Some(Output::Greeted) => return Poll::Ready(Ok(Received::Greeted)),
                 Some(Output::Ready(peer)) => {
                     self.peer = Some(peer);
                     return Poll::Ready(Ok(Received::Ready));

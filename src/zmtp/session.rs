@@ -2,7 +2,9 @@
 //!
 //! It sends greeting and READY in one piece before it has heard anything. NULL lets each side do so, libzmq buffers what
 //! follows the greeting, and it saves a round trip on a network that loses packets. Messages have to wait for the
-//! peer's READY: libzmq ends a connection on which one comes earlier.
+//! peer's READY: libzmq ends a connection on which one comes earlier. So whoever opened the connection loses nothing when
+//! its READY waits for the peer's greeting, and can try several connections side by side until then: the peer does not know
+//! yet who is there ([`SessionConfig::is_reserved`]).
 //!
 //! It does not read or write (that is [`Connection`](super::Connection)), bound what is queued for sending, reconnect,
 //! or keep subscriptions.
@@ -28,6 +30,8 @@ pub struct SessionConfig {
     pub limits: Limits,
     /// How long the handshake may take.
     pub handshake_timeout: Duration,
+    /// Whether to keep READY, which says who we are, until [`Session::introduce`].
+    pub is_reserved: bool,
 }
 
 impl SessionConfig {
@@ -38,7 +42,13 @@ impl SessionConfig {
 
     /// A session with default limits.
     pub const fn new(socket_type: SocketType, identity: Bytes) -> Self {
-        Self { socket_type, identity, limits: Limits::DEFAULT, handshake_timeout: Self::HANDSHAKE_TIMEOUT }
+        Self {
+            socket_type,
+            identity,
+            limits: Limits::DEFAULT,
+            handshake_timeout: Self::HANDSHAKE_TIMEOUT,
+            is_reserved: false,
+        }
     }
 }
 
@@ -58,6 +68,8 @@ pub enum Input {
 pub enum Output {
     /// Send these bytes to the peer.
     Transmit(Bytes),
+    /// The peer's greeting is complete, and the session waits for [`Session::introduce`].
+    Greeted,
     /// The handshake is complete. Comes once, before all messages.
     Ready(PeerProperties),
     /// The peer sent a message.
@@ -156,6 +168,10 @@ pub struct Session {
 enum Phase {
     /// The peer's greeting is not complete.
     Greeting(BytesMut),
+    /// It is, and we keep to ourselves who we are.
+    Greeted {
+        minor: u8,
+    },
     /// The peer's READY is due.
     Handshake {
         minor: u8,
@@ -176,15 +192,9 @@ enum Step {
 impl Session {
     /// A session on a connection that was opened or accepted at `now`.
     pub fn new(config: SessionConfig, now: Timestamp) -> Self {
-        let mut ready = Properties::new();
-        ready.push(Properties::SOCKET_TYPE, Bytes::from_static(config.socket_type.name().as_bytes()));
-        if config.socket_type.has_identity() {
-            ready.push(Properties::IDENTITY, config.identity.clone());
-        }
         let mut outbox = Outbox::default();
         outbox.put(&Greeting::null(config.identity.len()).encode());
-        outbox.put_frame(&Frame::Command(Command::Ready(ready).encode()));
-        Self {
+        let mut session = Self {
             phase: Phase::Greeting(BytesMut::new()),
             unread: Bytes::new(),
             framer: Framer::new(config.limits),
@@ -194,13 +204,36 @@ impl Session {
             deadline: now.after(config.handshake_timeout),
             is_late: false,
             config,
+        };
+        if !session.config.is_reserved {
+            session.put_ready();
         }
+        session
+    }
+
+    /// Says who we are, if that was kept back.
+    pub fn introduce(&mut self) {
+        if std::mem::take(&mut self.config.is_reserved) {
+            self.put_ready();
+        }
+        if let Phase::Greeted { minor } = self.phase {
+            self.phase = Phase::Handshake { minor };
+        }
+    }
+
+    fn put_ready(&mut self) {
+        let mut ready = Properties::new();
+        ready.push(Properties::SOCKET_TYPE, Bytes::from_static(self.config.socket_type.name().as_bytes()));
+        if self.config.socket_type.has_identity() {
+            ready.push(Properties::IDENTITY, self.config.identity.clone());
+        }
+        self.outbox.put_frame(&Frame::Command(Command::Ready(ready).encode()));
     }
 
     /// Queues a message, as [`Input::Send`] does. The time makes no difference to it.
     pub fn send(&mut self, message: Multipart) {
         let outbox = match self.phase {
-            Phase::Greeting(_) | Phase::Handshake { .. } => &mut self.held,
+            Phase::Greeting(_) | Phase::Greeted { .. } | Phase::Handshake { .. } => &mut self.held,
             Phase::Traffic => &mut self.outbox,
             Phase::Failed => return,
         };
@@ -243,11 +276,17 @@ impl Session {
             if mechanism != Mechanism::Null {
                 return Err(SessionError::Mechanism { theirs: mechanism });
             }
+            if self.config.is_reserved {
+                self.phase = Phase::Greeted { minor };
+                return Ok(Step::Emit(Output::Greeted));
+            }
             self.phase = Phase::Handshake { minor };
             return Ok(Step::Moved);
         }
-        if matches!(self.phase, Phase::Failed) {
-            return Ok(Step::Idle);
+        match self.phase {
+            Phase::Failed => return Ok(Step::Idle),
+            Phase::Greeted { .. } => return self.idle(),
+            Phase::Greeting(_) | Phase::Handshake { .. } | Phase::Traffic => {}
         }
         match self.framer.read(&mut self.unread)? {
             None => self.idle(),
@@ -352,7 +391,7 @@ impl Machine for Session {
 
     fn deadline(&self) -> Option<Timestamp> {
         match self.phase {
-            Phase::Greeting(_) | Phase::Handshake { .. } => Some(self.deadline),
+            Phase::Greeting(_) | Phase::Greeted { .. } | Phase::Handshake { .. } => Some(self.deadline),
             Phase::Traffic | Phase::Failed => None,
         }
     }

@@ -109,6 +109,28 @@ fn messages_wait_for_the_peers_ready_and_then_leave_in_one_piece() {
 }
 
 #[test]
+fn a_reserved_session_says_who_it_is_when_told_to_and_looks_at_nothing_before() {
+    let config = SessionConfig {
+        is_reserved: true,
+        ..SessionConfig::new(SocketType::Dealer, Bytes::from_static(IDENTITY))
+    };
+    let mut session = Session::new(config, Timestamp::ZERO);
+    let said = outputs(&mut session);
+    assert_eq!(said, [Output::Transmit(Bytes::copy_from_slice(&Greeting::null(IDENTITY.len()).encode()))]);
+    session.send(message(&["A"]));
+    assert_eq!(receive(&mut session, &[&greeting(), ROUTER].concat()), [Output::Greeted]);
+    session.introduce();
+    let outputs = outputs(&mut session);
+    let [Output::Transmit(ready), Output::Ready(_), Output::Transmit(after)] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    let Some(Output::Transmit(at_once)) = self::session(SocketType::Dealer).poll() else {
+        panic!("it is silent")
+    };
+    assert_eq!((&ready[..], &after[..]), (&at_once[Greeting::LEN..], &hex!("00 01 41")[..]));
+}
+
+#[test]
 fn frames_become_messages() {
     let mut session = ready();
     assert_eq!(receive(&mut session, &hex!("01 01 41 01 00")), []);

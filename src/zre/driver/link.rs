@@ -26,11 +26,13 @@ const DIAL_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a handshake may take on a connection to us. Longer by far: the peer may be through its own part and have sent
 /// messages, which are lost when we close.
 const INBOUND_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
-/// While no connection stands, another is tried each time this has passed: a lost SYN is sent again by the kernel after a
-/// second at the earliest, and on a network that loses a third of its packets half of all attempts lose one.
+/// While nobody has answered, another connection is tried each time this has passed: a lost SYN is sent again by the kernel
+/// after a second at the earliest, what follows after 200 ms, and on a network that loses a third of its packets two of
+/// three attempts lose one. The time doubles with each connection that stands and waits for a greeting, because that may
+/// be the fault of a program that is busy, and more connections would not help it.
 const RACE_STEP: Duration = Duration::from_millis(50);
-/// Connections that are tried side by side, at most. At 30 % loss each way eight attempts fail together once in 200 times.
-const RACERS_MAX: usize = 8;
+/// Connections that are tried side by side, at most. At 30 % loss each way sixteen attempts fail together once in 400 times.
+const RACERS_MAX: usize = 16;
 /// Messages that move between a link and the node in one go.
 const BATCH_MESSAGES: usize = 64;
 /// A batch is not made longer when it holds this many bytes.
@@ -90,6 +92,7 @@ impl Outbound {
             peer,
             session: SessionConfig {
                 handshake_timeout: DIAL_HANDSHAKE_TIMEOUT,
+                is_reserved: true,
                 ..SessionConfig::new(SocketType::Dealer, own.to_zmtp())
             },
             queue: Arc::clone(&queue),
@@ -139,7 +142,13 @@ struct OutboundTask<N: Net> {
     notes: mpsc::UnboundedSender<Note>,
 }
 
-type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Box<Connection<S>>, DialFailure>)> + Send>>;
+/// A connection on its way to be a link's. Boxed, because it moves: from future to future it would leave room for itself in
+/// each.
+type Opened<S> = Box<Connection<S>>;
+
+type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Opened<S>, DialFailure>)> + Send>>;
+
+type Racer<T> = Pin<Box<dyn Future<Output = Result<T, DialFailure>> + Send>>;
 
 impl<N: Net> OutboundTask<N> {
     async fn run(self) {
@@ -156,7 +165,7 @@ impl<N: Net> OutboundTask<N> {
     }
 
     /// Makes the attempts that the node asks for, side by side, until one succeeds.
-    async fn connect(&self) -> Box<Connection<N::Stream>> {
+    async fn connect(&self) -> Opened<N::Stream> {
         let mut attempts: Vec<Attempt<N::Stream>> = Vec::new();
         poll_fn(|context| {
             while let Poll::Ready(dials) = self.queue.poll_dials(context) {
@@ -264,36 +273,35 @@ async fn open<N: Net>(
     endpoint: &Endpoint,
     timeout: Duration,
     session: SessionConfig,
-) -> Result<Box<Connection<N::Stream>>, DialFailure> {
+) -> Result<Opened<N::Stream>, DialFailure> {
     let mut alarm = net.alarm();
     alarm.set(Some(net.now().after(timeout)));
-    let stream = tokio::select! {
+    let mut connection = tokio::select! {
         biased;
-        stream = connect(net, endpoint) => stream?,
+        connection = connect(net, endpoint, &session) => connection?,
         () = alarm.ring() => return Err(DialFailure::TimedOut),
     };
-    // Boxed, because it moves: from future to future it would leave room for itself in each.
-    let mut connection = Box::new(Connection::new(stream, Session::new(session, net.now())));
     match connection.handshake(|| net.now(), &mut alarm).await {
         Ok(properties) if PeerId::from_zmtp(&properties.identity).is_some_and(|other| other != peer) => {
             Err(DialFailure::AnotherPeer)
         }
         Ok(_) => Ok(connection),
-        Err(error) => {
-            debug!(%error, "no handshake");
-            Err(DialFailure::Unreachable)
-        }
+        Err(error) => Err(broken(&error)),
     }
 }
 
-async fn connect<N: Net>(net: &N, endpoint: &Endpoint) -> Result<N::Stream, DialFailure> {
+async fn connect<N: Net>(
+    net: &N,
+    endpoint: &Endpoint,
+    session: &SessionConfig,
+) -> Result<Opened<N::Stream>, DialFailure> {
     let addresses = match endpoint.socket_addr() {
         Some(address) => vec![address],
         None => net.resolve(&endpoint.host, endpoint.port).await.map_err(|error| failure(&error))?,
     };
     let mut outcome = Err(DialFailure::Unreachable);
     for address in addresses {
-        outcome = race(net, address).await;
+        outcome = race(net, address, session).await;
         if outcome.is_ok() {
             break;
         }
@@ -301,26 +309,72 @@ async fn connect<N: Net>(net: &N, endpoint: &Endpoint) -> Result<N::Stream, Dial
     outcome
 }
 
-/// Connects, trying anew beside attempts that got no answer yet. The first answer counts, be it a connection or a refusal;
-/// the others are given up, before anything was said on them.
-async fn race<N: Net>(net: &N, address: SocketAddr) -> Result<N::Stream, DialFailure> {
-    let mut racers = Vec::new();
+/// Connects, trying anew beside attempts that got no answer yet. The first whose other side greets counts, or refuses; the
+/// others are given up, before they said whose they are.
+async fn race<N: Net>(
+    net: &N,
+    address: SocketAddr,
+    session: &SessionConfig,
+) -> Result<Opened<N::Stream>, DialFailure> {
+    let mut callers: Vec<Racer<N::Stream>> = Vec::new();
+    let mut listeners: Vec<Racer<Opened<N::Stream>>> = Vec::new();
     let mut alarm = net.alarm();
     alarm.set(Some(net.now()));
     poll_fn(|context| {
-        while racers.len() < RACERS_MAX && alarm.poll_ring(context).is_ready() {
-            alarm.set(Some(net.now().after(RACE_STEP)));
+        while callers.len() + listeners.len() < RACERS_MAX && alarm.poll_ring(context).is_ready() {
+            alarm.set(Some(net.now().after(step(listeners.len()))));
             let net = net.clone();
-            racers.push(Box::pin(async move { net.connect(address, None).await }));
+            callers.push(Box::pin(async move {
+                net.connect(address, None).await.map_err(|error| failure(&error))
+            }));
         }
-        for racer in &mut racers {
-            if let Poll::Ready(outcome) = racer.as_mut().poll(context) {
-                return Poll::Ready(outcome.map_err(|error| failure(&error)));
+        let mut index = 0;
+        while let Some(caller) = callers.get_mut(index) {
+            let Poll::Ready(outcome) = caller.as_mut().poll(context) else {
+                index += 1;
+                continue;
+            };
+            drop(callers.remove(index));
+            match outcome {
+                Ok(stream) => listeners.push(Box::pin(greet(net.clone(), stream, session.clone()))),
+                Err(failure) => return Poll::Ready(Err(failure)),
+            }
+            // It is reached: what it takes now may be the time of its program.
+            alarm.set(Some(net.now().after(step(listeners.len()))));
+        }
+        for listener in &mut listeners {
+            if let Poll::Ready(outcome) = listener.as_mut().poll(context) {
+                return Poll::Ready(outcome);
             }
         }
         Poll::Pending
     })
     .await
+}
+
+/// How long to wait for an answer before the next attempt, when this many connections stand without one.
+fn step(listeners: usize) -> Duration {
+    RACE_STEP * 2_u32.pow(listeners.min(2) as u32)
+}
+
+/// Greets on a fresh connection and waits for the answer.
+async fn greet<N: Net>(
+    net: N,
+    stream: N::Stream,
+    session: SessionConfig,
+) -> Result<Opened<N::Stream>, DialFailure> {
+    let now = || net.now();
+    net.expect_messages(&stream);
+    let mut connection = Box::new(Connection::new(stream, Session::new(session, now())));
+    match connection.greeting(now, &mut net.alarm()).await {
+        Ok(()) => Ok(connection),
+        Err(error) => Err(broken(&error)),
+    }
+}
+
+fn broken(error: &ConnectionError) -> DialFailure {
+    debug!(%error, "no handshake");
+    DialFailure::Unreachable
 }
 
 fn failure(error: &std::io::Error) -> DialFailure {
@@ -381,6 +435,7 @@ impl<N: Net> InboundTask<N> {
             ..SessionConfig::new(SocketType::Router, self.own.to_zmtp())
         };
         let now = || self.net.now();
+        self.net.expect_messages(&stream);
         let mut connection = Box::new(Connection::new(stream, Session::new(session, now())));
         let peer = connection.handshake(now, &mut self.net.alarm()).await?;
         self.tell(Intake::Opened { link: self.link, identity: peer.identity, remote: self.remote }).await;
