@@ -62,6 +62,10 @@ pub trait Net: Clone + Send + Sync + 'static {
         from: Option<IpAddr>,
     ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
+    /// Says that a connection carries few and short messages, each of which matters, rather than much data. A network that
+    /// can may repeat them sooner when they get lost.
+    fn expect_messages(&self, _: &Self::Stream) {}
+
     /// The addresses behind a host name, or the address itself when `host` is one.
     ///
     /// # Errors

@@ -72,6 +72,11 @@ impl Net for OsNet {
         tcp::connect(to, from).await
     }
 
+    #[cfg(target_os = "linux")]
+    fn expect_messages(&self, stream: &tokio::net::TcpStream) {
+        tcp::expect_messages(stream);
+    }
+
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         // A numeric host is answered without asking the resolver, and without leaving this thread.
         match tokio::net::lookup_host((host, port)).await {

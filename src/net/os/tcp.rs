@@ -9,6 +9,10 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::TcpListener;
 
+/// Congestion controls that know a threshold, best first. Reno is always allowed.
+#[cfg(target_os = "linux")]
+const WITH_THRESHOLD: [&[u8]; 2] = [b"cubic", b"reno"];
+
 /// Connections that may wait to be accepted; the kernel cuts it to its own limit (4096 on Linux).
 const BACKLOG: i32 = 1024;
 
@@ -101,6 +105,19 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives a connection a congestion control that knows a threshold.
+///
+/// BBR makes no use of the slow start threshold, and so leaves it where it was at the start. Linux takes such a connection
+/// for one that is still starting, whose time-outs always double: a message that is lost four times in a row waits for 3 s,
+/// five times for 6 s. So where BBR is the machine's default, messages go with another one.
+#[cfg(target_os = "linux")]
+pub(super) fn expect_messages(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    let is_bbr = socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr"));
+    // Where none can be had, messages are only slower.
+    let _ = is_bbr && WITH_THRESHOLD.iter().any(|name| socket.set_tcp_congestion(name).is_ok());
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -126,6 +143,18 @@ mod tests {
         for stream in [&ours, &theirs] {
             assert!(socket2::SockRef::from(stream).tcp_thin_linear_timeouts().unwrap());
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn connections_for_messages_have_a_congestion_control_with_a_threshold() {
+        let listener = OsListener::bind((LOOPBACK, 0).into()).unwrap();
+        let stream = connect(listener.local_addr().unwrap(), None).await.unwrap();
+        // Where BBR is not to be had, the default stays.
+        let _ = socket2::SockRef::from(&stream).set_tcp_congestion(b"bbr");
+        expect_messages(&stream);
+        let name = socket2::SockRef::from(&stream).tcp_congestion().unwrap();
+        assert!(!name.starts_with(b"bbr"), "{}", name.escape_ascii());
     }
 
     #[test]
