@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -46,7 +46,7 @@ const BATCH: usize = 64;
 /// Batches of messages that wait between inbound links and the node.
 const INTAKE: usize = 16;
 /// Beacons that wait for the socket. When it takes none, older ones are of no use.
-const BEACONS: usize = 2;
+const BEACONS: usize = 16;
 /// How long a node that stops goes on writing what was sent before. Peers that are alive take it in milliseconds.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long a peer whose queue is half full may take nothing, when the application waits for it. Long enough for some
@@ -96,7 +96,7 @@ pub(super) struct Driver<N: Net> {
     backlog: VecDeque<Event>,
     /// Waits for room, while there is a backlog.
     room: Option<Room>,
-    beacons: VecDeque<[u8; Beacon::LEN]>,
+    beacons: VecDeque<Said>,
     outbound: BTreeMap<OutboundLink, Outbound>,
     full: Vec<OutboundLink>,
     notes: mpsc::UnboundedReceiver<Note>,
@@ -193,7 +193,7 @@ impl<N: Net> Driver<N> {
         // These live across rounds, because a future that is dropped is not woken.
         let mut hearing = pin!(hear(&sockets.ear));
         let mut accepting = pin!(sockets.listener.accept());
-        let say = |beacon| say(&sockets.mouth, beacon, sockets.broadcast);
+        let say = |said| say(&sockets.mouth, said, sockets.broadcast);
         let mut saying = pin!(self.beacons.pop_front().map(say));
         poll_fn(|context| {
             loop {
@@ -265,12 +265,8 @@ impl<N: Net> Driver<N> {
                         self.answer(asker, answer);
                     }
                 }
-                Output::Beacon(beacon) => {
-                    if self.beacons.len() == BEACONS {
-                        self.beacons.pop_front();
-                    }
-                    self.beacons.push_back(beacon);
-                }
+                Output::Beacon(beacon) => self.say(Said { beacon, to: None }),
+                Output::Reply { beacon, to } => self.say(Said { beacon, to: Some(to) }),
                 Output::Open { link, peer } => {
                     let (own, notes) = (self.machine.id(), self.notes_tx.clone());
                     let outbound = Outbound::start(&self.net, link, peer, own, &self.limits, notes);
@@ -300,6 +296,13 @@ impl<N: Net> Driver<N> {
                 Output::Stopped => self.is_stopped = true,
             }
         }
+    }
+
+    fn say(&mut self, said: Said) {
+        if self.beacons.len() == BEACONS {
+            self.beacons.pop_front();
+        }
+        self.beacons.push_back(said);
     }
 
     /// Answers the application, now or when there is room again in the queues that its message went to.
@@ -562,7 +565,15 @@ async fn hear<U: UdpSocket>(ear: &U) -> io::Result<Heard> {
     Ok(Heard { from, datagram, len })
 }
 
-async fn say<U: UdpSocket>(mouth: &U, beacon: [u8; Beacon::LEN], to: SocketAddr) -> io::Result<()> {
+/// A beacon that waits for the socket.
+struct Said {
+    beacon: [u8; Beacon::LEN],
+    /// For one node, instead of all.
+    to: Option<IpAddr>,
+}
+
+async fn say<U: UdpSocket>(mouth: &U, Said { beacon, to }: Said, broadcast: SocketAddr) -> io::Result<()> {
+    let to = to.map_or(broadcast, |ip| SocketAddr::new(ip, broadcast.port()));
     mouth.send_to(&beacon, to).await?;
     Ok(())
 }

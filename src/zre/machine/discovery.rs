@@ -76,6 +76,8 @@ impl NodeMachine {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.beacon = Some(address);
         }
+        let beacon = self.beacon();
+        self.output(Output::Reply { beacon, to: address.ip() });
         self.dial(id);
     }
 

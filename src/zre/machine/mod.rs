@@ -14,7 +14,7 @@
 //! us. The first must not be answered, or two nodes greet each other for ever; see `discovery`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -177,6 +177,14 @@ pub enum Output {
     Answer(Result<usize, CommandError>),
     /// Broadcast this.
     Beacon([u8; Beacon::LEN]),
+    /// Send this to the beacon port of one newcomer, whose beacon it answers: so both dial at once, and whose beacons get
+    /// lost is found all the same.
+    Reply {
+        /// The beacon.
+        beacon: [u8; Beacon::LEN],
+        /// Where the newcomer's came from.
+        to: IpAddr,
+    },
     /// Make a link to a peer: a queue, not connected yet.
     Open {
         /// Its name from now on.
@@ -247,6 +255,8 @@ pub struct NodeMachine {
     newcomers: Budget,
     random: u64,
     next_beacon: Timestamp,
+    /// The time from that beacon to the one after it.
+    beacon_gap: Duration,
     next_check: Timestamp,
     counters: Counters,
     outputs: VecDeque<Output>,
@@ -302,6 +312,7 @@ impl NodeMachine {
             limits,
             random: seed,
             next_beacon: now,
+            beacon_gap: timers::BURST_GAP,
             next_check: Timestamp::NEVER,
             counters: Counters::default(),
             outputs: VecDeque::new(),

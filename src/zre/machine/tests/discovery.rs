@@ -3,16 +3,27 @@
 use super::*;
 
 #[test]
-fn the_first_beacon_goes_out_at_once_and_then_one_each_interval() {
+fn beacons_go_out_in_a_burst_at_first_and_then_one_each_interval() {
     let mut rig = Rig::new();
     let mut times = Vec::new();
-    while times.len() < 4 {
+    while times.len() < 9 {
         rig.now = rig.machine.deadline().unwrap();
         let outputs = rig.feed(Input::Timeout);
         assert_eq!(outputs, [Output::Beacon(Beacon { peer: OWN, port: 49152 }.encode())]);
         times.push(rig.now.as_millis());
     }
-    assert_eq!(times, [0, 1000, 2000, 3000]);
+    assert_eq!(times, [0, 20, 60, 140, 300, 620, 1260, 2260, 3260]);
+}
+
+#[test]
+fn a_newcomer_gets_a_beacon_of_its_own_once() {
+    let mut rig = Rig::new();
+    let from = at("10.0.0.2:49153");
+    let input = || Input::Beacon { from, beacon: Ok(Beacon { peer: ALICE, port: 49153 }) };
+    let beacon = Beacon { peer: OWN, port: 49152 }.encode();
+    let outputs = rig.feed(input());
+    assert!(outputs.contains(&Output::Reply { beacon, to: from.ip() }), "{outputs:?}");
+    assert_eq!(rig.feed(input()), []);
 }
 
 #[test]

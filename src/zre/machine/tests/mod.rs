@@ -82,9 +82,12 @@ impl Rig {
         outputs
     }
 
+    /// A beacon from a peer; the reply to a newcomer's is left out.
     fn beacon(&mut self, peer: PeerId, from: &str) -> Vec<Output> {
         let from = at(from);
-        self.feed(Input::Beacon { from, beacon: Ok(Beacon { peer, port: from.port() }) })
+        let mut outputs = self.feed(Input::Beacon { from, beacon: Ok(Beacon { peer, port: from.port() }) });
+        outputs.retain(|output| !matches!(output, Output::Reply { .. }));
+        outputs
     }
 
     /// A connection from a peer, through its handshake.

@@ -199,6 +199,11 @@ impl Wire {
                 let others = (0..self.hosts.len()).filter(|to| *to != from);
                 self.datagrams.extend(others.map(|to| (to, sender, datagram)));
             }
+            Output::Reply { beacon, to } => {
+                let sender = self.hosts[from].address;
+                let target = self.hosts.iter().position(|host| host.address.ip() == to);
+                self.datagrams.extend(target.map(|to| (to, sender, beacon)));
+            }
             Output::Open { link, .. } => drop(self.hosts[from].waiting.insert(link, Vec::new())),
             Output::Dial { link, attempt, endpoint, .. } => {
                 self.dials.push(Dial { from, link, attempt, endpoint });
