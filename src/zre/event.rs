@@ -170,6 +170,9 @@ pub enum ExitReason {
     Left,
     /// Nothing was heard from it for the expired time.
     Expired,
+    /// It was silent, did not answer, and nothing at its place takes connections or refuses them: the machine is gone, or the
+    /// way to it.
+    Unreachable,
     /// Its connections are closed and its port refuses new ones: the process is gone.
     Refused,
     /// Another identity answers at its endpoint, or it introduced itself anew: the process was restarted.
@@ -186,6 +189,7 @@ impl ExitReason {
         match self {
             Self::Left => "left",
             Self::Expired => "expired",
+            Self::Unreachable => "unreachable",
             Self::Refused => "refused",
             Self::Replaced => "replaced",
             Self::OutOfSequence => "out-of-sequence",

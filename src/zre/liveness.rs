@@ -92,6 +92,11 @@ impl Liveness {
         self.is_silent = false;
     }
 
+    /// Whether it was asked and has not answered.
+    pub(super) const fn is_evasive(&self) -> bool {
+        self.is_evasive
+    }
+
     /// A sign of life over the link.
     pub(super) fn hear_link(&mut self, now: Timestamp) {
         self.link_heard = now;

@@ -14,11 +14,12 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{Instrument, debug, debug_span};
 
+use super::dial::{Opened, open};
 use super::queue::{Dial, Queue, bytes_in};
-use crate::net::{Alarm, Net, Task};
+use crate::net::{Net, Task};
 use crate::zmtp::{Connection, ConnectionError, Multipart, Session, SessionConfig, SocketType};
 use crate::zre::machine::{DialFailure, InboundLink, OutboundLink};
-use crate::zre::{Endpoint, Limits, PeerId};
+use crate::zre::{Limits, PeerId};
 
 /// How long a handshake may take on a connection that we opened. On a good network it takes milliseconds; the rest is for
 /// packets that were lost several times over. After that a fresh connection is better, and nothing was sent on this one.
@@ -26,13 +27,6 @@ const DIAL_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a handshake may take on a connection to us. Longer by far: the peer may be through its own part and have sent
 /// messages, which are lost when we close.
 const INBOUND_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
-/// While nobody has answered, another connection is tried each time this has passed: a lost SYN is sent again by the kernel
-/// after a second at the earliest, what follows after 200 ms, and on a network that loses a third of its packets two of
-/// three attempts lose one. The time doubles with each connection that stands and waits for a greeting, because that may
-/// be the fault of a program that is busy, and more connections would not help it.
-const RACE_STEP: Duration = Duration::from_millis(50);
-/// Connections that are tried side by side, at most. At 30 % loss each way sixteen attempts fail together once in 400 times.
-const RACERS_MAX: usize = 16;
 /// Messages that move between a link and the node in one go.
 const BATCH_MESSAGES: usize = 64;
 /// A batch is not made longer when it holds this many bytes.
@@ -65,6 +59,11 @@ pub(super) enum Note {
     },
     Closed {
         link: OutboundLink,
+    },
+    /// Whether anybody takes connections where a link goes.
+    Reached {
+        link: OutboundLink,
+        outcome: Result<(), DialFailure>,
     },
 }
 
@@ -142,13 +141,7 @@ struct OutboundTask<N: Net> {
     notes: mpsc::UnboundedSender<Note>,
 }
 
-/// A connection on its way to be a link's. Boxed, because it moves: from future to future it would leave room for itself in
-/// each.
-type Opened<S> = Box<Connection<S>>;
-
 type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Opened<S>, DialFailure>)> + Send>>;
-
-type Racer<T> = Pin<Box<dyn Future<Output = Result<T, DialFailure>> + Send>>;
 
 impl<N: Net> OutboundTask<N> {
     async fn run(self) {
@@ -263,126 +256,6 @@ enum Taken {
     All,
     /// All that there is, and no more will come.
     Last,
-}
-
-/// Opens a connection: resolves, connects, shakes hands, and looks who answered. A restarted node is another peer at the
-/// same place, and must not take a HELLO to its earlier life for one to itself.
-async fn open<N: Net>(
-    net: &N,
-    peer: PeerId,
-    endpoint: &Endpoint,
-    timeout: Duration,
-    session: SessionConfig,
-) -> Result<Opened<N::Stream>, DialFailure> {
-    let mut alarm = net.alarm();
-    alarm.set(Some(net.now().after(timeout)));
-    let mut connection = tokio::select! {
-        biased;
-        connection = connect(net, endpoint, &session) => connection?,
-        () = alarm.ring() => return Err(DialFailure::TimedOut),
-    };
-    match connection.handshake(|| net.now(), &mut alarm).await {
-        Ok(properties) if PeerId::from_zmtp(&properties.identity).is_some_and(|other| other != peer) => {
-            Err(DialFailure::AnotherPeer)
-        }
-        Ok(_) => Ok(connection),
-        Err(error) => Err(broken(&error)),
-    }
-}
-
-async fn connect<N: Net>(
-    net: &N,
-    endpoint: &Endpoint,
-    session: &SessionConfig,
-) -> Result<Opened<N::Stream>, DialFailure> {
-    let addresses = match endpoint.socket_addr() {
-        Some(address) => vec![address],
-        None => net.resolve(&endpoint.host, endpoint.port).await.map_err(|error| failure(&error))?,
-    };
-    let mut outcome = Err(DialFailure::Unreachable);
-    for address in addresses {
-        outcome = race(net, address, session).await;
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome
-}
-
-/// Connects, trying anew beside attempts that got no answer yet. The first whose other side greets counts, or refuses; the
-/// others are given up, before they said whose they are.
-async fn race<N: Net>(
-    net: &N,
-    address: SocketAddr,
-    session: &SessionConfig,
-) -> Result<Opened<N::Stream>, DialFailure> {
-    let mut callers: Vec<Racer<N::Stream>> = Vec::new();
-    let mut listeners: Vec<Racer<Opened<N::Stream>>> = Vec::new();
-    let mut alarm = net.alarm();
-    alarm.set(Some(net.now()));
-    poll_fn(|context| {
-        while callers.len() + listeners.len() < RACERS_MAX && alarm.poll_ring(context).is_ready() {
-            alarm.set(Some(net.now().after(step(listeners.len()))));
-            let net = net.clone();
-            callers.push(Box::pin(async move {
-                net.connect(address, None).await.map_err(|error| failure(&error))
-            }));
-        }
-        let mut index = 0;
-        while let Some(caller) = callers.get_mut(index) {
-            let Poll::Ready(outcome) = caller.as_mut().poll(context) else {
-                index += 1;
-                continue;
-            };
-            drop(callers.remove(index));
-            match outcome {
-                Ok(stream) => listeners.push(Box::pin(greet(net.clone(), stream, session.clone()))),
-                Err(failure) => return Poll::Ready(Err(failure)),
-            }
-            // It is reached: what it takes now may be the time of its program.
-            alarm.set(Some(net.now().after(step(listeners.len()))));
-        }
-        for listener in &mut listeners {
-            if let Poll::Ready(outcome) = listener.as_mut().poll(context) {
-                return Poll::Ready(outcome);
-            }
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// How long to wait for an answer before the next attempt, when this many connections stand without one.
-fn step(listeners: usize) -> Duration {
-    RACE_STEP * 2_u32.pow(listeners.min(2) as u32)
-}
-
-/// Greets on a fresh connection and waits for the answer.
-async fn greet<N: Net>(
-    net: N,
-    stream: N::Stream,
-    session: SessionConfig,
-) -> Result<Opened<N::Stream>, DialFailure> {
-    let now = || net.now();
-    net.expect_messages(&stream);
-    let mut connection = Box::new(Connection::new(stream, Session::new(session, now())));
-    match connection.greeting(now, &mut net.alarm()).await {
-        Ok(()) => Ok(connection),
-        Err(error) => Err(broken(&error)),
-    }
-}
-
-fn broken(error: &ConnectionError) -> DialFailure {
-    debug!(%error, "no handshake");
-    DialFailure::Unreachable
-}
-
-fn failure(error: &std::io::Error) -> DialFailure {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => DialFailure::Refused,
-        std::io::ErrorKind::TimedOut => DialFailure::TimedOut,
-        _ => DialFailure::Unreachable,
-    }
 }
 
 /// Starts the task of a connection that was accepted.

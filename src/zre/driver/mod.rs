@@ -30,11 +30,12 @@ use self::queue::Dial;
 use super::beacon::Beacon;
 use super::interface::Site;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
-use super::{CommandError, Event, ExitReason, Limits};
+use super::{CommandError, Endpoint, Event, ExitReason, Limits};
 use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task, TcpListener, UdpSocket};
 
+mod dial;
 mod link;
 mod queue;
 mod start;
@@ -277,6 +278,7 @@ impl<N: Net> Driver<N> {
                         outbound.dial(Dial { attempt, endpoint, timeout });
                     }
                 }
+                Output::Reach { link, endpoint, timeout } => self.reach(link, endpoint, timeout),
                 Output::Send { link, frames } => {
                     let Some(outbound) = self.outbound.get(&link) else { continue };
                     if !outbound.send(frames) {
@@ -296,6 +298,16 @@ impl<N: Net> Driver<N> {
                 Output::Stopped => self.is_stopped = true,
             }
         }
+    }
+
+    fn reach(&self, link: OutboundLink, endpoint: Endpoint, timeout: Duration) {
+        let (net, notes) = (self.net.clone(), self.notes_tx.clone());
+        let reaching = async move {
+            let outcome = dial::reach(&net, &endpoint, timeout).await;
+            debug!(%endpoint, ?outcome, "reached");
+            drop(notes.send(Note::Reached { link, outcome }));
+        };
+        self.net.spawn("zre reach", reaching).detach();
     }
 
     fn say(&mut self, said: Said) {
@@ -405,6 +417,7 @@ impl<N: Net> Driver<N> {
                 Note::DialFailed { link, attempt, failure } => {
                     self.feed(Input::DialFailed { link, attempt, failure });
                 }
+                Note::Reached { link, outcome } => self.feed(Input::Reached { link, outcome }),
                 Note::Room { link } => self.release(link),
                 Note::Closed { link } => {
                     self.outbound.remove(&link);

@@ -15,6 +15,10 @@ use crate::zre::{ExitReason, PeerId};
 /// come ever more slowly, and a fresh attempt is better.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long a machine that is there may take to say so. At 30 % loss each way, twenty SYNs fail together once in a million
+/// times.
+const REACH_TIMEOUT: Duration = Duration::from_secs(3);
+
 impl NodeMachine {
     /// A number for a new link.
     pub(super) fn new_link(&mut self) -> OutboundLink {
@@ -104,6 +108,26 @@ impl NodeMachine {
                 let until = peer.outbound.wait(now, jitter);
                 self.check_by(until);
             }
+        }
+    }
+
+    /// A peer does not answer. If its machine is there, the program may be busy or stopped, and gets the time that the
+    /// configuration gives it. Otherwise there is nothing to wait for.
+    pub(super) fn reach(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let (link, endpoint) = (peer.outbound.link, peer.endpoint().clone());
+        self.output(Output::Reach { link, endpoint, timeout: REACH_TIMEOUT });
+    }
+
+    pub(super) fn on_reached(&mut self, link: OutboundLink, outcome: Result<(), DialFailure>) {
+        let Some(&id) = self.outbound.get(&link) else { return };
+        if !self.peers.get(&id).is_some_and(|peer| peer.is_ready() && peer.liveness.is_evasive()) {
+            return;
+        }
+        match outcome {
+            Ok(()) => {}
+            Err(DialFailure::Refused) => self.exit(id, ExitReason::Refused),
+            Err(_) => self.exit(id, ExitReason::Unreachable),
         }
     }
 

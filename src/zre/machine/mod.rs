@@ -107,6 +107,13 @@ pub enum Input {
         /// Which.
         link: OutboundLink,
     },
+    /// [`Output::Reach`] has its answer.
+    Reached {
+        /// Which link was asked about.
+        link: OutboundLink,
+        /// Whether somebody takes connections there, or how it failed.
+        outcome: Result<(), DialFailure>,
+    },
     /// A connection to us is through its handshake.
     InboundOpened {
         /// Which.
@@ -201,6 +208,15 @@ pub enum Output {
         /// Where to.
         endpoint: Endpoint,
         /// How long to try. After that the attempt failed.
+        timeout: Duration,
+    },
+    /// Find out whether anybody takes connections where a link goes, by one that says nothing.
+    Reach {
+        /// Which link, for [`Input::Reached`].
+        link: OutboundLink,
+        /// Where.
+        endpoint: Endpoint,
+        /// How long to try. After that nobody is there.
         timeout: Duration,
     },
     /// Queue a message on a link.
@@ -407,6 +423,7 @@ impl Machine for NodeMachine {
             Input::Opened { link } => self.on_opened(now, link),
             Input::DialFailed { link, attempt, failure } => self.on_dial_failed(now, link, attempt, failure),
             Input::Closed { link } => self.on_closed(now, link),
+            Input::Reached { link, outcome } => self.on_reached(link, outcome),
             Input::QueueFull { link } => self.on_queue_full(link),
             Input::InboundOpened { link, identity, remote } => {
                 self.on_inbound_opened(now, link, &identity, remote);

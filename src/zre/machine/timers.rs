@@ -95,7 +95,10 @@ impl NodeMachine {
             let name = peer.name();
             match sign {
                 Sign::Ping => self.send(id, Body::Ping),
-                Sign::Evasive => self.event(Event::Evasive { peer: id, name }),
+                Sign::Evasive => {
+                    self.event(Event::Evasive { peer: id, name });
+                    self.reach(id);
+                }
                 Sign::Silent => self.event(Event::Silent { peer: id, name }),
                 Sign::Expired => self.exit(id, ExitReason::Expired),
                 Sign::Probe => self.send(id, Body::Ping),

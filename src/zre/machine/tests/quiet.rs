@@ -17,6 +17,45 @@ fn a_quiet_peer_is_asked_suspected_and_given_up() {
     assert_eq!(rig.until(100_000), []);
 }
 
+/// What a node wants to know at 6 s of a peer that it met at 0 s.
+fn evasive() -> (Rig, OutboundLink) {
+    let mut rig = Rig::new();
+    let (_, link) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
+    let outputs = rig.until(6000);
+    let endpoint = "tcp://10.0.0.2:49152".parse().unwrap();
+    let reach = Output::Reach { link, endpoint, timeout: Duration::from_secs(3) };
+    assert!(outputs.contains(&reach), "{outputs:?}");
+    (rig, link)
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_gone_when_its_machine_does_not_either() {
+    for (failure, reason) in [
+        (DialFailure::TimedOut, "-unreachable"),
+        (DialFailure::Unreachable, "-unreachable"),
+        (DialFailure::Refused, "-refused"),
+    ] {
+        let (mut rig, link) = evasive();
+        assert_eq!(story(&rig.feed(Input::Reached { link, outcome: Err(failure) })), reason);
+    }
+}
+
+#[test]
+fn a_peer_whose_machine_answers_has_the_time_until_it_expires() {
+    let (mut rig, link) = evasive();
+    assert_eq!(story(&rig.feed(Input::Reached { link, outcome: Ok(()) })), "");
+    assert_eq!(story(&rig.until(29_999)), "silent");
+    assert_eq!(story(&rig.until(30_000)), "-expired");
+}
+
+#[test]
+fn a_peer_that_was_heard_meanwhile_may_have_a_machine_that_can_not_be_reached() {
+    let (mut rig, link) = evasive();
+    rig.beacon(ALICE, "10.0.0.2:49152");
+    let outcome = Err(DialFailure::TimedOut);
+    assert_eq!(story(&rig.feed(Input::Reached { link, outcome })), "");
+}
+
 #[test]
 fn beacons_alone_keep_a_ready_peer_and_its_link_is_probed() {
     let mut rig = Rig::new();

@@ -35,7 +35,8 @@ struct Connection {
 struct Dial {
     from: usize,
     link: OutboundLink,
-    attempt: u32,
+    /// `None` when it only asks whether somebody is there.
+    attempt: Option<u32>,
     endpoint: Endpoint,
 }
 
@@ -206,7 +207,10 @@ impl Wire {
             }
             Output::Open { link, .. } => drop(self.hosts[from].waiting.insert(link, Vec::new())),
             Output::Dial { link, attempt, endpoint, .. } => {
-                self.dials.push(Dial { from, link, attempt, endpoint });
+                self.dials.push(Dial { from, link, attempt: Some(attempt), endpoint });
+            }
+            Output::Reach { link, endpoint, .. } => {
+                self.dials.push(Dial { from, link, attempt: None, endpoint });
             }
             Output::Send { link, frames } => match self.connection(from, link) {
                 Some(connection) => connection.down.push_back(Item::Message(frames)),
@@ -262,6 +266,11 @@ impl Wire {
     fn connect(&mut self, Dial { from, link, attempt, endpoint }: Dial) {
         let address = endpoint.socket_addr().unwrap();
         let to = self.hosts.iter().position(|host| host.is_alive && host.address == address);
+        let Some(attempt) = attempt else {
+            let outcome = to.map(drop).ok_or(DialFailure::Refused);
+            self.feed(from, Input::Reached { link, outcome });
+            return;
+        };
         let Some(to) = to else {
             let failure = DialFailure::Refused;
             self.feed(from, Input::DialFailed { link, attempt, failure });

@@ -1,0 +1,166 @@
+//! Opening connections where packets get lost: several are tried side by side.
+//!
+//! It knows nothing of queues and links. A connection that was opened is through its handshake, and nothing but that was
+//! said on it.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::net::{Alarm, Net};
+use crate::zmtp::{Connection, ConnectionError, Session, SessionConfig};
+use crate::zre::machine::DialFailure;
+use crate::zre::{Endpoint, PeerId};
+
+/// While nobody has answered, another connection is tried each time this has passed: a lost SYN is sent again by the kernel
+/// after a second at the earliest, what follows after 200 ms, and on a network that loses a third of its packets two of
+/// three attempts lose one. The time doubles with each connection that stands and waits for a greeting, because that may
+/// be the fault of a program that is busy, and more connections would not help it.
+const RACE_STEP: Duration = Duration::from_millis(50);
+/// Connections that are tried side by side, at most. At 30 % loss each way sixteen attempts fail together once in 400 times.
+const RACERS_MAX: usize = 16;
+/// As [`RACE_STEP`], but to find out who is there at all: that is in no hurry, and perhaps many have fallen silent at once.
+const REACH_STEP: Duration = Duration::from_millis(200);
+
+/// A connection on its way to be a link's. Boxed, because it moves: from future to future it would leave room for itself in
+/// each.
+pub(super) type Opened<S> = Box<Connection<S>>;
+
+type Racer<T> = Pin<Box<dyn Future<Output = Result<T, DialFailure>> + Send>>;
+
+/// Opens a connection: resolves, connects, shakes hands, and looks who answered. A restarted node is another peer at the
+/// same place, and must not take a HELLO to its earlier life for one to itself.
+pub(super) async fn open<N: Net>(
+    net: &N,
+    peer: PeerId,
+    endpoint: &Endpoint,
+    timeout: Duration,
+    session: SessionConfig,
+) -> Result<Opened<N::Stream>, DialFailure> {
+    let mut alarm = net.alarm();
+    alarm.set(Some(net.now().after(timeout)));
+    let mut connection = tokio::select! {
+        biased;
+        connection = connect(net, endpoint, RACE_STEP, |stream| greet(net, stream, &session)) => connection?,
+        () = alarm.ring() => return Err(DialFailure::TimedOut),
+    };
+    match connection.handshake(|| net.now(), &mut alarm).await {
+        Ok(properties) if PeerId::from_zmtp(&properties.identity).is_some_and(|other| other != peer) => {
+            Err(DialFailure::AnotherPeer)
+        }
+        Ok(_) => Ok(connection),
+        Err(error) => Err(broken(&error)),
+    }
+}
+
+/// Finds out whether anybody is there who takes connections. What is opened is closed again, before anything was said.
+pub(super) async fn reach<N: Net>(
+    net: &N,
+    endpoint: &Endpoint,
+    timeout: Duration,
+) -> Result<(), DialFailure> {
+    let mut alarm = net.alarm();
+    alarm.set(Some(net.now().after(timeout)));
+    tokio::select! {
+        biased;
+        outcome = connect(net, endpoint, REACH_STEP, |_| Box::pin(async { Ok(()) })) => outcome,
+        () = alarm.ring() => Err(DialFailure::TimedOut),
+    }
+}
+
+/// Resolves an endpoint and races connections to its addresses, one address after the other.
+async fn connect<N: Net, T>(
+    net: &N,
+    endpoint: &Endpoint,
+    step: Duration,
+    greet: impl Fn(N::Stream) -> Racer<T>,
+) -> Result<T, DialFailure> {
+    let addresses = match endpoint.socket_addr() {
+        Some(address) => vec![address],
+        None => net.resolve(&endpoint.host, endpoint.port).await.map_err(|error| failure(&error))?,
+    };
+    let mut outcome = Err(DialFailure::Unreachable);
+    for address in addresses {
+        outcome = race(net, address, step, &greet).await;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// Connects and greets, trying anew beside attempts that got no answer yet. The first whose other side answers the greeting
+/// counts, or refuses; the others are given up, before they said whose they are.
+async fn race<N: Net, T>(
+    net: &N,
+    address: SocketAddr,
+    step: Duration,
+    greet: &impl Fn(N::Stream) -> Racer<T>,
+) -> Result<T, DialFailure> {
+    let mut callers: Vec<Racer<N::Stream>> = Vec::new();
+    let mut listeners: Vec<Racer<T>> = Vec::new();
+    // Each connection that stands and waits may be waiting for a program that is busy.
+    let pause = |listeners: usize| step * 2_u32.pow(listeners.min(2) as u32);
+    let mut alarm = net.alarm();
+    alarm.set(Some(net.now()));
+    poll_fn(|context| {
+        while callers.len() + listeners.len() < RACERS_MAX && alarm.poll_ring(context).is_ready() {
+            alarm.set(Some(net.now().after(pause(listeners.len()))));
+            let net = net.clone();
+            callers.push(Box::pin(async move {
+                net.connect(address, None).await.map_err(|error| failure(&error))
+            }));
+        }
+        let mut index = 0;
+        while let Some(caller) = callers.get_mut(index) {
+            let Poll::Ready(outcome) = caller.as_mut().poll(context) else {
+                index += 1;
+                continue;
+            };
+            drop(callers.remove(index));
+            match outcome {
+                Ok(stream) => listeners.push(greet(stream)),
+                Err(failure) => return Poll::Ready(Err(failure)),
+            }
+            // It is reached: what it takes now may be the time of its program.
+            alarm.set(Some(net.now().after(pause(listeners.len()))));
+        }
+        for listener in &mut listeners {
+            if let Poll::Ready(outcome) = listener.as_mut().poll(context) {
+                return Poll::Ready(outcome);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Greets on a fresh connection and waits for the answer.
+fn greet<N: Net>(net: &N, stream: N::Stream, session: &SessionConfig) -> Racer<Opened<N::Stream>> {
+    let net = net.clone();
+    net.expect_messages(&stream);
+    let mut connection = Box::new(Connection::new(stream, Session::new(session.clone(), net.now())));
+    Box::pin(async move {
+        match connection.greeting(|| net.now(), &mut net.alarm()).await {
+            Ok(()) => Ok(connection),
+            Err(error) => Err(broken(&error)),
+        }
+    })
+}
+
+fn broken(error: &ConnectionError) -> DialFailure {
+    debug!(%error, "no handshake");
+    DialFailure::Unreachable
+}
+
+fn failure(error: &std::io::Error) -> DialFailure {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => DialFailure::Refused,
+        std::io::ErrorKind::TimedOut => DialFailure::TimedOut,
+        _ => DialFailure::Unreachable,
+    }
+}
