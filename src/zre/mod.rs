@@ -26,9 +26,11 @@ mod text;
 
 pub use config::Config;
 pub use content::Content;
+pub(crate) use driver::connect;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CommandError, ConfigError, StartError};
 pub use event::{Event, ExitReason, Headers, PeerId};
+pub(crate) use limits::Budget;
 pub use limits::{Counters, Limits};
 pub use node::{Events, Node, NodeBuilder};
 pub use peer::PeerInfo;

@@ -286,7 +286,8 @@ async fn open<N: Net>(
     }
 }
 
-async fn connect<N: Net>(net: &N, endpoint: &Endpoint) -> Result<N::Stream, DialFailure> {
+/// Opens a TCP connection to an endpoint: resolves its host, and races attempts.
+pub(crate) async fn connect<N: Net>(net: &N, endpoint: &Endpoint) -> Result<N::Stream, DialFailure> {
     let addresses = match endpoint.socket_addr() {
         Some(address) => vec![address],
         None => net.resolve(&endpoint.host, endpoint.port).await.map_err(|error| failure(&error))?,

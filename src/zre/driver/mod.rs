@@ -39,6 +39,7 @@ mod link;
 mod queue;
 mod start;
 
+pub(crate) use link::connect;
 pub(super) use start::bind;
 
 /// How much of one source a round takes.
