@@ -344,7 +344,9 @@ impl ClientMachine {
                 self.outputs.push_back(Output::Event(Heard::Found { key, value }));
             }
         }
-        let next = self.reminders.values().map(|reminder| reminder.at).min();
+        let hubs = self.hubs.iter().filter(|hub| hub.uplink.kind() == Some(HubKind::Haskell));
+        let silences = hubs.flat_map(|hub| hub.heard.values().map(|(_, at)| at.after(HASKELL_SILENCE)));
+        let next = self.reminders.values().map(|reminder| reminder.at).chain(silences).min();
         // A walk through the table is enough every so often.
         self.next_check = next.map_or(Timestamp::NEVER, |next| next.max(now.after(REMIND_MIN / 10)));
     }

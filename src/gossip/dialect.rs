@@ -156,14 +156,14 @@ impl Dialect {
 
 /// What the value of a node's tuple says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Value {
-    pub(super) endpoint: Endpoint,
+pub(crate) struct Value {
+    pub(crate) endpoint: Endpoint,
     /// It has a public key behind a bar: the node wants CURVE.
-    pub(super) is_secure: bool,
+    pub(crate) is_secure: bool,
 }
 
 impl Value {
-    pub(super) fn read(value: &Text) -> Option<Self> {
+    pub(crate) fn read(value: &Text) -> Option<Self> {
         let text = value.as_str()?;
         let (endpoint, is_secure) = text.split_once('|').map_or((text, false), |(before, _)| (before, true));
         Some(Self { endpoint: endpoint.parse().ok()?, is_secure })

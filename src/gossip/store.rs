@@ -439,11 +439,17 @@ impl Store {
         for key in due {
             let Some(tuple) = self.tuples.get_mut(&key) else { continue };
             let is_local_due = tuple.local.as_ref().is_some_and(|local| local.expires() <= now);
-            for claim in tuple.distant.extract_if(.., |_, claim| claim.expires <= now).map(|(_, claim)| claim)
-            {
-                self.claims -= 1;
-                self.bytes -= key.len() + claim.value.map_or(0, |value| value.len());
-            }
+            let (mut claims, mut bytes) = (0, 0);
+            tuple.distant.retain(|_, claim| {
+                let is_over = claim.expires <= now;
+                if is_over {
+                    claims += 1;
+                    bytes += key.len() + claim.value.as_ref().map_or(0, Text::len);
+                }
+                !is_over
+            });
+            self.claims -= claims;
+            self.bytes -= bytes;
             changes.extend(self.choose(&key, None, false));
             if is_local_due {
                 changes.extend(self.drop_local(now, &key, false));

@@ -37,7 +37,7 @@ impl NodeMachine {
     }
 
     fn send_beacon(&mut self) {
-        let beacon = Beacon { peer: self.id, port: self.endpoint.port };
+        let beacon = Beacon { peer: self.id, port: self.inbox.port };
         self.output(Output::Beacon(beacon.encode()));
     }
 
