@@ -14,7 +14,9 @@ use super::output::Output;
 use super::reader::parse_duration;
 use super::{Config, LoadError, Roles, start};
 use crate::net::{Alarm, Net, OsNet};
-use crate::zre::{self, Text};
+use crate::zre::{self, Endpoint, Text};
+
+mod hub;
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -28,6 +30,7 @@ Examples:
   hailer peers                            who is on this network?
   hailer peers --json | jq .name          the same for a program, one event a line
   hailer chat ROBOTS --name alice         shout what you type to the group ROBOTS
+  hailer gossip                           be the hub through which nodes find each other
   hailer run --config hailer.toml         run the roles that a file describes
 
 Peers may be zyre, pyre or other ZRE programs on the same network.
@@ -77,6 +80,12 @@ enum Verb {
         #[command(flatten)]
         node: NodeOptions,
     },
+    /// Run a gossip hub, through which nodes find each other where beacons do not reach
+    #[command(after_help = hub::HELP)]
+    Gossip {
+        #[command(flatten)]
+        hub: hub::HubOptions,
+    },
     /// Run the roles that a configuration file describes, until told to stop
     #[command(after_help = EXAMPLE_FILE)]
     Run {
@@ -107,6 +116,15 @@ struct NodeOptions {
     /// Name shown to peers [default: the first digits of the identity]
     #[arg(long, short, value_name = "NAME", value_parser = parse_text)]
     name: Option<String>,
+    /// Neither send nor hear beacons
+    #[arg(long)]
+    no_beacon: bool,
+    /// Gossip hub to be found through, as tcp://HOST:PORT; may be given several times
+    #[arg(long, short = 'G', value_name = "ENDPOINT")]
+    gossip: Vec<Endpoint>,
+    /// Where peers are told to reach this node, as tcp://HOST:PORT [default: where it listens]
+    #[arg(long, value_name = "ENDPOINT")]
+    advertise: Option<Endpoint>,
     /// Time between two beacons, with its unit
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     interval: Duration,
@@ -151,12 +169,16 @@ impl NodeOptions {
                 interface: self.interface.clone(),
                 port: self.port,
                 tcp_port: self.tcp_port.unwrap_or(0),
+                beacon: !self.no_beacon,
+                gossip: self.gossip.clone(),
+                advertise: self.advertise.clone(),
                 interval: self.interval,
                 evasive: stretched(defaults.evasive, 2),
                 silent: stretched(defaults.silent, 3),
                 expired: stretched(defaults.expired, 4),
                 ..defaults
             }),
+            ..Config::default()
         }
     }
 }
@@ -180,6 +202,7 @@ pub async fn main() -> ExitCode {
         Verb::Chat { group, node } => {
             talk(&net, node.config(std::slice::from_ref(&group)), node.json, group).await
         }
+        Verb::Gossip { hub } => watch(&net, hub.config(), hub.json).await,
         Verb::Run { config: path, check, json } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
@@ -228,6 +251,9 @@ async fn watch(net: &OsNet, config: Config, is_json: bool) -> io::Result<()> {
     let mut roles = start(net, config).await.map_err(io::Error::other)?;
     if let Some((node, _)) = &roles.zre {
         output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
+    }
+    if let Some((hub, _)) = &roles.gossip {
+        output.remark(&format!("gossip hub at tcp://{}; Ctrl-C ends", hub.address()));
     }
     let outcome = show(&mut roles, &output).await;
     roles.stop().await;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Headers, PeerId, Text};
+use super::liveness::ANSWER_TIME;
+use super::{Endpoint, Headers, PeerId, Text};
 
 /// The settings of a node. [`Config::default`] is what zyre does by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,12 @@ pub struct Config {
     /// The interface to use: its name, its index or one of its addresses. Without one, the first that is up, is not a
     /// loopback or a tunnel, and can broadcast.
     pub interface: Option<String>,
+    /// Whether beacons are sent and heard. Without them, nodes are found by gossip, as static peers, or find us.
+    pub beacon: bool,
+    /// Gossip hubs through which nodes find each other, beside whatever else there is.
+    pub gossip: Vec<Endpoint>,
+    /// Where peers are told to reach us, instead of where we listen: the outside of a NAT, or a name.
+    pub advertise: Option<Endpoint>,
     /// UDP port of beacons. 5670 is registered for ZRE; another port isolates a network.
     pub port: u16,
     /// TCP port to listen on; 0 takes the first free one from 49152 on, as zyre does.
@@ -37,6 +44,12 @@ impl Config {
     pub const PORT: u16 = 5670;
     /// First TCP port that is tried when none is given: the first dynamic port, as czmq does.
     pub const TCP_PORT_FIRST: u16 = 49152;
+
+    /// How long a peer is quiet before it may be gone at the earliest: it is asked after [`Config::evasive`], and when it
+    /// has not answered, looked for. Without its machine there it is gone; otherwise after [`Config::expired`].
+    pub fn gone_after(&self) -> Duration {
+        self.expired.min(self.evasive + ANSWER_TIME)
+    }
 }
 
 impl Default for Config {
@@ -47,6 +60,9 @@ impl Default for Config {
             headers: Headers::new(),
             groups: Vec::new(),
             interface: None,
+            beacon: true,
+            gossip: Vec::new(),
+            advertise: None,
             port: Self::PORT,
             tcp_port: 0,
             interval: Duration::from_secs(1),

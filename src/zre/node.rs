@@ -14,6 +14,7 @@ use tracing::{Instrument, info_span};
 
 use super::driver::{self, Driver, Request};
 use super::machine::{Command, NodeMachine};
+use super::rumour::Rumour;
 use super::{
     CommandError, Config, Content, Counters, Endpoint, Event, Limits, PeerId, PeerInfo, StartError, Text,
 };
@@ -84,19 +85,19 @@ impl Node {
         let id = config.identity.unwrap_or_else(|| PeerId::from_random(random));
         let mut seed = [0; 8];
         net.random(&mut seed);
-        let endpoint = Endpoint::from(sockets.inbox);
-        let machine = NodeMachine::new(
-            config,
-            limits.clone(),
-            id,
-            endpoint.clone(),
-            u64::from_le_bytes(seed),
-            net.now(),
-        )?;
+        let inbox = Endpoint::from(sockets.inbox);
+        let hubs = config.gossip.clone();
+        let machine =
+            NodeMachine::new(config, limits.clone(), id, inbox, u64::from_le_bytes(seed), net.now())?;
         let name = machine.name().clone();
+        let endpoint = machine.endpoint().clone();
         let (requests, requests_rx) = mpsc::channel(REQUESTS);
         let (events_tx, events) = mpsc::channel(limits.events);
-        let driver = Driver::new(net.clone(), machine, limits, requests_rx, events_tx);
+        let rumour = match hubs.is_empty() {
+            true => None,
+            false => Some(Rumour::start(net, hubs, (id, &endpoint), requests.downgrade()).await),
+        };
+        let driver = Driver::new(net.clone(), machine, limits, requests_rx, events_tx, rumour);
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();
@@ -113,7 +114,7 @@ impl Node {
         &self.0.name
     }
 
-    /// Where peers reach this node.
+    /// Where peers are told to reach this node.
     pub fn endpoint(&self) -> &Endpoint {
         &self.0.endpoint
     }
@@ -317,6 +318,24 @@ impl NodeBuilder {
     /// Time between two beacons.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.config.interval = interval;
+        self
+    }
+
+    /// Neither sends nor hears beacons.
+    pub fn without_beacons(mut self) -> Self {
+        self.config.beacon = false;
+        self
+    }
+
+    /// Adds a gossip hub through which nodes find each other.
+    pub fn gossip(mut self, hub: Endpoint) -> Self {
+        self.config.gossip.push(hub);
+        self
+    }
+
+    /// Where peers are told to reach the node, instead of where it listens.
+    pub fn advertise(mut self, endpoint: Endpoint) -> Self {
+        self.config.advertise = Some(endpoint);
         self
     }
 

@@ -4,9 +4,9 @@
 //! a node that is itself down or stopping are no claims of a running node, and are not judged.
 //!
 //! Nor is a peer there that the script cut off from the observer for long enough that one of the two could give the
-//! other up: for the shorter of their `expired`, less [`UNHEARD`] of the peers' beacons that may have been lost before
-//! the cut. What follows from such a cut may follow until [`GRACE`] after its end: a peer that gave up has closed its
-//! connections, and the other side hears of that when they can talk again. A shorter cut is no excuse.
+//! other up (`zre::Config::gone_after`), less [`UNHEARD`] of the peers' beacons that may have been lost before the cut. What
+//! follows from such a cut may follow until [`GRACE`] after its end: a peer that gave up has closed its connections, and
+//! the other side hears of that when they can talk again. A shorter cut is no excuse.
 
 use hailer::Timestamp;
 
@@ -64,7 +64,7 @@ fn is_cut_off(run: &Run<'_>, observer: NodeIndex, peer: NodeIndex, at: Timestamp
     let zre = |node: NodeIndex| run.scenario.nodes[node.0 as usize].config.zre.as_ref();
     let (Some(one), Some(other)) = (zre(observer), zre(peer)) else { return false };
     let unheard = one.interval.max(other.interval) * UNHEARD;
-    let enough = one.expired.min(other.expired).saturating_sub(unheard);
+    let enough = one.gone_after().min(other.gone_after()).saturating_sub(unheard);
     run.lives.reach.silences(observer, peer).iter().any(|silence| {
         let end = silence.to.unwrap_or(at);
         silence.from <= at && end.min(at).since(silence.from) >= enough && at <= end.after(GRACE)
@@ -127,12 +127,12 @@ mod tests {
             let run = cut.mend(until, (Vec::new(), Action::Heal(None))).exit(exit, 0, (1, 0));
             run.run(90.0).judge(Property::NoLivePeerExits, None).passed()
         };
-        // `expired` is 30 s, and three beacons may have been lost before.
-        assert!(passes(&[0], &[1], 60.0, 29.0) && passes(&[1], &[0], 60.0, 32.0));
-        assert!(!passes(&[0], &[1], 60.0, 28.9), "too early");
+        // `evasive` is 5 s, an answer has 1 s, and three beacons may have been lost before.
+        assert!(passes(&[0], &[1], 60.0, 5.0) && passes(&[1], &[0], 60.0, 8.0));
+        assert!(!passes(&[0], &[1], 60.0, 4.9), "too early");
         assert!(passes(&[0], &[1], 40.0, 50.0), "after the cut");
         assert!(!passes(&[0], &[1], 40.0, 50.1), "too long after the cut");
-        assert!(!passes(&[0], &[1], 20.0, 21.0), "the cut was short");
+        assert!(!passes(&[0], &[1], 4.5, 5.0), "the cut was short");
         assert!(!passes(&[0], &[2], 60.0, 40.0), "another pair was cut");
     }
 

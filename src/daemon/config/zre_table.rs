@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::gossip_table::{endpoint, endpoints, yes_or_no};
 use crate::daemon::diagnostic::Span;
 use crate::daemon::reader::{Given, Refused, Table, Value, duration, integer, text, text_up_to, written};
 use crate::zre::{self, Headers, PeerId, Text};
@@ -28,6 +29,9 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
     let interface = table.optional("interface", text_up_to(NAME_BYTES_MAX));
     let port = table.optional("port", integer(1..=u64::from(u16::MAX), 5670));
     let tcp_port = table.optional("tcp_port", integer(0..=u64::from(u16::MAX), 49200));
+    let beacon = table.optional("beacon", yes_or_no);
+    let gossip = table.optional("gossip", endpoints);
+    let advertise = table.optional("advertise", endpoint);
     let interval = table.optional("interval", duration);
     let evasive = table.optional("evasive", duration);
     let silent = table.optional("silent", duration);
@@ -54,6 +58,9 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
         headers: headers?.map(|headers| headers.value).unwrap_or_default(),
         groups: groups?,
         interface: interface?.map(|interface| interface.value),
+        beacon: beacon?.is_none_or(|beacon| beacon.value),
+        gossip: gossip?.map(|gossip| gossip.value).unwrap_or_default(),
+        advertise: advertise?.map(|advertise| advertise.value),
         port: port_of(port?, default.port),
         tcp_port: port_of(tcp_port?, default.tcp_port),
         interval,
@@ -168,7 +175,7 @@ mod tests {
     #[test]
     fn an_empty_table_starts_a_node_with_every_default() {
         let config = Config::parse("f", "[zre]").unwrap();
-        assert_eq!(config, Config { zre: Some(zre::Config::default()) });
+        assert_eq!(config, Config { zre: Some(zre::Config::default()), ..Config::default() });
     }
 
     #[test]
@@ -179,6 +186,9 @@ mod tests {
             identity = "67e5504410b1426f9247bb680e5fe0c8"
             groups = ["CHAT", "status"]
             interface = "eth0"
+            beacon = false
+            gossip = ["tcp://hub:31337", "tcp://10.0.0.9:5671"]
+            advertise = "tcp://203.0.113.7:5000"
             port = 5671
             tcp_port = 49200
             interval = "250 ms"
@@ -194,6 +204,9 @@ mod tests {
             headers: Headers::from([("X-ROLE".into(), "camera".into())]),
             groups: vec!["CHAT".into(), "status".into()],
             interface: Some("eth0".to_owned()),
+            beacon: false,
+            gossip: vec!["tcp://hub:31337".parse().unwrap(), "tcp://10.0.0.9:5671".parse().unwrap()],
+            advertise: Some("tcp://203.0.113.7:5000".parse().unwrap()),
             port: 5671,
             tcp_port: 49200,
             interval: Duration::from_millis(250),

@@ -57,6 +57,11 @@ pub(super) async fn open<N: Net>(
     }
 }
 
+/// Connects to an endpoint. The first that takes the connection counts.
+pub(crate) async fn connect_plain<N: Net>(net: &N, endpoint: &Endpoint) -> Result<N::Stream, DialFailure> {
+    connect(net, endpoint, RACE_STEP, |stream| Box::pin(async { Ok(stream) })).await
+}
+
 /// Finds out whether anybody is there who takes connections. What is opened is closed again, before anything was said.
 pub(super) async fn reach<N: Net>(
     net: &N,

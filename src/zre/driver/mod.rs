@@ -30,7 +30,8 @@ use self::queue::Dial;
 use super::beacon::Beacon;
 use super::interface::Site;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
-use super::{CommandError, Endpoint, Event, ExitReason, Limits};
+use super::rumour::Rumour;
+use super::{CommandError, Endpoint, Event, ExitReason, Limits, PeerId};
 use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task, TcpListener, UdpSocket};
@@ -40,6 +41,7 @@ mod link;
 mod queue;
 mod start;
 
+pub(crate) use dial::connect_plain as connect;
 pub(super) use start::bind;
 
 /// How much of one source a round takes.
@@ -60,6 +62,8 @@ const DATAGRAM: usize = 128;
 pub(super) enum Request {
     /// Something to do.
     Command(Command, oneshot::Sender<Result<usize, CommandError>>),
+    /// Somebody else says where a node is.
+    Found { peer: PeerId, endpoint: Endpoint },
     /// Something to look up.
     Look(Box<dyn FnOnce(&NodeMachine) + Send>),
 }
@@ -92,6 +96,7 @@ pub(super) struct Driver<N: Net> {
     busy: Vec<OutboundLink>,
     /// Answers that wait for room in a queue, oldest first.
     held: Vec<Held>,
+    rumour: Option<Rumour>,
     events: mpsc::Sender<Event>,
     /// Events that the application had no room for.
     backlog: VecDeque<Event>,
@@ -139,6 +144,7 @@ impl<N: Net> Driver<N> {
         limits: Limits,
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
+        rumour: Option<Rumour>,
     ) -> Self {
         let (notes_tx, notes) = mpsc::unbounded_channel();
         let (intake_tx, intake) = mpsc::channel(INTAKE);
@@ -152,6 +158,7 @@ impl<N: Net> Driver<N> {
             asker: None,
             busy: Vec::new(),
             held: Vec::new(),
+            rumour,
             events,
             backlog: VecDeque::new(),
             room: None,
@@ -179,6 +186,9 @@ impl<N: Net> Driver<N> {
         self.outbound.clear();
         self.inbound.clear();
         self.requests.close();
+        if let Some(rumour) = self.rumour.take() {
+            rumour.end().await;
+        }
         for asker in self.stop.take().into_iter().flat_map(|stop| stop.askers) {
             let _ = asker.send(Ok(0));
         }
@@ -472,6 +482,10 @@ impl<N: Net> Driver<N> {
             match self.requests.poll_recv(context) {
                 Poll::Pending => return true,
                 Poll::Ready(Some(Request::Look(look))) => look(&self.machine),
+                Poll::Ready(Some(Request::Found { .. })) if self.stop.is_some() => {}
+                Poll::Ready(Some(Request::Found { peer, endpoint })) => {
+                    self.feed(Input::Found { peer, endpoint });
+                }
                 Poll::Ready(Some(Request::Command(Command::Stop, asker))) => self.begin_stop(Some(asker)),
                 Poll::Ready(Some(Request::Command(command, asker))) => {
                     if self.stop.is_some() {

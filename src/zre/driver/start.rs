@@ -17,7 +17,8 @@ pub(in crate::zre) fn bind<N: Net>(net: &N, config: &Config) -> Result<Sockets<N
         let options = UdpOptions { reuse: port != 0, broadcast: true, ..UdpOptions::at(at) };
         net.bind_udp(&options).map_err(|source| StartError::Beacon { at, source })
     };
-    let ear = udp(Ipv4Addr::UNSPECIFIED, config.port)?;
+    // Without beacons nobody sends anything to the port that it gets.
+    let ear = udp(Ipv4Addr::UNSPECIFIED, if config.beacon { config.port } else { 0 })?;
     let mouth = udp(site.address, 0)?;
     let (listener, inbox) = listen(net, &site, config.tcp_port)?;
     let broadcast = SocketAddr::from((site.broadcast, config.port));

@@ -44,6 +44,9 @@ impl NodeMachine {
         from: SocketAddr,
         beacon: Result<Beacon, BeaconError>,
     ) {
+        if !self.sends_beacons {
+            return;
+        }
         let Ok(beacon) = beacon else {
             self.counters.datagrams_malformed += 1;
             return;
@@ -61,24 +64,43 @@ impl NodeMachine {
                 }
             }
             None if beacon.is_leaving() => {}
-            None => self.on_newcomer(now, beacon.peer, address),
+            None => {
+                if self.on_newcomer(now, beacon.peer, address.into())
+                    && let Some(peer) = self.peers.get_mut(&beacon.peer)
+                {
+                    peer.beacon = Some(address);
+                    let beacon = self.beacon();
+                    self.output(Output::Reply { beacon, to: address.ip() });
+                }
+            }
         }
     }
 
-    fn on_newcomer(&mut self, now: Timestamp, id: PeerId, address: SocketAddr) {
-        let endpoint = Endpoint::from(address);
-        let is_full = self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
-        if endpoint == self.endpoint || is_full || !self.newcomers.take(now) {
-            self.counters.beacons_over_limit += 1;
+    /// Hearsay makes a peer that is not ready, as a beacon does. It is no sign of life of anybody, and no reason to give up
+    /// who is known to be at that place.
+    pub(super) fn on_found(&mut self, now: Timestamp, id: PeerId, endpoint: Endpoint) {
+        if id == self.id || self.is_own(&endpoint) {
             return;
         }
-        self.create(now, id, vec![endpoint]);
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.beacon = Some(address);
+        match self.peers.get_mut(&id) {
+            Some(peer) => peer.add_endpoint(endpoint),
+            None if self.places.contains_key(&endpoint) => {}
+            None => {
+                self.on_newcomer(now, id, endpoint);
+            }
         }
-        let beacon = self.beacon();
-        self.output(Output::Reply { beacon, to: address.ip() });
+    }
+
+    /// Makes a peer of somebody who was heard of, and says whether there is one now.
+    fn on_newcomer(&mut self, now: Timestamp, id: PeerId, endpoint: Endpoint) -> bool {
+        let is_full = self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
+        if self.is_own(&endpoint) || is_full || !self.newcomers.take(now) {
+            self.counters.beacons_over_limit += 1;
+            return false;
+        }
+        self.create(now, id, vec![endpoint]);
         self.dial(id);
+        true
     }
 
     /// Beacons of a known peer come from elsewhere: it moved, or it can be heard on two networks. The link tells which.
@@ -162,7 +184,7 @@ impl NodeMachine {
         }
         let text = hello.endpoint.as_str().unwrap_or_default();
         let said = text.parse::<Endpoint>().ok();
-        if said.as_ref() == Some(&self.endpoint) {
+        if said.as_ref().is_some_and(|said| self.is_own(said)) {
             return None;
         }
         let port = said
@@ -172,7 +194,7 @@ impl NodeMachine {
             .or_else(|| known.map(|peer| peer.endpoints[0].port));
         let said = said.filter(|said| is_reachable_from(said, remote));
         let seen = port.map(|port| Endpoint::from(SocketAddr::new(remote.ip(), port)));
-        let seen = seen.filter(|seen| *seen != self.endpoint && said.as_ref() != Some(seen));
+        let seen = seen.filter(|seen| !self.is_own(seen) && said.as_ref() != Some(seen));
         let places: Vec<Endpoint> = said.into_iter().chain(seen).collect();
         if places.is_empty() { None } else { Some(places) }
     }

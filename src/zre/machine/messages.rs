@@ -186,8 +186,9 @@ impl NodeMachine {
     fn stop(&mut self) {
         // Twice, because zyre and pyre believe nothing else, and a datagram gets lost easily.
         let beacon = Beacon::leaving(self.id).encode();
-        self.output(Output::Beacon(beacon));
-        self.output(Output::Beacon(beacon));
+        for _ in 0..2 * usize::from(self.sends_beacons) {
+            self.output(Output::Beacon(beacon));
+        }
         for link in std::mem::take(&mut self.outbound).into_keys() {
             self.output(Output::Close(link));
         }

@@ -83,6 +83,13 @@ pub enum Input {
         /// What it is.
         beacon: Result<Beacon, BeaconError>,
     },
+    /// Somebody else says where a node is: a gossip hub. It is believed as far as it leads to a node.
+    Found {
+        /// Which node.
+        peer: PeerId,
+        /// Where it is said to be.
+        endpoint: Endpoint,
+    },
     /// A connection of ours is through its handshake.
     Opened {
         /// Which.
@@ -251,7 +258,11 @@ pub struct NodeMachine {
     id: PeerId,
     name: Text,
     headers: Headers,
+    /// Where peers are told to reach us.
     endpoint: Endpoint,
+    /// Where we listen.
+    inbox: Endpoint,
+    sends_beacons: bool,
     interval: Duration,
     patience: Patience,
     limits: Limits,
@@ -280,7 +291,7 @@ pub struct NodeMachine {
 }
 
 impl NodeMachine {
-    /// A node with this identity whose inbox is at `endpoint`. Its first output is a beacon, due at `now`. `seed` feeds
+    /// A node with this identity whose inbox is at `inbox`. Its first output is a beacon, due at `now`. `seed` feeds
     /// the jitter of repeated attempts.
     ///
     /// # Errors
@@ -289,7 +300,7 @@ impl NodeMachine {
         config: Config,
         limits: Limits,
         id: PeerId,
-        endpoint: Endpoint,
+        inbox: Endpoint,
         seed: u64,
         now: Timestamp,
     ) -> Result<Self, ConfigError> {
@@ -311,7 +322,9 @@ impl NodeMachine {
             id,
             name: config.name.unwrap_or_else(|| Text::from(&id.to_string()[..6])),
             headers: config.headers,
-            endpoint,
+            endpoint: config.advertise.unwrap_or_else(|| inbox.clone()),
+            inbox,
+            sends_beacons: config.beacon,
             interval: config.interval,
             patience,
             own,
@@ -327,7 +340,7 @@ impl NodeMachine {
             newcomers: Budget::new(limits.new_peers_per_second, limits.peers_not_ready, now),
             limits,
             random: seed,
-            next_beacon: now,
+            next_beacon: if config.beacon { now } else { Timestamp::NEVER },
             beacon_gap: timers::BURST_GAP,
             next_check: Timestamp::NEVER,
             counters: Counters::default(),
@@ -348,7 +361,7 @@ impl NodeMachine {
         &self.name
     }
 
-    /// Where our inbox is.
+    /// Where peers are told to reach us.
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -389,6 +402,11 @@ impl NodeMachine {
         Message { sequence: 1, body: Body::Hello(hello) }
     }
 
+    /// Whether whoever dials this endpoint reaches us.
+    fn is_own(&self, endpoint: &Endpoint) -> bool {
+        *endpoint == self.endpoint || *endpoint == self.inbox
+    }
+
     /// The next of our own random numbers (splitmix64).
     fn random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -420,6 +438,7 @@ impl Machine for NodeMachine {
         match input {
             Input::Timeout => self.on_timeout(now),
             Input::Beacon { from, beacon } => self.on_beacon(now, from, beacon),
+            Input::Found { peer, endpoint } => self.on_found(now, peer, endpoint),
             Input::Opened { link } => self.on_opened(now, link),
             Input::DialFailed { link, attempt, failure } => self.on_dial_failed(now, link, attempt, failure),
             Input::Closed { link } => self.on_closed(now, link),
@@ -439,6 +458,7 @@ impl Machine for NodeMachine {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        if self.is_stopped { None } else { Some(self.next_beacon.min(self.next_check)) }
+        let due = self.next_beacon.min(self.next_check);
+        (!self.is_stopped && due < Timestamp::NEVER).then_some(due)
     }
 }

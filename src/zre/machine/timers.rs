@@ -44,7 +44,7 @@ impl NodeMachine {
     }
 
     pub(super) fn beacon(&self) -> [u8; Beacon::LEN] {
-        Beacon { peer: self.id, port: self.endpoint.port }.encode()
+        Beacon { peer: self.id, port: self.inbox.port }.encode()
     }
 
     fn forgive(&mut self, span: Duration) {
