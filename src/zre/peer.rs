@@ -139,6 +139,8 @@ pub(super) struct Outbound {
     pub(super) state: State,
     /// Number of the last attempt to connect this link.
     pub(super) attempt: u32,
+    /// How many attempts took too long since the link was open.
+    pub(super) timeouts: u32,
     /// Counts attempts that failed, to take endpoints in turn.
     turn: usize,
     /// Whether every attempt since the first endpoint's was refused.
@@ -179,6 +181,7 @@ impl Outbound {
             link,
             state: State::Dialling,
             attempt: 0,
+            timeouts: 0,
             turn: 0,
             is_refused: true,
             back_off: Self::BACK_OFF_MIN,
@@ -195,6 +198,7 @@ impl Outbound {
     /// Notes that the link is connected.
     pub(super) fn opened(&mut self, now: Timestamp) {
         self.state = State::Open { since: now };
+        self.timeouts = 0;
         self.is_refused = false;
     }
 

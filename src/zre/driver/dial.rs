@@ -11,18 +11,22 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use crate::Timestamp;
 use crate::net::{Alarm, Net};
 use crate::zmtp::{Connection, ConnectionError, Session, SessionConfig};
 use crate::zre::machine::DialFailure;
 use crate::zre::{Endpoint, PeerId};
 
-/// While nobody has answered, another connection is tried each time this has passed: a lost SYN is sent again by the kernel
-/// after a second at the earliest, what follows after 200 ms, and on a network that loses a third of its packets two of
-/// three attempts lose one. The time doubles with each connection that stands and waits for a greeting, because that may
-/// be the fault of a program that is busy, and more connections would not help it.
+/// While nobody has answered, another connection is tried each time this has passed, at first: a lost SYN is sent again by
+/// the kernel after a second at the earliest, what follows after 200 ms, and on a network that loses a third of its packets
+/// two of three attempts lose one.
+///
+/// Later a quarter of the time that has passed is waited, because a network that is slow would only be slower. Once a
+/// connection stands, three round trips, and twice and four times the step: what it waits for may be a program that is
+/// busy.
 const RACE_STEP: Duration = Duration::from_millis(50);
-/// Connections that are tried side by side, at most. At 30 % loss each way sixteen attempts fail together once in 400 times.
-const RACERS_MAX: usize = 16;
+/// Connections that are tried, at most. The last goes out after 14 s.
+const RACERS_MAX: usize = 24;
 /// As [`RACE_STEP`], but to find out who is there at all: that is in no hurry, and perhaps many have fallen silent at once.
 const REACH_STEP: Duration = Duration::from_millis(200);
 
@@ -106,33 +110,37 @@ async fn race<N: Net, T>(
     step: Duration,
     greet: &impl Fn(N::Stream) -> Racer<T>,
 ) -> Result<T, DialFailure> {
-    let mut callers: Vec<Racer<N::Stream>> = Vec::new();
+    let mut callers: Vec<(Timestamp, Racer<N::Stream>)> = Vec::new();
     let mut listeners: Vec<Racer<T>> = Vec::new();
-    // Each connection that stands and waits may be waiting for a program that is busy.
-    let pause = |listeners: usize| step * 2_u32.pow(listeners.min(2) as u32);
+    let start = net.now();
+    let mut started = 0;
     let mut alarm = net.alarm();
-    alarm.set(Some(net.now()));
+    alarm.set(Some(start));
     poll_fn(|context| {
-        while callers.len() + listeners.len() < RACERS_MAX && alarm.poll_ring(context).is_ready() {
-            alarm.set(Some(net.now().after(pause(listeners.len()))));
+        while started < RACERS_MAX && alarm.poll_ring(context).is_ready() {
+            let now = net.now();
+            alarm.set(Some(now.after(step.max(now.since(start) / 4))));
+            started += 1;
             let net = net.clone();
-            callers.push(Box::pin(async move {
-                net.connect(address, None).await.map_err(|error| failure(&error))
-            }));
+            let call = async move { net.connect(address, None).await.map_err(|error| failure(&error)) };
+            callers.push((now, Box::pin(call)));
         }
         let mut index = 0;
-        while let Some(caller) = callers.get_mut(index) {
+        while let Some((since, caller)) = callers.get_mut(index) {
             let Poll::Ready(outcome) = caller.as_mut().poll(context) else {
                 index += 1;
                 continue;
             };
+            let (now, round_trip) = (net.now(), net.now().since(*since));
             drop(callers.remove(index));
-            match outcome {
-                Ok(stream) => listeners.push(greet(stream)),
+            listeners.push(match outcome {
+                Ok(stream) => greet(stream),
                 Err(failure) => return Poll::Ready(Err(failure)),
-            }
-            // It is reached: what it takes now may be the time of its program.
-            alarm.set(Some(net.now().after(pause(listeners.len()))));
+            });
+            // Those that were sent out after it were only on their way.
+            callers.clear();
+            let busy = step * 2_u32.pow(listeners.len().min(2) as u32);
+            alarm.set(Some(now.after(busy.max(round_trip * 3))));
         }
         for listener in &mut listeners {
             if let Poll::Ready(outcome) = listener.as_mut().poll(context) {

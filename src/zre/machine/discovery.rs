@@ -69,8 +69,10 @@ impl NodeMachine {
                     && let Some(peer) = self.peers.get_mut(&beacon.peer)
                 {
                     peer.beacon = Some(address);
-                    let beacon = self.beacon();
-                    self.output(Output::Reply { beacon, to: address.ip() });
+                    if self.replies.take(now) {
+                        let beacon = self.beacon();
+                        self.output(Output::Reply { beacon, to: address.ip() });
+                    }
                 }
             }
         }

@@ -11,8 +11,8 @@ use crate::Timestamp;
 use crate::zre::peer::{AfterFailure, State};
 use crate::zre::{ExitReason, PeerId};
 
-/// How long one attempt to connect may take. Linux sends SYN at 0, 1 and 3 s, so an attempt carries two of them; later ones
-/// come ever more slowly, and a fresh attempt is better.
+/// How long the first attempt to connect may take. Each that takes too long gives the next twice the time, up to eight times:
+/// a network so slow would be slower still if we began anew all the time.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a machine that is there may take to say so. At 30 % loss each way, twenty SYNs fail together once in a million
@@ -43,7 +43,7 @@ impl NodeMachine {
             link: peer.outbound.link,
             attempt: peer.outbound.attempt,
             endpoint: peer.endpoint().clone(),
-            timeout: DIAL_TIMEOUT,
+            timeout: DIAL_TIMEOUT * 2_u32.pow(peer.outbound.timeouts.min(3)),
         };
         self.counters.dialled += 1;
         self.output(dial);
@@ -92,6 +92,7 @@ impl NodeMachine {
         if peer.outbound.attempt != attempt || peer.outbound.state != State::Dialling {
             return;
         }
+        peer.outbound.timeouts += u32::from(failure == DialFailure::TimedOut);
         let reason = match failure {
             DialFailure::Refused => Some(ExitReason::Refused),
             DialFailure::AnotherPeer => Some(ExitReason::Replaced),

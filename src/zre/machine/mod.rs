@@ -38,6 +38,10 @@ mod messages;
 mod tests;
 mod timers;
 
+/// Newcomers whose beacons are replied to. When more come, there is a crowd or a storm, and the next beacon does for all.
+const REPLIES_PER_SECOND: u32 = 10;
+const REPLIES_AT_ONCE: usize = 64;
+
 /// Our link to a peer: a queue of messages and, when it is connected, a ZMTP connection from our DEALER. Its number is
 /// never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -280,6 +284,7 @@ pub struct NodeMachine {
     without_hello: BTreeSet<InboundLink>,
     last_link: u64,
     newcomers: Budget,
+    replies: Budget,
     random: u64,
     next_beacon: Timestamp,
     /// The time from that beacon to the one after it.
@@ -337,6 +342,7 @@ impl NodeMachine {
             inbound: BTreeMap::new(),
             without_hello: BTreeSet::new(),
             last_link: 0,
+            replies: Budget::new(REPLIES_PER_SECOND, REPLIES_AT_ONCE, now),
             newcomers: Budget::new(limits.new_peers_per_second, limits.peers_not_ready, now),
             limits,
             random: seed,
