@@ -20,7 +20,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::task::Waker;
 
 use hailer::Timestamp;
 use hailer::net as product;
@@ -118,8 +117,6 @@ pub struct Fabric {
     gateways: Vec<IpAddr>,
     /// Neighbours that packets wait for.
     searches: BTreeMap<(InterfaceId, IpAddr), Search>,
-    /// How many wakers were woken since the driver asked last.
-    woken: u64,
 }
 
 #[derive(Debug)]
@@ -225,7 +222,6 @@ impl Fabric {
             partitions: Vec::new(),
             gateways: Vec::new(),
             searches: BTreeMap::new(),
-            woken: 0,
         }
     }
 
@@ -343,11 +339,6 @@ impl Fabric {
             Event::Appointment(token) => return Some(token),
         }
         None
-    }
-
-    /// Whether any waker was woken since the last call.
-    pub fn take_woken(&mut self) -> bool {
-        std::mem::take(&mut self.woken) > 0
     }
 
     /// Switches a machine on.
@@ -489,13 +480,6 @@ impl Fabric {
     /// A hash over every packet that arrived so far: when, where, what.
     pub fn fingerprint(&self) -> u64 {
         self.counters.fingerprint()
-    }
-
-    fn wake(&mut self, waker: Option<Waker>) {
-        if let Some(waker) = waker {
-            self.woken += 1;
-            waker.wake();
-        }
     }
 
     /// Whether `address` is one that the machine may bind to.

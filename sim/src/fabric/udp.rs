@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hailer::net::UdpOptions;
 
-use super::alarm::remember;
+use super::alarm::{remember, wake};
 use super::icmp::Problem;
 use super::packet::{Body, Packet};
 use super::six::{scope_of, scoped};
@@ -218,11 +218,7 @@ impl Fabric {
             if hears(socket) {
                 is_taken = true;
                 match socket.take(packet.from, payload) {
-                    Ok(None) => {}
-                    Ok(Some(waker)) => {
-                        self.woken += 1;
-                        waker.wake();
-                    }
+                    Ok(reader) => wake(reader),
                     Err(QueueFull) => self.counters.dropped(host, Drop::QueueFull, &packet),
                 }
             }
