@@ -194,6 +194,8 @@ enum Event {
     ToGateway(InterfaceId, GatewayId, Packet),
     /// A packet reaches an interface from its segment.
     AtInterface(InterfaceId, Packet),
+    /// Copies of a packet reach several interfaces at the same moment.
+    AtInterfaces(Vec<InterfaceId>, Box<Packet>),
     /// A packet that a machine sent to itself arrives.
     AtSelf(HostId, Packet),
     /// A neighbour should have answered by now.
@@ -329,6 +331,11 @@ impl Fabric {
         match event {
             Event::AtSegment(from, packet) => self.cross_segment(from, packet),
             Event::AtInterface(interface, packet) => self.arrive(interface, packet),
+            Event::AtInterfaces(interfaces, packet) => {
+                for interface in interfaces {
+                    self.arrive(interface, (*packet).clone());
+                }
+            }
             Event::AtSelf(host, packet) => self.deliver(host, None, packet),
             Event::ToGateway(from, gateway, packet) => {
                 self.hand_over(from, self.gateways[gateway.0 as usize], packet);
