@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake};
 
 use hailer::net::{Task, TaskHandle};
 
-use crate::executor::Executor;
+use crate::executor::{Executor, Gate, Job};
 use crate::memory::Account;
 
 /// Who says when a node's tasks may run.
@@ -26,8 +25,6 @@ pub struct Tasks(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     executor: Executor,
-    is_paused: AtomicBool,
-    has_turns: AtomicBool,
     /// Whose memory is what they allocate.
     account: Option<Arc<Account>>,
     state: Mutex<State>,
@@ -35,13 +32,14 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    live: BTreeMap<u64, Arc<dyn TaskHandle>>,
+    live: BTreeMap<u64, Arc<Job>>,
     next: u64,
     is_over: bool,
+    is_paused: bool,
     /// Who says when tasks may run; without it they always may.
     turns: Option<Arc<dyn Turns>>,
     /// Who wanted to run while the node was paused, or it was not its turn.
-    held: Vec<Waker>,
+    held: Vec<Arc<Job>>,
 }
 
 impl fmt::Debug for State {
@@ -53,13 +51,7 @@ impl fmt::Debug for State {
 impl Tasks {
     /// No tasks yet. What memory they will allocate is on this account.
     pub fn new(executor: &Executor, account: Option<Arc<Account>>) -> Self {
-        Self(Arc::new(Shared {
-            executor: executor.clone(),
-            is_paused: AtomicBool::new(false),
-            has_turns: AtomicBool::new(false),
-            account,
-            state: Mutex::default(),
-        }))
+        Self(Arc::new(Shared { executor: executor.clone(), account, state: Mutex::default() }))
     }
 
     /// Starts a task. After the end of the life nothing starts any more.
@@ -70,8 +62,9 @@ impl Tasks {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        let running = Running { place: Place { tasks: self.clone(), number }, future };
-        let handle = self.0.executor.spawn(running);
+        let place = Place { tasks: self.clone(), number };
+        let running = Running { place, account: self.0.account.clone(), future };
+        let handle = self.0.executor.spawn(self.0.clone(), state.is_holding(), running);
         if state.is_over {
             handle.clone().abort();
         } else {
@@ -88,30 +81,35 @@ impl Tasks {
             state.held.clear();
             std::mem::take(&mut state.live)
         };
-        live.into_values().for_each(|handle| handle.abort());
+        live.into_values().for_each(TaskHandle::abort);
     }
 
     /// Stops running tasks: a task that is woken is held until [`Tasks::resume`].
     pub fn pause(&self) {
-        self.0.is_paused.store(true, Ordering::Relaxed);
+        self.hold(|state| state.is_paused = true);
     }
 
     /// Lets the tasks that were woken meanwhile run.
     pub fn resume(&self) {
-        self.0.is_paused.store(false, Ordering::Relaxed);
+        self.hold(|state| state.is_paused = false);
         self.turn();
     }
 
     /// From now on tasks run when it is their turn.
     pub fn take_turns(&self, turns: Arc<dyn Turns>) {
-        self.lock().turns = Some(turns);
-        self.0.has_turns.store(true, Ordering::Relaxed);
+        self.hold(|state| state.turns = Some(turns));
+    }
+
+    fn hold(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        state.live.values().for_each(|job| job.hold(state.is_holding()));
     }
 
     /// Lets the tasks try that wanted to run.
     pub fn turn(&self) {
         let held = std::mem::take(&mut self.lock().held);
-        held.into_iter().for_each(Waker::wake);
+        held.into_iter().for_each(Wake::wake);
     }
 
     /// How many tasks have not ended.
@@ -119,16 +117,35 @@ impl Tasks {
         self.lock().live.len()
     }
 
-    fn may_run(&self) -> bool {
-        !self.0.is_paused.load(Ordering::Relaxed)
-            && (!self.0.has_turns.load(Ordering::Relaxed) || {
-                let turns = self.lock().turns.clone();
-                turns.is_none_or(|turns| turns.is_mine())
-            })
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().expect("nothing panics while it holds this lock")
+        self.0.lock()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Gate for Shared {
+    fn is_open(&self, job: &Arc<Job>) -> bool {
+        let (is_paused, turns) = {
+            let state = self.lock();
+            (state.is_paused, state.turns.clone())
+        };
+        let is_open = !is_paused && turns.is_none_or(|turns| turns.is_mine());
+        if !is_open {
+            self.lock().held.push(job.clone());
+        }
+        is_open
+    }
+}
+
+impl State {
+    /// Whether tasks ask before they run.
+    fn is_holding(&self) -> bool {
+        self.is_paused || self.turns.is_some()
     }
 }
 
@@ -136,6 +153,7 @@ pin_project_lite::pin_project! {
     // With the future inside, so that a task is one piece of memory.
     struct Running<F> {
         place: Place,
+        account: Option<Arc<Account>>,
         #[pin]
         future: F,
     }
@@ -146,12 +164,7 @@ impl<F: Future<Output = ()>> Future for Running<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        let tasks = &this.place.tasks;
-        if !tasks.may_run() {
-            tasks.lock().held.push(context.waker().clone());
-            return Poll::Pending;
-        }
-        match &tasks.0.account {
+        match this.account {
             Some(account) => account.during(|| this.future.poll(context)),
             None => this.future.poll(context),
         }

@@ -72,8 +72,8 @@ impl Fabric {
             };
             let interface = &mut self.interfaces[id.0 as usize];
             interface.mtu = link.mtu;
-            interface.up = Pipe::new(link.up.clone(), self.seed, &name("up"));
-            interface.down = Pipe::new(link.down.clone(), self.seed, &name("down"));
+            interface.up = Pipe::new(self.makes.of(&link.up), self.seed, &name("up"));
+            interface.down = Pipe::new(self.makes.of(&link.down), self.seed, &name("down"));
         }
     }
 

@@ -79,10 +79,13 @@ impl Fabric {
 
     /// Whether `to` is a broadcast address as the machine knows them.
     pub(super) fn is_broadcast_for(&self, host: HostId, to: IpAddr) -> bool {
-        self.hosts[host.0 as usize].interfaces.iter().any(|id| {
-            let segment = self.interfaces[id.0 as usize].segment;
-            is_broadcast(to, self.segments[segment.0 as usize].prefix.broadcast())
-        })
+        self.hosts[host.0 as usize].interfaces.iter().any(|id| self.is_broadcast_on(*id, to))
+    }
+
+    /// Whether `to` is a broadcast address of the network that an interface is on.
+    pub(super) fn is_broadcast_on(&self, id: InterfaceId, to: IpAddr) -> bool {
+        let segment = self.interfaces[id.index()].segment;
+        is_broadcast(to, self.segments[segment.0 as usize].prefix.broadcast())
     }
 
     /// A packet is on the segment: it goes on to whom it is meant for.
