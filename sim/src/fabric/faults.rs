@@ -256,11 +256,10 @@ mod tests {
         let mut times = Vec::new();
         while lan.fabric.next_at().is_some() {
             lan.fabric.step();
-            if !lan.received(0).is_empty() {
-                times.push(lan.fabric.now().as_millis());
-            }
+            let at = lan.fabric.now().as_millis();
+            times.extend(lan.received(0).into_iter().map(|receiver| (at, receiver)));
         }
-        assert_eq!(times, [101, 101]);
+        assert_eq!(times, [(101, 1), (101, 2)]);
     }
 
     #[test]
