@@ -12,11 +12,12 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use hailer::Timestamp;
 use hailer::net::{Alarm, Net, UdpOptions, UdpSocket};
 use hailer_sim::engine::{self, Run, Script};
+use hailer_sim::executor::Executor;
 use hailer_sim::fabric::Fabric;
 use hailer_sim::fabric::random::Stream;
 use hailer_sim::net::{SharedFabric, SimNet};
 use hailer_sim::scenario::{Delay, Direction, Link, Scenario};
-use hailer_sim::tasks::{Polls, Tasks};
+use hailer_sim::tasks::Tasks;
 use hailer_sim::world::{self, Options};
 
 /// That of the program.
@@ -100,7 +101,7 @@ async fn beacon_node(net: SimNet, delay: Duration) {
 
 struct Beacons {
     fabric: SharedFabric,
-    polls: Polls,
+    executor: Executor,
     nodes: Vec<(Tasks, SimNet)>,
 }
 
@@ -123,14 +124,14 @@ impl Beacons {
             })
             .collect();
         fabric.appoint(Timestamp::ZERO, 0);
-        let (fabric, polls) = (SharedFabric::new(fabric), Polls::default());
+        let (fabric, executor) = (SharedFabric::new(fabric), Executor::default());
         let nodes = hosts.into_iter().map(|host| {
-            let tasks = Tasks::new(polls.clone());
+            let tasks = Tasks::new(&executor, None);
             let net = SimNet::new(fabric.clone(), host, tasks.clone(), Stream::new(1, "bench"));
             (tasks, net)
         });
         let nodes = nodes.collect();
-        Self { fabric, polls, nodes }
+        Self { fabric, executor, nodes }
     }
 }
 
@@ -139,8 +140,8 @@ impl Script for Beacons {
         &self.fabric
     }
 
-    fn polls(&self) -> &Polls {
-        &self.polls
+    fn executor(&self) -> &Executor {
+        &self.executor
     }
 
     fn keep(&mut self, _token: u64) {

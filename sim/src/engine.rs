@@ -3,28 +3,26 @@
 //! The whole world is one turmoil host. turmoil gives the runtime, its paused clock and the outer step; within a step the
 //! fabric's own events decide what happens when, to the nanosecond, so that the step changes nothing but speed.
 //!
-//! After each moment at which something was woken, the driver lets tasks run until none was polled in a whole round of
-//! the executor; only then does time go on. Node code takes no simulated time.
+//! After each moment the driver lets tasks run until none is ready; only then does time go on. Node code takes no simulated
+//! time.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use hailer::Timestamp;
 
+use crate::executor::{Executor, Panicked};
 use crate::net::SharedFabric;
-use crate::tasks::Polls;
 
 /// What lives in the simulated world, as the engine sees it.
 pub trait Script: Send + 'static {
     /// The network.
     fn fabric(&self) -> &SharedFabric;
 
-    /// The counter that all tasks of this world share.
-    fn polls(&self) -> &Polls;
+    /// What runs all tasks of this world.
+    fn executor(&self) -> &Executor;
 
     /// An appointment made with [`Fabric::appoint`](crate::fabric::Fabric::appoint) has come.
     fn keep(&mut self, token: u64);
@@ -90,14 +88,9 @@ pub fn run(script: impl Script, run: Run<'_>) -> Result<(), RunError> {
     let failure = Arc::new(Mutex::new(None));
     let report = failure.clone();
     simulation.client("world", async move {
-        // The driver is a task like those it waits for: all of them share the executor's one first-in-first-out queue.
-        #[expect(clippy::disallowed_methods, reason = "the driver belongs to no node")]
-        let driver = tokio::spawn(drive(script, duration, tick));
-        match driver.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => *report.lock().expect("not poisoned") = Some(error),
-            Err(error) => *report.lock().expect("not poisoned") = Some(RunError::Engine(error.to_string())),
-        }
+        // All of the world runs within this one task, and tokio's channels would count what one task does at a time.
+        let outcome = tokio::task::unconstrained(drive(script, duration, tick)).await;
+        *report.lock().expect("not poisoned") = outcome.err();
         Ok(())
     });
     loop {
@@ -115,62 +108,30 @@ pub fn run(script: impl Script, run: Run<'_>) -> Result<(), RunError> {
 
 async fn drive(mut script: impl Script, duration: Duration, tick: Duration) -> Result<(), RunError> {
     let end = Timestamp::ZERO.after(duration);
+    let panicked = |at| move |Panicked| RunError::Panicked { at };
     let mut clock = OuterClock::start(tick);
     loop {
         let next = script.fabric().lock().next_at().filter(|next| *next <= end);
         let Some(next) = next else { break };
         clock.catch_up(next).await;
-        let is_woken = happen(&mut script, next);
-        if is_woken {
-            quiesce(script.polls()).await;
-            if script.polls().is_panicked() {
-                return Err(RunError::Panicked { at: next });
-            }
-        }
+        happen(&mut script, next);
+        script.executor().run().map_err(panicked(next))?;
     }
     script.finish();
-    quiesce(script.polls()).await;
-    Ok(())
+    script.executor().run().map_err(panicked(end))
 }
 
-/// Lets everything happen that happens at this moment. Returns whether a task may want to run.
-fn happen(script: &mut impl Script, moment: Timestamp) -> bool {
+/// Lets everything happen that happens at this moment.
+fn happen(script: &mut impl Script, moment: Timestamp) {
     let fabric = script.fabric().clone();
-    let mut is_scripted = false;
     let mut guard = fabric.lock();
     while guard.next_at() == Some(moment) {
         if let Some(token) = guard.step() {
             drop(guard);
             script.keep(token);
-            is_scripted = true;
             guard = fabric.lock();
         }
     }
-    guard.take_woken() || is_scripted
-}
-
-/// Runs tasks until a whole round of the executor polled none.
-async fn quiesce(polls: &Polls) {
-    loop {
-        let before = polls.count();
-        to_the_back_of_the_queue().await;
-        if polls.count() == before {
-            return;
-        }
-    }
-}
-
-/// Lets every task that is ready now run once. (`yield_now` would wait for the runtime to look at its timers, too.)
-async fn to_the_back_of_the_queue() {
-    let is_second = AtomicBool::new(false);
-    std::future::poll_fn(|context| {
-        if is_second.swap(true, Ordering::Relaxed) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// The clock of turmoil's runtime, which follows the fabric's by whole steps. No node ever sees it.

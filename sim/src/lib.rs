@@ -7,7 +7,8 @@
 //! * [`net`]: the fabric as the product sees it, an implementation of [`hailer::net::Net`].
 //! * [`tasks`]: the tasks of one life of one node, which end and stop together.
 //! * [`memory`]: how much of it each node's program holds.
-//! * [`engine`]: turmoil's clock and runtime, and how simulated time passes.
+//! * [`executor`]: runs tasks, first in, first out.
+//! * [`engine`]: turmoil's clock, and how simulated time passes.
 //! * [`world`]: one run: the nodes, the script, the trace they leave.
 //! * [`trace`]: what a run leaves behind: what every application saw, and what the script did.
 //! * [`check`]: verdicts, from the trace and the scenario alone.
@@ -19,6 +20,7 @@
 pub mod check;
 pub mod cli;
 pub mod engine;
+pub mod executor;
 pub mod fabric;
 pub mod memory;
 pub mod net;

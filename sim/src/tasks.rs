@@ -1,39 +1,16 @@
 //! The tasks of one life of one node: they end together, and stop together.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake};
 
-use hailer::net::Task;
-use tokio::task::AbortHandle;
+use hailer::net::{Task, TaskHandle};
 
+use crate::executor::{Executor, Gate, Job};
 use crate::memory::Account;
-
-/// Counts how often any task of a world was polled: when a whole round of the executor polls none, nothing is left to do
-/// at this moment.
-#[derive(Clone, Debug, Default)]
-pub struct Polls(Arc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    polls: AtomicU64,
-    is_panicked: AtomicBool,
-}
-
-impl Polls {
-    /// Polls so far.
-    pub fn count(&self) -> u64 {
-        self.0.polls.load(Ordering::Relaxed)
-    }
-
-    /// Whether a task panicked.
-    pub fn is_panicked(&self) -> bool {
-        self.0.is_panicked.load(Ordering::Relaxed)
-    }
-}
 
 /// Who says when a node's tasks may run.
 pub trait Turns: std::fmt::Debug + Send + Sync {
@@ -41,43 +18,40 @@ pub trait Turns: std::fmt::Debug + Send + Sync {
     fn is_mine(&self) -> bool;
 }
 
-/// The tasks of one life.
+/// The tasks of one life. Cloning gives another handle on the same ones.
 #[derive(Clone, Debug)]
-pub struct Tasks {
-    polls: Polls,
-    is_paused: Arc<AtomicBool>,
-    has_turns: Arc<AtomicBool>,
+pub struct Tasks(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    executor: Executor,
     /// Whose memory is what they allocate.
     account: Option<Arc<Account>>,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
-    live: BTreeMap<u64, AbortHandle>,
+    live: BTreeMap<u64, Arc<Job>>,
     next: u64,
     is_over: bool,
+    is_paused: bool,
     /// Who says when tasks may run; without it they always may.
     turns: Option<Arc<dyn Turns>>,
     /// Who wanted to run while the node was paused, or it was not its turn.
-    held: Vec<Waker>,
+    held: Vec<Arc<Job>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("live", &self.live.len()).finish_non_exhaustive()
+    }
 }
 
 impl Tasks {
-    /// No tasks yet.
-    pub fn new(polls: Polls) -> Self {
-        Self {
-            polls,
-            is_paused: Arc::default(),
-            has_turns: Arc::default(),
-            account: None,
-            state: Arc::default(),
-        }
-    }
-
-    /// The same, with an account of the memory that they allocate. Tasks that were started before have none.
-    pub fn on_account(self, account: Option<Arc<Account>>) -> Self {
-        Self { account, ..self }
+    /// No tasks yet. What memory they will allocate is on this account.
+    pub fn new(executor: &Executor, account: Option<Arc<Account>>) -> Self {
+        Self(Arc::new(Shared { executor: executor.clone(), account, state: Mutex::default() }))
     }
 
     /// Starts a task. After the end of the life nothing starts any more.
@@ -88,21 +62,18 @@ impl Tasks {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        let running = Running { place: Place { tasks: self.clone(), number }, future };
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is where a node's tasks are kept, so that a crash ends them"
-        )]
-        let handle = tokio::spawn(running).abort_handle();
+        let place = Place { tasks: self.clone(), number };
+        let running = Running { place, account: self.0.account.clone(), future };
+        let handle = self.0.executor.spawn(self.0.clone(), state.is_holding(), running);
         if state.is_over {
-            handle.abort();
+            handle.clone().abort();
         } else {
             state.live.insert(number, handle.clone());
         }
         Task::new(handle)
     }
 
-    /// Ends all tasks. Their destructors run before the executor's next round is over.
+    /// Ends all tasks. Their destructors run when the executor runs next.
     pub fn end(&self) {
         let live = {
             let mut state = self.lock();
@@ -110,30 +81,35 @@ impl Tasks {
             state.held.clear();
             std::mem::take(&mut state.live)
         };
-        live.into_values().for_each(|handle| handle.abort());
+        live.into_values().for_each(TaskHandle::abort);
     }
 
     /// Stops running tasks: a task that is woken is held until [`Tasks::resume`].
     pub fn pause(&self) {
-        self.is_paused.store(true, Ordering::Relaxed);
+        self.hold(|state| state.is_paused = true);
     }
 
     /// Lets the tasks that were woken meanwhile run.
     pub fn resume(&self) {
-        self.is_paused.store(false, Ordering::Relaxed);
+        self.hold(|state| state.is_paused = false);
         self.turn();
     }
 
     /// From now on tasks run when it is their turn.
     pub fn take_turns(&self, turns: Arc<dyn Turns>) {
-        self.lock().turns = Some(turns);
-        self.has_turns.store(true, Ordering::Relaxed);
+        self.hold(|state| state.turns = Some(turns));
+    }
+
+    fn hold(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        state.live.values().for_each(|job| job.hold(state.is_holding()));
     }
 
     /// Lets the tasks try that wanted to run.
     pub fn turn(&self) {
         let held = std::mem::take(&mut self.lock().held);
-        held.into_iter().for_each(Waker::wake);
+        held.into_iter().for_each(Wake::wake);
     }
 
     /// How many tasks have not ended.
@@ -141,13 +117,35 @@ impl Tasks {
         self.lock().live.len()
     }
 
-    fn is_their_turn(&self) -> bool {
-        let turns = self.lock().turns.clone();
-        turns.is_none_or(|turns| turns.is_mine())
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
     }
+}
 
+impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Gate for Shared {
+    fn is_open(&self, job: &Arc<Job>) -> bool {
+        let (is_paused, turns) = {
+            let state = self.lock();
+            (state.is_paused, state.turns.clone())
+        };
+        let is_open = !is_paused && turns.is_none_or(|turns| turns.is_mine());
+        if !is_open {
+            self.lock().held.push(job.clone());
+        }
+        is_open
+    }
+}
+
+impl State {
+    /// Whether tasks ask before they run.
+    fn is_holding(&self) -> bool {
+        self.is_paused || self.turns.is_some()
     }
 }
 
@@ -155,6 +153,7 @@ pin_project_lite::pin_project! {
     // With the future inside, so that a task is one piece of memory.
     struct Running<F> {
         place: Place,
+        account: Option<Arc<Account>>,
         #[pin]
         future: F,
     }
@@ -165,17 +164,7 @@ impl<F: Future<Output = ()>> Future for Running<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        let tasks = &this.place.tasks;
-        tasks.polls.0.polls.fetch_add(1, Ordering::Relaxed);
-        if tasks.is_paused.load(Ordering::Relaxed) {
-            tasks.lock().held.push(context.waker().clone());
-            return Poll::Pending;
-        }
-        if tasks.has_turns.load(Ordering::Relaxed) && !tasks.is_their_turn() {
-            tasks.lock().held.push(context.waker().clone());
-            return Poll::Pending;
-        }
-        match &tasks.account {
+        match this.account {
             Some(account) => account.during(|| this.future.poll(context)),
             None => this.future.poll(context),
         }
@@ -190,10 +179,6 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            // The executor swallows a task's panic; a run must not.
-            self.tasks.polls.0.is_panicked.store(true, Ordering::Relaxed);
-        }
         self.tasks.lock().live.remove(&self.number);
     }
 }

@@ -8,16 +8,17 @@ use std::time::Duration;
 use hailer::Timestamp;
 use hailer::net::conformance::{self, Case, Needs, Site};
 use hailer_sim::engine::{self, Run, Script};
+use hailer_sim::executor::Executor;
 use hailer_sim::fabric::Fabric;
 use hailer_sim::fabric::random::Stream;
 use hailer_sim::net::{SharedFabric, SimNet};
 use hailer_sim::scenario::{Delay, Direction, Link};
-use hailer_sim::tasks::{Polls, Tasks};
+use hailer_sim::tasks::Tasks;
 
 /// Two machines on one segment, and one case.
 struct Stage {
     fabric: SharedFabric,
-    polls: Polls,
+    executor: Executor,
     tasks: Tasks,
     case: Option<(Case<SimNet>, Site<SimNet>)>,
     is_done: Arc<AtomicBool>,
@@ -39,8 +40,8 @@ fn stage(case: Case<SimNet>, is_v6: bool) -> Stage {
     }
     let addresses = if is_v6 { addresses6.map(IpAddr::V6) } else { addresses.map(IpAddr::V4) };
     fabric.appoint(Timestamp::ZERO, 0);
-    let (fabric, polls) = (SharedFabric::new(fabric), Polls::default());
-    let tasks = Tasks::new(polls.clone());
+    let (fabric, executor) = (SharedFabric::new(fabric), Executor::default());
+    let tasks = Tasks::new(&executor, None);
     let net = |host, name| SimNet::new(fabric.clone(), host, tasks.clone(), Stream::new(1, name));
     let site = Site {
         a: net(hosts[0], "a"),
@@ -49,7 +50,7 @@ fn stage(case: Case<SimNet>, is_v6: bool) -> Stage {
         b_address: addresses[1],
         are_neighbours: true,
     };
-    Stage { fabric, polls, tasks, case: Some((case, site)), is_done: Arc::default() }
+    Stage { fabric, executor, tasks, case: Some((case, site)), is_done: Arc::default() }
 }
 
 impl Script for Stage {
@@ -57,8 +58,8 @@ impl Script for Stage {
         &self.fabric
     }
 
-    fn polls(&self) -> &Polls {
-        &self.polls
+    fn executor(&self) -> &Executor {
+        &self.executor
     }
 
     fn keep(&mut self, _token: u64) {

@@ -6,9 +6,11 @@
 //!
 //! What it does not do: protocols. It moves datagrams and bytes.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -194,13 +196,22 @@ pub struct Interface {
     pub is_up: bool,
 }
 
+/// What [`Net::spawn`] has started, as its network knows it.
+pub trait TaskHandle: fmt::Debug + Send + Sync {
+    /// Ends the task: its future is dropped soon, and not run again before that.
+    fn abort(self: Arc<Self>);
+
+    /// Whether the task has ended.
+    fn is_finished(&self) -> bool;
+}
+
 /// A running task. Dropping it ends the task.
 #[derive(Debug)]
-pub struct Task(Option<tokio::task::AbortHandle>);
+pub struct Task(Option<Arc<dyn TaskHandle>>);
 
 impl Task {
     /// For implementors of [`Net::spawn`].
-    pub fn new(handle: tokio::task::AbortHandle) -> Self {
+    pub fn new(handle: Arc<dyn TaskHandle>) -> Self {
         Self(Some(handle))
     }
 
@@ -211,13 +222,13 @@ impl Task {
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        self.0.as_ref().is_some_and(tokio::task::AbortHandle::is_finished)
+        self.0.as_ref().is_some_and(|handle| handle.is_finished())
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
+        if let Some(handle) = self.0.take() {
             handle.abort();
         }
     }

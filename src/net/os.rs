@@ -15,13 +15,15 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 use tracing::Instrument;
 
-use super::{Alarm, Interface, Net, Task, UdpOptions};
+use super::{Alarm, Interface, Net, Task, TaskHandle, UdpOptions};
 use crate::Timestamp;
 
 mod interfaces;
@@ -105,11 +107,21 @@ impl Net for OsNet {
         F: Future<Output = ()> + Send + 'static,
     {
         let span = tracing::debug_span!("task", name);
-        Task::new(tokio::spawn(task.instrument(span)).abort_handle())
+        Task::new(Arc::new(tokio::spawn(task.instrument(span)).abort_handle()))
     }
 
     fn random(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system has randomness once it has started");
+    }
+}
+
+impl TaskHandle for AbortHandle {
+    fn abort(self: Arc<Self>) {
+        Self::abort(&self);
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_finished()
     }
 }
 

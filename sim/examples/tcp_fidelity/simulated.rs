@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use hailer::Timestamp;
 use hailer_sim::engine::{self, Run, Script};
+use hailer_sim::executor::Executor;
 use hailer_sim::fabric::random::Stream;
 use hailer_sim::fabric::{Fabric, HostId};
 use hailer_sim::net::{SharedFabric, SimNet};
 use hailer_sim::scenario::{Chance, Delay, Direction, Link};
-use hailer_sim::tasks::{Polls, Tasks};
+use hailer_sim::tasks::Tasks;
 
 use crate::workload::{self, Session};
 
@@ -20,7 +21,7 @@ const DELAY: Duration = Duration::from_micros(20);
 
 struct Laboratory {
     fabric: SharedFabric,
-    polls: Polls,
+    executor: Executor,
     server: (Tasks, SimNet),
     client: (Tasks, SimNet),
     count: usize,
@@ -57,15 +58,15 @@ pub(crate) fn measure(
     };
     let hosts = [add(1), add(2)];
     fabric.appoint(Timestamp::ZERO, 0);
-    let (fabric, polls) = (SharedFabric::new(fabric), Polls::default());
+    let (fabric, executor) = (SharedFabric::new(fabric), Executor::default());
     let machine = |host: HostId, name: &str| {
-        let tasks = Tasks::new(polls.clone());
+        let tasks = Tasks::new(&executor, None);
         (tasks.clone(), SimNet::new(fabric.clone(), host, tasks, Stream::new(1, name)))
     };
     let (server, client) = (machine(hosts[0], "server"), machine(hosts[1], "client"));
     let sessions = Arc::default();
     let laboratory =
-        Laboratory { fabric, polls, server, client, count, at_once, sessions: Arc::clone(&sessions) };
+        Laboratory { fabric, executor, server, client, count, at_once, sessions: Arc::clone(&sessions) };
     let duration = workload::PATIENCE * (count.div_ceil(at_once) as u32 + 1);
     engine::run(laboratory, Run { seed: 1, duration, tick: Duration::from_secs(1), progress: None })?;
     let mut sessions = sessions.lock().expect("not poisoned");
@@ -77,8 +78,8 @@ impl Script for Laboratory {
         &self.fabric
     }
 
-    fn polls(&self) -> &Polls {
-        &self.polls
+    fn executor(&self) -> &Executor {
+        &self.executor
     }
 
     fn keep(&mut self, _token: u64) {

@@ -274,6 +274,9 @@ impl<'a> Knowledge<'a> {
     /// Faults of the node about everyone, and of everyone about the node.
     fn faults_around(&self, node: NodeIndex) -> Faults {
         let mut faults = Faults::default();
+        if self.state(node).is_left_out {
+            return faults;
+        }
         for peer in self.indices() {
             faults += self.faults_between(node, peer);
         }
@@ -303,7 +306,7 @@ impl<'a> Knowledge<'a> {
             faults.missing = 1;
             faults.one_sided = usize::from(self.is_unrequited(node, peer));
         }
-        for life in self.lives.of_node(peer) {
+        for life in self.lives.of_node(peer).iter().filter(|_| !known.is_empty()) {
             if known.contains_key(life) {
                 faults.dead += usize::from(self.is_dead(*life));
                 faults.unknown += usize::from(!self.is_dead(*life) && self.is_self(node, *life));

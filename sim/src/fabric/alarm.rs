@@ -67,8 +67,7 @@ impl Fabric {
         let shown = self.hosts[alarm.host.index()].clock.read(self.now);
         match alarm.deadline {
             Some(deadline) if deadline <= shown => {
-                let waker = alarm.waker.take();
-                self.wake(waker);
+                wake(alarm.waker.take());
             }
             later => self.alarm_set(key, later),
         }
@@ -87,6 +86,11 @@ pub(super) fn remember(kept: &mut Option<Waker>, context: &Context<'_>) {
     if kept.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
         *kept = Some(context.waker().clone());
     }
+}
+
+/// Wakes who waits, if somebody does.
+pub(super) fn wake(waiting: Option<Waker>) {
+    waiting.into_iter().for_each(Waker::wake);
 }
 
 #[cfg(test)]

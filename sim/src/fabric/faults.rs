@@ -72,8 +72,8 @@ impl Fabric {
             };
             let interface = &mut self.interfaces[id.0 as usize];
             interface.mtu = link.mtu;
-            interface.up = Pipe::new(link.up.clone(), self.seed, &name("up"));
-            interface.down = Pipe::new(link.down.clone(), self.seed, &name("down"));
+            interface.up = Pipe::new(self.makes.of(&link.up), self.seed, &name("up"));
+            interface.down = Pipe::new(self.makes.of(&link.down), self.seed, &name("down"));
         }
     }
 
@@ -256,11 +256,10 @@ mod tests {
         let mut times = Vec::new();
         while lan.fabric.next_at().is_some() {
             lan.fabric.step();
-            if !lan.received(0).is_empty() {
-                times.push(lan.fabric.now().as_millis());
-            }
+            let at = lan.fabric.now().as_millis();
+            times.extend(lan.received(0).into_iter().map(|receiver| (at, receiver)));
         }
-        assert_eq!(times, [101, 101]);
+        assert_eq!(times, [(101, 1), (101, 2)]);
     }
 
     #[test]

@@ -20,7 +20,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::task::Waker;
 
 use hailer::Timestamp;
 use hailer::net as product;
@@ -34,7 +33,7 @@ use clock::Clock;
 use counters::Counters;
 use faults::Partition;
 use icmp::Budget;
-use link::Pipe;
+use link::{Makes, Pipe};
 use neighbour::Search;
 use packet::Packet;
 use queue::Queue;
@@ -107,6 +106,8 @@ pub struct Fabric {
     queue: Queue<Event>,
     segments: Vec<Segment>,
     interfaces: Vec<Interface>,
+    /// Of the cables at all interfaces.
+    makes: Makes,
     hosts: Vec<Host>,
     udp: SlotMap<UdpKey, UdpSocket>,
     listeners: SlotMap<ListenerKey, Listener>,
@@ -118,8 +119,6 @@ pub struct Fabric {
     gateways: Vec<IpAddr>,
     /// Neighbours that packets wait for.
     searches: BTreeMap<(InterfaceId, IpAddr), Search>,
-    /// How many wakers were woken since the driver asked last.
-    woken: u64,
 }
 
 #[derive(Debug)]
@@ -176,8 +175,8 @@ struct Host {
     icmp_budgets: BTreeMap<IpAddr, Budget>,
     /// The longest packets that arrive at others, where a router has said so, and until when that is believed.
     path_mtus: BTreeMap<IpAddr, (u16, Timestamp)>,
-    /// UDP sockets by port, oldest first.
-    udp: BTreeMap<u16, Vec<UdpKey>>,
+    /// UDP sockets with their ports, oldest first. They are few: one piece of memory is found faster than a map.
+    udp: Vec<(u16, UdpKey)>,
     listeners: BTreeMap<u16, Vec<ListenerKey>>,
     connections: BTreeMap<Ends, TcpKey>,
     /// Initial sequence numbers and ephemeral ports.
@@ -197,6 +196,8 @@ enum Event {
     ToGateway(InterfaceId, GatewayId, Packet),
     /// A packet reaches an interface from its segment.
     AtInterface(InterfaceId, Packet),
+    /// Copies of a packet reach several interfaces at the same moment.
+    AtInterfaces(Vec<InterfaceId>, Box<Packet>),
     /// A packet that a machine sent to itself arrives.
     AtSelf(HostId, Packet),
     /// A neighbour should have answered by now.
@@ -216,6 +217,7 @@ impl Fabric {
             queue: Queue::default(),
             segments: Vec::new(),
             interfaces: Vec::new(),
+            makes: Makes::default(),
             hosts: Vec::new(),
             udp: SlotMap::with_key(),
             listeners: SlotMap::with_key(),
@@ -225,7 +227,6 @@ impl Fabric {
             partitions: Vec::new(),
             gateways: Vec::new(),
             searches: BTreeMap::new(),
-            woken: 0,
         }
     }
 
@@ -258,7 +259,7 @@ impl Fabric {
             docker_host: None,
             icmp_budgets: BTreeMap::new(),
             path_mtus: BTreeMap::new(),
-            udp: BTreeMap::new(),
+            udp: Vec::new(),
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
             stream,
@@ -282,8 +283,8 @@ impl Fabric {
         let owner = &mut self.hosts[host.0 as usize];
         let name = format!("{}/eth{}", owner.name, owner.interfaces.len());
         owner.interfaces.push(id);
-        let up = Pipe::new(link.up.clone(), self.seed, &format!("{name}/up"));
-        let down = Pipe::new(link.down.clone(), self.seed, &format!("{name}/down"));
+        let up = Pipe::new(self.makes.of(&link.up), self.seed, &format!("{name}/up"));
+        let down = Pipe::new(self.makes.of(&link.down), self.seed, &format!("{name}/down"));
         self.interfaces.push(Interface {
             host,
             segment,
@@ -333,6 +334,11 @@ impl Fabric {
         match event {
             Event::AtSegment(from, packet) => self.cross_segment(from, packet),
             Event::AtInterface(interface, packet) => self.arrive(interface, packet),
+            Event::AtInterfaces(interfaces, packet) => {
+                for interface in interfaces {
+                    self.arrive(interface, (*packet).clone());
+                }
+            }
             Event::AtSelf(host, packet) => self.deliver(host, None, packet),
             Event::ToGateway(from, gateway, packet) => {
                 self.hand_over(from, self.gateways[gateway.0 as usize], packet);
@@ -343,11 +349,6 @@ impl Fabric {
             Event::Appointment(token) => return Some(token),
         }
         None
-    }
-
-    /// Whether any waker was woken since the last call.
-    pub fn take_woken(&mut self) -> bool {
-        std::mem::take(&mut self.woken) > 0
     }
 
     /// Switches a machine on.
@@ -368,7 +369,7 @@ impl Fabric {
         let udp = std::mem::take(&mut machine.udp);
         let listeners = std::mem::take(&mut machine.listeners);
         let connections = std::mem::take(&mut machine.connections);
-        for key in udp.into_values().flatten() {
+        for (_, key) in udp {
             self.udp.remove(key);
         }
         for key in listeners.into_values().flatten() {
@@ -489,13 +490,6 @@ impl Fabric {
     /// A hash over every packet that arrived so far: when, where, what.
     pub fn fingerprint(&self) -> u64 {
         self.counters.fingerprint()
-    }
-
-    fn wake(&mut self, waker: Option<Waker>) {
-        if let Some(waker) = waker {
-            self.woken += 1;
-            waker.wake();
-        }
     }
 
     /// Whether `address` is one that the machine may bind to.

@@ -117,7 +117,7 @@ impl Fabric {
         let Some(packet) = self.translate_in(host, entered, packet) else { return };
         let is_let_in = packet.to != written;
         let to = packet.to.ip();
-        let is_for_many = packet.is_multicast() || packet.is_limited_broadcast();
+        let is_for_many = packet.is_multicast() || self.is_broadcast_on(entered, to);
         if to == IpAddr::V4(self.interfaces[entered.index()].address) {
             self.deliver(host, Some(entered), packet);
         } else if is_for_many || self.is_own_address(host, to) || self.is_broadcast_for(host, to) {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use hailer::Timestamp;
 use tokio::io::ReadBuf;
 
-use super::alarm::remember;
+use super::alarm::{remember, wake};
 use super::packet::{Body, Packet};
 use super::random::Stream;
 use super::six::{scope_of, scoped};
@@ -460,8 +460,8 @@ impl Fabric {
         } else if is_finished && socket.owner == Owner::Kernel {
             self.remove_connection(key);
         }
-        self.wake(reader);
-        self.wake(writer);
+        wake(reader);
+        wake(writer);
     }
 
     /// Puts a connection that has become established before its listener's program.
@@ -476,7 +476,7 @@ impl Fabric {
         if !listener.accepted.contains(&key) {
             listener.accepted.push_back(key);
             let acceptor = listener.acceptor.take();
-            self.wake(acceptor);
+            wake(acceptor);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hailer::net::UdpOptions;
 
-use super::alarm::remember;
+use super::alarm::{remember, wake};
 use super::icmp::Problem;
 use super::packet::{Body, Packet};
 use super::six::{scope_of, scoped};
@@ -31,7 +31,8 @@ const DATAGRAM_BYTES_MAX: usize = 65_507;
 pub(super) struct UdpSocket {
     host: HostId,
     local: SocketAddr,
-    options: UdpOptions,
+    /// Boxed: looked at when something is sent, which is seldom beside what is heard.
+    options: Box<UdpOptions>,
     /// Multicast groups, with the interface they were joined on; `None` is all of them.
     groups: Vec<(IpAddr, Option<InterfaceId>)>,
     received: VecDeque<(SocketAddr, Bytes)>,
@@ -52,11 +53,12 @@ impl Fabric {
         }
         if local.port() == 0 {
             local.set_port(self.free_port(host, |fabric, port| {
-                fabric.hosts[host.0 as usize].udp.get(&port).is_none_or(Vec::is_empty)
+                fabric.hosts[host.0 as usize].udp.iter().all(|(taken, _)| *taken != port)
             })?);
         }
-        let bound = self.hosts[host.0 as usize].udp.entry(local.port()).or_default();
-        for other in bound.iter().map(|key| &self.udp[*key]) {
+        let bound = &mut self.hosts[host.0 as usize].udp;
+        for (_, other) in bound.iter().filter(|(port, _)| *port == local.port()) {
+            let other = &self.udp[*other];
             let overlap = other.local.ip() == local.ip()
                 || (other.local.is_ipv4() == local.is_ipv4()
                     && (other.local.ip().is_unspecified() || local.ip().is_unspecified()));
@@ -67,22 +69,20 @@ impl Fabric {
         let key = self.udp.insert(UdpSocket {
             host,
             local,
-            options: options.clone(),
+            options: Box::new(options.clone()),
             groups: Vec::new(),
             received: VecDeque::new(),
             received_bytes: 0,
             reader: None,
         });
-        bound.push(key);
+        bound.push((local.port(), key));
         Ok(key)
     }
 
     /// Closes a socket.
     pub fn udp_close(&mut self, key: UdpKey) {
-        if let Some(socket) = self.udp.remove(key)
-            && let Some(bound) = self.hosts[socket.host.0 as usize].udp.get_mut(&socket.local.port())
-        {
-            bound.retain(|other| *other != key);
+        if let Some(socket) = self.udp.remove(key) {
+            self.hosts[socket.host.0 as usize].udp.retain(|(_, other)| *other != key);
         }
     }
 
@@ -178,6 +178,8 @@ impl Fabric {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let Some((from, payload)) = socket.received.pop_front() else {
+            // The next one takes the first place, which is still in a cache.
+            socket.received.clear();
             remember(&mut socket.reader, context);
             return Poll::Pending;
         };
@@ -193,10 +195,9 @@ impl Fabric {
         let Body::Udp(payload) = &packet.body else { return };
         let to = packet.to.ip();
         let is_multicast = packet.is_multicast();
-        let is_for_all = is_multicast || packet.is_limited_broadcast() || self.is_broadcast_for(host, to);
-        let Some(bound) = self.hosts[host.0 as usize].udp.get(&packet.to.port()) else {
-            return self.refuse_datagram(host, packet);
-        };
+        let is_for_all = is_multicast
+            || entered.is_some_and(|entered| self.is_broadcast_on(entered, to))
+            || self.is_broadcast_for(host, to);
         // A group is joined on an interface; what the machine itself sent is heard on any.
         let joined = |(group, on): &(IpAddr, Option<InterfaceId>)| {
             *group == to && (on.is_none() || entered.is_none() || *on == entered)
@@ -206,23 +207,20 @@ impl Fabric {
             let fits = address == to || (address.is_unspecified() && address.is_ipv4() == to.is_ipv4());
             fits && (!is_multicast || socket.groups.iter().any(joined))
         };
+        let port = packet.to.port();
+        let bound = self.hosts[host.0 as usize].udp.iter().filter(|(bound, _)| *bound == port);
         let closest = || {
-            let exact = bound.iter().rev().find(|key| self.udp[**key].local.ip() == to);
-            exact.or_else(|| bound.iter().rev().find(|key| hears(&self.udp[**key]))).copied()
+            let exact = bound.clone().rev().find(|(_, key)| self.udp[*key].local.ip() == to);
+            exact.or_else(|| bound.clone().rev().find(|(_, key)| hears(&self.udp[*key])))
         };
         let only = if is_for_all { None } else { closest() };
-        let takers = if is_for_all { bound.as_slice() } else { only.as_slice() };
         let mut is_taken = false;
-        for key in takers {
+        for (_, key) in bound.clone().filter(|_| is_for_all).chain(only) {
             let socket = &mut self.udp[*key];
             if hears(socket) {
                 is_taken = true;
                 match socket.take(packet.from, payload) {
-                    Ok(None) => {}
-                    Ok(Some(waker)) => {
-                        self.woken += 1;
-                        waker.wake();
-                    }
+                    Ok(reader) => wake(reader),
                     Err(QueueFull) => self.counters.dropped(host, Drop::QueueFull, &packet),
                 }
             }

@@ -4,8 +4,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use hailer::Timestamp;
+
 use super::faults::Partition;
 use super::packet::{Body, Packet};
+use super::queue::Queue;
 use super::route::Hop;
 use super::{Event, Fabric, HostId, Interface, InterfaceId, Segment};
 use crate::trace::Drop;
@@ -76,10 +79,13 @@ impl Fabric {
 
     /// Whether `to` is a broadcast address as the machine knows them.
     pub(super) fn is_broadcast_for(&self, host: HostId, to: IpAddr) -> bool {
-        self.hosts[host.0 as usize].interfaces.iter().any(|id| {
-            let segment = self.interfaces[id.0 as usize].segment;
-            is_broadcast(to, self.segments[segment.0 as usize].prefix.broadcast())
-        })
+        self.hosts[host.0 as usize].interfaces.iter().any(|id| self.is_broadcast_on(*id, to))
+    }
+
+    /// Whether `to` is a broadcast address of the network that an interface is on.
+    pub(super) fn is_broadcast_on(&self, id: InterfaceId, to: IpAddr) -> bool {
+        let segment = self.interfaces[id.index()].segment;
+        is_broadcast(to, self.segments[segment.0 as usize].prefix.broadcast())
     }
 
     /// A packet is on the segment: it goes on to whom it is meant for.
@@ -90,6 +96,7 @@ impl Fabric {
         }
         let segment = &self.segments[segment.0 as usize];
         if packet.is_multicast() || is_broadcast(packet.to.ip(), segment.prefix.broadcast()) {
+            let mut together = Together::default();
             for id in &segment.members {
                 if *id == from {
                     continue;
@@ -108,11 +115,12 @@ impl Fabric {
                     Err(cause) => self.counters.dropped(receiver.host, cause, &packet),
                     Ok((first, second)) => {
                         for at in std::iter::once(first).chain(second) {
-                            self.queue.push(at, Event::AtInterface(*id, packet.clone()));
+                            together.add(at, *id, &packet, &mut self.queue);
                         }
                     }
                 }
             }
+            together.leave(packet, &mut self.queue);
         } else {
             self.hand_over(from, packet.to.ip(), packet);
         }
@@ -179,6 +187,32 @@ impl Fabric {
             Body::Icmp(icmp) => self.deliver_icmp(host, *icmp),
             Body::Vxlan(tunnelled) => self.untunnel(*tunnelled),
             Body::Tcp(segment) => self.deliver_tcp(host, packet.from, packet.to, *segment),
+        }
+    }
+}
+
+/// Those of the receivers of one packet at whom it arrives at the same moment: where cables are alike, that is all of
+/// them, and one event does for what would be one for each.
+#[derive(Default)]
+struct Together {
+    at: Timestamp,
+    receivers: Vec<InterfaceId>,
+}
+
+impl Together {
+    fn add(&mut self, at: Timestamp, receiver: InterfaceId, packet: &Packet, queue: &mut Queue<Event>) {
+        if at != self.at {
+            std::mem::take(self).leave(packet.clone(), queue);
+            self.at = at;
+        }
+        self.receivers.push(receiver);
+    }
+
+    fn leave(self, packet: Packet, queue: &mut Queue<Event>) {
+        match self.receivers.as_slice() {
+            [] => {}
+            [only] => queue.push(self.at, Event::AtInterface(*only, packet)),
+            _ => queue.push(self.at, Event::AtInterfaces(self.receivers, Box::new(packet))),
         }
     }
 }

@@ -18,13 +18,14 @@ use hailer::zre::PeerId;
 use tokio::sync::mpsc;
 
 use crate::engine::{self, RunError, Script};
+use crate::executor::Executor;
 use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId, InterfaceId, SegmentId};
 use crate::memory::Account;
 use crate::net::{SharedFabric, SimNet};
 use crate::scenario::{self, Action, Crash, Kind, NodeIndex, Partition, Scenario, TrafficKind};
-use crate::tasks::{Polls, Tasks};
+use crate::tasks::Tasks;
 use crate::trace::{Trace, What};
 use application::Command;
 use journal::Journal;
@@ -91,7 +92,7 @@ struct World {
     scenario: Arc<Scenario>,
     seed: u64,
     fabric: SharedFabric,
-    polls: Polls,
+    executor: Executor,
     log: Log,
     nodes: Vec<NodeState>,
     appointments: Vec<Appointment>,
@@ -212,7 +213,7 @@ impl World {
             scenario: Arc::new(scenario),
             seed,
             fabric,
-            polls: Polls::default(),
+            executor: Executor::default(),
             log: Log::new(Arc::new(move || truth.lock().now())),
             nodes,
             appointments: appointments.into_iter().map(|(_, what)| what).collect(),
@@ -274,7 +275,7 @@ impl World {
         let mut random = Stream::new(self.seed, &format!("{}/life {number}", node.name));
         let mut config = node.config.clone();
         let peer = identify(&mut config, &mut random);
-        let tasks = Tasks::new(self.polls.clone()).on_account(state.account.clone());
+        let tasks = Tasks::new(&self.executor, state.account.clone());
         if let Some(processor) = &state.processor {
             tasks.take_turns(Arc::new(processor.clone()));
         }
@@ -462,8 +463,8 @@ impl Script for World {
         &self.fabric
     }
 
-    fn polls(&self) -> &Polls {
-        &self.polls
+    fn executor(&self) -> &Executor {
+        &self.executor
     }
 
     fn keep(&mut self, token: u64) {

@@ -1,8 +1,8 @@
 //! Moves datagrams, connections and messages between a network and a node's machine.
 //!
-//! One task owns the machine. In each round it serves every source for a bounded while: time, links, connections,
-//! datagrams, the application. So no source can starve another, and the order is the same in every run. It sleeps when
-//! each source has said in the last round that it has no more.
+//! One task owns the machine. In each round it serves every source that has news for a bounded while: time, links,
+//! connections, datagrams, the application. So no source can starve another, and the order is the same in every run. It
+//! sleeps when each source has said that it has no more.
 //!
 //! # Who may wait for whom
 //!
@@ -27,6 +27,7 @@ use tracing::{debug, info, trace, warn};
 
 use self::link::{Intake, Note, Outbound};
 use self::queue::Dial;
+use self::sources::{Source, Sources};
 use super::beacon::Beacon;
 use super::interface::Site;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
@@ -39,6 +40,7 @@ use crate::net::{Alarm, Net, Task, TcpListener, UdpSocket};
 mod dial;
 mod link;
 mod queue;
+mod sources;
 mod start;
 
 pub(crate) use dial::connect_plain as connect;
@@ -201,34 +203,46 @@ impl<N: Net> Driver<N> {
     }
 
     async fn rounds(&mut self, sockets: &Sockets<N>) {
+        let sources = Sources::new();
         // These live across rounds, because a future that is dropped is not woken.
         let mut hearing = pin!(hear(&sockets.ear));
         let mut accepting = pin!(sockets.listener.accept());
         let say = |said| say(&sockets.mouth, said, sockets.broadcast);
         let mut saying = pin!(self.beacons.pop_front().map(say));
         poll_fn(|context| {
-            loop {
-                let mut is_served = self.serve_time(context);
-                is_served &= self.serve_notes(context);
-                is_served &= is_exhausted(|| {
-                    let accepted = ready!(accepting.as_mut().poll(context));
-                    accepting.set(sockets.listener.accept());
-                    self.on_accepted(accepted);
-                    Poll::Ready(())
+            sources.wake_for(context);
+            while let Some(news) = sources.take() {
+                let ask = |source, is_exhausted: &mut dyn FnMut(&mut Context<'_>) -> bool| {
+                    if news.is_of(source) && !is_exhausted(&mut sources.context(source)) {
+                        sources.note(source);
+                    }
+                };
+                ask(Source::Time, &mut |context| self.serve_time(context));
+                ask(Source::Notes, &mut |context| self.serve_notes(context));
+                ask(Source::Connections, &mut |context| {
+                    is_exhausted(|| {
+                        let accepted = ready!(accepting.as_mut().poll(context));
+                        accepting.set(sockets.listener.accept());
+                        self.on_accepted(accepted);
+                        Poll::Ready(())
+                    })
                 });
-                is_served &= is_exhausted(|| {
-                    let heard = ready!(hearing.as_mut().poll(context));
-                    hearing.set(hear(&sockets.ear));
-                    self.on_heard(&sockets.site, heard);
-                    Poll::Ready(())
+                ask(Source::Datagrams, &mut |context| {
+                    is_exhausted(|| {
+                        let heard = ready!(hearing.as_mut().poll(context));
+                        hearing.set(hear(&sockets.ear));
+                        self.on_heard(&sockets.site, heard);
+                        Poll::Ready(())
+                    })
                 });
-                is_served &= self.serve_requests(context);
-                is_served &= self.serve_backlog(context);
-                is_served &= self.serve_intake(context);
+                ask(Source::Requests, &mut |context| self.serve_requests(context));
+                ask(Source::Room, &mut |context| self.serve_backlog(context));
+                ask(Source::Intake, &mut |context| self.serve_intake(context));
                 self.finish_stop();
                 if saying.is_none() {
                     saying.set(self.beacons.pop_front().map(say));
                 }
+                let context = &mut sources.context(Source::Said);
                 while let Some(said) = saying.as_mut().as_pin_mut().map(|said| said.poll(context)) {
                     match said {
                         Poll::Pending => break,
@@ -240,17 +254,20 @@ impl<N: Net> Driver<N> {
                 if self.is_stopped && saying.is_none() {
                     return Poll::Ready(());
                 }
-                if is_served && !self.has_news() {
-                    return Poll::Pending;
+                // What serving one source means for others.
+                if self.armed != self.deadline() {
+                    sources.note(Source::Time);
+                }
+                if self.room.is_none() && !self.backlog.is_empty() {
+                    sources.note(Source::Room);
+                }
+                if news.is_of(Source::Room) && self.backlog.is_empty() {
+                    sources.note(Source::Intake);
                 }
             }
+            Poll::Pending
         })
         .await;
-    }
-
-    /// Whether serving the sources made something new to wait for.
-    fn has_news(&self) -> bool {
-        self.armed != self.deadline() || (self.room.is_none() && !self.backlog.is_empty())
     }
 
     /// Hands the machine one input and does what it wants.

@@ -5,6 +5,9 @@
 //! all but the last of this piece by piece. Everything is drawn from streams of the pipe's own. Who gets a packet is not
 //! decided here.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use hailer::Timestamp;
 
 use super::packet::Pieces;
@@ -23,7 +26,8 @@ mod line;
 /// One direction of a link at work.
 #[derive(Debug)]
 pub struct Pipe {
-    direction: Direction,
+    /// The make of the cable, which whole segments have in common: one that is used by all is always in a cache.
+    direction: Arc<Direction>,
     stream: Stream,
     line: Option<Line>,
     bursts: Option<Box<Bursts>>,
@@ -32,13 +36,35 @@ pub struct Pipe {
     last_out: Timestamp,
 }
 
+/// The makes of cable that were used of late.
+#[derive(Debug, Default)]
+pub struct Makes(VecDeque<Arc<Direction>>);
+
+impl Makes {
+    /// More than a network has, unless every cable differs; then there is nothing to share.
+    const MAX: usize = 16;
+
+    /// One direction of a cable of this make.
+    pub fn of(&mut self, direction: &Direction) -> Arc<Direction> {
+        if let Some(known) = self.0.iter().find(|known| ***known == *direction) {
+            return known.clone();
+        }
+        if self.0.len() == Self::MAX {
+            self.0.pop_back();
+        }
+        let make = Arc::new(direction.clone());
+        self.0.push_front(make.clone());
+        make
+    }
+}
+
 /// When the copies of a packet come out, the second of which is seldom there; or why none does.
 pub type Arrivals = Result<(Timestamp, Option<Timestamp>), Drop>;
 
 impl Pipe {
     /// A pipe with the random streams of this name. Bad times and plans have streams of their own, so that they come and
     /// go alike whatever is sent.
-    pub fn new(direction: Direction, seed: u64, name: &str) -> Self {
+    pub fn new(direction: Arc<Direction>, seed: u64, name: &str) -> Self {
         let stream = |part| Stream::new(seed, &format!("{name}/{part}"));
         Self {
             stream: Stream::new(seed, name),
@@ -109,7 +135,7 @@ mod tests {
     const SMALL: Pieces = Pieces::whole(100);
 
     fn pipe(direction: Direction) -> Pipe {
-        Pipe::new(direction, 1, "test")
+        Pipe::new(direction.into(), 1, "test")
     }
 
     #[test]

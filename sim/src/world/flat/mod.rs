@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use hailer::Timestamp;
 use hailer::daemon::Config;
+use hailer::net::Net;
 use tokio::sync::mpsc;
 
 use super::application::{self, Command};
@@ -22,9 +23,8 @@ use super::{Appointment, Options, appointments, identify};
 use crate::engine::RunError;
 use crate::fabric::random::Stream;
 use crate::scenario::{Action, Crash, NodeIndex, Scenario, TrafficKind};
-use crate::tasks::{Polls, Tasks};
 use crate::trace::{Trace, Traffic, What};
-use net::TurmoilNet;
+use net::{Panics, TurmoilNet};
 
 pub mod limits;
 pub mod net;
@@ -50,7 +50,7 @@ pub fn run(scenario: &Scenario, options: Options<'_>) -> Result<Trace, RunError>
         world.simulation.step().map_err(|error| RunError::Engine(error.to_string()))?;
         let elapsed = world.simulation.elapsed();
         world.elapsed.store(elapsed.as_nanos() as u64, Ordering::Relaxed);
-        if world.polls.is_panicked() {
+        if world.panics.is_any() {
             return Err(RunError::Panicked { at: Timestamp::ZERO.after(elapsed) });
         }
         if let Some(progress) = options.progress {
@@ -67,7 +67,7 @@ struct World {
     seed: u64,
     /// Nanoseconds since the start, between two steps.
     elapsed: Arc<AtomicU64>,
-    polls: Polls,
+    panics: Panics,
     log: Log,
     nodes: Vec<Node>,
     names: Arc<Vec<(String, Ipv4Addr)>>,
@@ -122,7 +122,7 @@ impl World {
             simulation,
             seed,
             elapsed,
-            polls: Polls::default(),
+            panics: Panics::default(),
             log: Log::new(Arc::new(now)),
             nodes: scenario.nodes.iter().map(|_| Node::default()).collect(),
             names: Arc::new(scenario.nodes.iter().filter_map(address).collect()),
@@ -180,14 +180,13 @@ impl World {
         } else {
             let next = Rc::new(RefCell::new(Some(launch)));
             state.next = Some(next.clone());
-            let (polls, names) = (self.polls.clone(), self.names.clone());
+            let (panics, names) = (self.panics.clone(), self.names.clone());
             self.simulation.host(address.to_string(), move || {
-                let (launch, tasks, names) =
-                    (next.borrow_mut().take(), Tasks::new(polls.clone()), names.clone());
+                let (launch, panics, names) = (next.borrow_mut().take(), panics.clone(), names.clone());
                 async move {
                     if let Some(Launch { config, author, inbox, random }) = launch {
-                        let net = TurmoilNet::new(address, prefix, names, tasks.clone(), random);
-                        tasks.spawn(application::run(net, config, author, inbox)).detach();
+                        let net = TurmoilNet::new(address, prefix, names, panics, random);
+                        net.spawn("program", application::run(net.clone(), config, author, inbox)).detach();
                     }
                     // turmoil lets a host run only for as long as its first task does.
                     std::future::pending().await

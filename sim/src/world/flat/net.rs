@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -16,7 +17,23 @@ use hailer::net::{Interface, Net, OsAlarm, OsNet, Task, TcpListener, UdpOptions,
 use ipnet::Ipv4Net;
 
 use crate::fabric::random::Stream;
-use crate::tasks::Tasks;
+
+/// Whether any task of a world panicked: the executor swallows that, and a run must not.
+#[derive(Clone, Debug, Default)]
+pub struct Panics(Arc<AtomicBool>);
+
+impl Panics {
+    /// Whether one did.
+    pub fn is_any(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        self.0.fetch_or(std::thread::panicking(), Ordering::Relaxed);
+    }
+}
 
 /// The network and environment of one life of one node, which is a turmoil host. Made and used inside that host.
 #[derive(Clone, Debug)]
@@ -26,7 +43,7 @@ pub struct TurmoilNet {
     /// Who else there is, by name.
     names: Arc<Vec<(String, Ipv4Addr)>>,
     environment: OsNet,
-    tasks: Tasks,
+    panics: Panics,
     random: Arc<Mutex<Stream>>,
 }
 
@@ -36,11 +53,11 @@ impl TurmoilNet {
         address: Ipv4Addr,
         prefix: Ipv4Net,
         names: Arc<Vec<(String, Ipv4Addr)>>,
-        tasks: Tasks,
+        panics: Panics,
         random: Stream,
     ) -> Self {
         let random = Arc::new(Mutex::new(random));
-        Self { address, prefix, names, environment: OsNet::new(), tasks, random }
+        Self { address, prefix, names, environment: OsNet::new(), panics, random }
     }
 
     /// Where turmoil has to be told to bind.
@@ -116,11 +133,15 @@ impl Net for TurmoilNet {
         self.environment.alarm()
     }
 
-    fn spawn<F>(&self, _name: &'static str, task: F) -> Task
+    fn spawn<F>(&self, name: &'static str, task: F) -> Task
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.spawn(task)
+        let panics = self.panics.clone();
+        self.environment.spawn(name, async move {
+            let _watched = panics;
+            task.await;
+        })
     }
 
     fn random(&self, bytes: &mut [u8]) {

@@ -1,0 +1,172 @@
+//! Which of a node's sources woke its task, so that it asks no others.
+//!
+//! A waker says that something has happened, and not what. A node has eight sources, a beacon comes by one of them, and to ask
+//! the other seven each time cost more than all the rest of a beacon. So each source is polled with a waker of its own,
+//! which notes the source before it wakes the task.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Wake, Waker};
+
+/// Where things come from, in the order in which they are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Time,
+    Notes,
+    Connections,
+    Datagrams,
+    Requests,
+    /// Room for events that the application had no room for.
+    Room,
+    Intake,
+    /// Beacons that were said.
+    Said,
+}
+
+impl Source {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Time,
+        Self::Notes,
+        Self::Connections,
+        Self::Datagrams,
+        Self::Requests,
+        Self::Room,
+        Self::Intake,
+        Self::Said,
+    ];
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// The sources of one task.
+#[derive(Debug)]
+pub(super) struct Sources {
+    noted: Arc<Noted>,
+    wakers: [Waker; Source::ALL.len()],
+}
+
+/// Some sources.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct News(u8);
+
+#[derive(Debug)]
+struct Noted {
+    sources: AtomicU8,
+    task: Mutex<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct Bell {
+    noted: Arc<Noted>,
+    source: Source,
+}
+
+impl Sources {
+    /// All of them are to be asked first.
+    pub(super) fn new() -> Self {
+        let noted = Arc::new(Noted { sources: AtomicU8::new(u8::MAX), task: Mutex::default() });
+        let waker = |source| Waker::from(Arc::new(Bell { noted: noted.clone(), source }));
+        Self { wakers: Source::ALL.map(waker), noted }
+    }
+
+    /// Whoever is noted from now on wakes the task of this context. To be called first each time that it is polled.
+    pub(super) fn wake_for(&self, context: &Context<'_>) {
+        let mut task = self.noted.task();
+        match &mut *task {
+            Some(task) => task.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+    }
+
+    /// What to poll a source with.
+    pub(super) fn context(&self, source: Source) -> Context<'_> {
+        Context::from_waker(&self.wakers[source as usize])
+    }
+
+    /// A source is to be asked again, by the task itself.
+    pub(super) fn note(&self, source: Source) {
+        self.noted.sources.fetch_or(source.bit(), Ordering::AcqRel);
+    }
+
+    /// Those that were noted since the last call; none when there are none, and then the first one wakes the task.
+    pub(super) fn take(&self) -> Option<News> {
+        let noted = self.noted.sources.swap(0, Ordering::AcqRel);
+        (noted != 0).then_some(News(noted))
+    }
+}
+
+impl News {
+    pub(super) const fn is_of(self, source: Source) -> bool {
+        self.0 & source.bit() != 0
+    }
+}
+
+impl Noted {
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.task.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Who came first has woken the task, and it has not looked since.
+        if self.noted.sources.fetch_or(self.source.bit(), Ordering::AcqRel) == 0
+            && let Some(task) = &*self.noted.task()
+        {
+            task.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn of(news: Option<News>) -> Vec<Source> {
+        Source::ALL.into_iter().filter(|source| news.is_some_and(|news| news.is_of(*source))).collect()
+    }
+
+    #[test]
+    fn all_sources_are_asked_at_first_and_then_those_that_woke() {
+        let (sources, count) = (Sources::new(), Arc::new(Count::default()));
+        sources.wake_for(&Context::from_waker(&Waker::from(count.clone())));
+        assert_eq!(of(sources.take()), Source::ALL);
+        assert!(sources.take().is_none());
+        sources.context(Source::Datagrams).waker().wake_by_ref();
+        sources.context(Source::Notes).waker().wake_by_ref();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1, "the task is woken once until it looks");
+        assert_eq!(of(sources.take()), [Source::Notes, Source::Datagrams]);
+        sources.context(Source::Said).waker().wake_by_ref();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        sources.note(Source::Time);
+        assert_eq!(of(sources.take()), [Source::Time, Source::Said]);
+    }
+
+    #[test]
+    fn a_task_that_moved_is_woken_where_it_is() {
+        let (sources, old, new) = (Sources::new(), Arc::new(Count::default()), Arc::new(Count::default()));
+        for count in [&old, &new] {
+            sources.wake_for(&Context::from_waker(&Waker::from(count.clone())));
+        }
+        sources.take();
+        sources.context(Source::Time).waker().wake_by_ref();
+        assert_eq!((old.0.load(Ordering::Relaxed), new.0.load(Ordering::Relaxed)), (0, 1));
+    }
+}
