@@ -261,10 +261,14 @@ impl World {
             None => program(),
         }
         state.life = Some(Life { tasks, commands, is_paused: false });
-        let hosts: Vec<HostId> = match node.kind {
-            Kind::Container(_) => self.nodes.iter().map(|state| state.host).collect(),
-            _ => return,
-        };
+        if matches!(node.kind, Kind::Container(_)) {
+            self.publish(index);
+        }
+    }
+
+    /// Publishes the ports of a container that runs.
+    fn publish(&mut self, index: NodeIndex) {
+        let hosts: Vec<HostId> = self.nodes.iter().map(|state| state.host).collect();
         let publication =
             Publication::new(&self.scenario, self.seed, index, &hosts, &self.fabric, &self.polls);
         self.nodes[index.0 as usize].publication = publication;

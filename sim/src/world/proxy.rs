@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,8 +50,13 @@ impl Publication {
         let node = &scenario.nodes[container.0 as usize];
         let Kind::Container(docker_host) = node.kind else { return None };
         let nat = scenario.nodes[docker_host.0 as usize].nat.as_ref()?;
-        let is_own = |forward: &&Forward| node.interfaces.iter().any(|own| forward.to.ip() == own.address);
-        let ports: Vec<Forward> = nat.forwards.iter().filter(is_own).copied().collect();
+        let now = fabric.lock().addresses(hosts[container.0 as usize]);
+        // To the address that it has by now, whatever it had at first.
+        let own = |forward: &Forward| {
+            let place = node.interfaces.iter().position(|own| forward.to.ip() == own.address)?;
+            Some(Forward { to: SocketAddr::new(IpAddr::V4(*now.get(place)?), forward.to.port()), ..*forward })
+        };
+        let ports: Vec<Forward> = nat.forwards.iter().filter_map(own).collect();
         if ports.is_empty() {
             return None;
         }
