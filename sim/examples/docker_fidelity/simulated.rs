@@ -1,6 +1,6 @@
 //! The matrix of the simulator: every machine of the scenario runs a server and asks its questions.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ impl Laboratory {
             let (net, name, seen, node) = (self.net(*node), name.clone(), self.seen.clone(), *node);
             let task = async move {
                 let found = net.resolve(&name, 0).await.unwrap_or_default();
-                let found = found.iter().map(|found| found.ip()).collect();
+                let found = found.iter().map(SocketAddr::ip).collect();
                 let key = (node, format!("name {name}"));
                 seen.lock().expect("not poisoned").answers.insert(key, crate::show_names(found));
             };
