@@ -9,6 +9,8 @@ need() { # need PACKAGE COMMAND [ARGUMENT ...]: the package is missing when the 
     shift
     "$@" >/dev/null 2>&1 || missing+=("$package")
 }
+need busybox-static test -x /bin/busybox
+need docker.io dockerd --version
 need iproute2 ip -Version
 need nftables nft --version
 need python3 python3 --version

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hailer::Timestamp;
 use hailer::net::UdpOptions;
 use hailer_sim::fabric::nat::classify::{IDLE, Observations, WARM_UP};
-use hailer_sim::fabric::nat::{Hairpin, Policy, Preset};
+use hailer_sim::fabric::nat::{Policy, Preset};
 use hailer_sim::fabric::stream::{ListenerKey, TcpKey};
 use hailer_sim::fabric::udp::UdpKey;
 use hailer_sim::fabric::{Fabric, HostId, InterfaceId, SegmentId};
@@ -506,11 +506,20 @@ fn a_machine_inside_asks_the_router_itself_at_the_outside_address_of_linux() {
 
 #[test]
 fn a_docker_host_lets_its_containers_out_and_others_in_by_published_ports_only() {
+    docker(true);
+}
+
+#[test]
+fn without_the_proxy_a_docker_host_translates_what_comes_from_its_own_bridge() {
+    docker(false);
+}
+
+fn docker(has_proxy: bool) {
     let mut net = Net::new(1);
     let (bridge, lan) = (net.segment("172.17.0.0/16"), net.segment("192.168.1.0/24"));
     net.fabric.set_medium(bridge, Medium::Bridge { is_open: true }, true);
-    let policy = Policy { hairpin: Hairpin::ToForwardedPorts, ..Preset::Linux.policy() };
-    let docker = net.nat("alpha", (bridge, "172.17.0.1"), (lan, "192.168.1.2"), policy);
+    let docker = net.nat("alpha", (bridge, "172.17.0.1"), (lan, "192.168.1.2"), Preset::Linux.policy());
+    net.fabric.publish_ports(docker, has_proxy);
     let container = net.client("container", (bridge, "172.17.0.2"), "172.17.0.1");
     let neighbour = net.client("neighbour", (bridge, "172.17.0.3"), "172.17.0.1");
     net.fabric.put_on_docker_host(container, docker);
@@ -531,9 +540,25 @@ fn a_docker_host_lets_its_containers_out_and_others_in_by_published_ports_only()
     assert_eq!(net.accept(published).1.ip(), ip("192.168.1.9"));
     let connection = net.connect(other, "192.168.1.2:80");
     assert_eq!(net.outcome(connection), Some(Err(ErrorKind::ConnectionRefused)));
-    let connection = net.connect(neighbour, "192.168.1.2:8080");
-    assert_eq!(net.outcome(connection), Some(Ok(())), "also from the bridge itself");
-    assert_eq!(net.accept(published).1.ip(), ip("192.168.1.2"), "as the host");
+    for own in ["192.168.1.2:8080", "172.17.0.1:8080"] {
+        let connection = net.connect(neighbour, own);
+        if has_proxy {
+            assert_eq!(net.outcome(connection), Some(Err(ErrorKind::ConnectionRefused)), "no proxy is there");
+        } else {
+            assert_eq!(net.outcome(connection), Some(Ok(())), "also from the bridge itself, at {own}");
+            let (accepted, from) = net.accept(published);
+            assert_eq!(from.ip(), ip("172.17.0.3"), "as itself");
+            net.write(accepted);
+            assert_eq!(net.read(connection), Some(Ok(5)), "answers cross the bridge");
+            let connection = net.connect(container, own);
+            assert_eq!(net.outcome(connection), Some(Ok(())), "also from itself");
+            assert_eq!(net.accept(published).1.ip(), ip("172.17.0.1"), "as the gateway");
+        }
+    }
+    let connection = net.connect(docker, "192.168.1.2:8080");
+    assert_eq!(net.outcome(connection), Some(Ok(())), "also from the host");
+    let seen = if has_proxy { "192.168.1.2" } else { "172.17.0.1" };
+    assert_eq!(net.accept(published).1.ip(), ip(seen));
     let connection = net.connect(neighbour, "192.168.1.2:81");
     assert_eq!(net.outcome(connection), Some(Err(ErrorKind::ConnectionRefused)));
     assert_eq!(net.send(echo, end("172.17.0.2:5000"), own), None);

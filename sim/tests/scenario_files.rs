@@ -74,7 +74,8 @@ fn a_nat_is_its_preset_with_what_the_file_changes() {
         scenario.nodes.last().unwrap().nat.clone().unwrap()
     };
     for preset in Preset::ALL {
-        let expected = Nat { policy: preset.policy(), outside: 0, forwards: Vec::new() };
+        let expected =
+            Nat { policy: preset.policy(), outside: 0, forwards: Vec::new(), userland_proxy: None };
         assert_eq!(nat(&format!("\"{}\"", preset.name())), expected);
         assert_eq!(nat(&format!("{{ preset = \"{}\" }}", preset.name())), expected);
     }
@@ -126,10 +127,7 @@ fn a_docker_host_translates_and_forwards_what_its_containers_publish() {
     let scenario = Scenario::parse("docker.toml", file).unwrap();
     let named = |name: &str| scenario.nodes.iter().find(|node| node.name == name).unwrap();
     let nat = named("alpha").nat.clone().unwrap();
-    assert_eq!(
-        (nat.outside, nat.policy),
-        (0, Policy { hairpin: Hairpin::ToForwardedPorts, ..Preset::Linux.policy() })
-    );
+    assert_eq!((nat.outside, nat.policy, nat.userland_proxy), (0, Preset::Linux.policy(), Some(true)));
     let web = named("web").interfaces[0].address;
     let expected = [(Protocol::Tcp, 8080, 80), (Protocol::Udp, 53, 5353)]
         .map(|(protocol, port, to)| Forward { protocol, port, to: (web, to).into() });

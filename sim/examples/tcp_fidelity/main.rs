@@ -41,6 +41,12 @@ struct Arguments {
     /// Where the report goes.
     #[arg(required = true)]
     folder: Option<PathBuf>,
+    /// Only these losses, in percent; a report of some is for looking into something.
+    #[arg(long, value_delimiter = ',', value_name = "PERCENT")]
+    loss: Vec<u8>,
+    /// Leaves all times in `sessions.csv`, too.
+    #[arg(long)]
+    csv: bool,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -64,7 +70,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     lab::available()?;
     let folder = arguments.folder.unwrap_or_default();
     let mut rows = Vec::new();
-    for (loss_percent, at_once) in PLAN {
+    let is_wanted = |loss: u8| arguments.loss.is_empty() || arguments.loss.contains(&loss);
+    for (loss_percent, at_once) in PLAN.into_iter().filter(|(loss, _)| is_wanted(*loss)) {
         eprintln!("{loss_percent} % loss: {LINUX} sessions on Linux, {SIMULATED} simulated");
         let linux = linux::measure(loss_percent, LINUX, at_once)?;
         let simulated = simulated::measure(loss_percent.into(), SIMULATED, at_once)?;
@@ -72,5 +79,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let command = format!("cargo run --release -p hailer-sim --example tcp_fidelity -- {}", folder.display());
-    report::write(&folder, kernel.trim(), &command, &rows)
+    report::write(&folder, kernel.trim(), &command, &rows)?;
+    if arguments.csv { report::write_csv(&folder, &rows) } else { Ok(()) }
 }

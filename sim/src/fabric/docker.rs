@@ -106,7 +106,7 @@ impl Fabric {
         }
     }
 
-    fn docker_host_of(&self, interface: InterfaceId) -> Option<HostId> {
+    pub(super) fn docker_host_of(&self, interface: InterfaceId) -> Option<HostId> {
         self.hosts[self.interfaces[interface.index()].host.index()].docker_host
     }
 

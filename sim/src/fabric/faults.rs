@@ -10,7 +10,7 @@ use hailer::Timestamp;
 use super::link::Pipe;
 use super::packet::{Body, Packet};
 use super::{Fabric, HostId};
-use crate::scenario::Link;
+use crate::scenario::{Link, Medium};
 
 /// A cut between two sets of machines.
 #[derive(Debug)]
@@ -86,8 +86,21 @@ impl Fabric {
         let id = self.hosts[host.index()].interfaces[number];
         let interface = &mut self.interfaces[id.0 as usize];
         let by_address = &mut self.segments[interface.segment.0 as usize].by_address;
-        by_address.remove(&std::mem::replace(&mut interface.address, address));
+        let old = std::mem::replace(&mut interface.address, address);
+        by_address.remove(&old);
         by_address.insert(address, id);
+        let segment = &mut self.segments[interface.segment.0 as usize];
+        // Docker's DNS knows its containers, whatever they are called; a LAN's has what somebody has written into it.
+        if segment.medium != Medium::Lan {
+            let named = segment.names.values_mut().flatten().filter(|named| **named == IpAddr::V4(old));
+            named.for_each(|named| *named = IpAddr::V4(address));
+        }
+    }
+
+    /// The machine's addresses, one for each of its interfaces in their order.
+    pub fn addresses(&self, host: HostId) -> Vec<Ipv4Addr> {
+        let own = &self.hosts[host.index()].interfaces;
+        own.iter().map(|id| self.interfaces[id.index()].address).collect()
     }
 
     /// Something on a machine, no socket of its programs, broadcasts a datagram on each of its interfaces. Without power

@@ -11,7 +11,7 @@
 //! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`], `path`:
 //!   errors, and what machines learn from them.
 //! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
-//! * [`docker`]: bridges and overlays.
+//! * [`docker`]: bridges and overlays. `published`: the ports of a Docker host, from within.
 //! * `faults`: partitions, pulled cables, links and addresses that change. `clock`: what machines take for the time.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
 //! * [`nat`]: network address translation, as a machine that knows nothing of the fabric. `translate`: where it is asked.
@@ -57,6 +57,7 @@ pub mod nat;
 mod neighbour;
 pub mod packet;
 mod path;
+mod published;
 pub mod queue;
 pub mod random;
 mod route;
@@ -432,10 +433,16 @@ impl Fabric {
         let segment_of = |id: &InterfaceId| self.interfaces[id.index()].segment;
         let machine = &self.hosts[asker.index()];
         let shared = machine.interfaces.iter().map(segment_of);
-        let shared: Vec<SegmentId> =
-            shared.filter(|segment| self.segments[segment.0 as usize].has_names).collect();
+        // The engine's DNS has the names of containers, for containers.
+        let has_names = |segment: &SegmentId, whose: &Host| {
+            let segment = &self.segments[segment.0 as usize];
+            segment.has_names && (segment.medium == Medium::Lan || whose.docker_host.is_some())
+        };
+        let shared: Vec<SegmentId> = shared.filter(|segment| has_names(segment, machine)).collect();
         let named = self.hosts.iter().find(|host| host.name == name);
-        let near = named.into_iter().flat_map(|named| &named.interfaces);
+        let near = named
+            .into_iter()
+            .flat_map(|named| named.interfaces.iter().filter(|id| has_names(&segment_of(id), named)));
         let near = near.filter(|id| shared.contains(&segment_of(id)));
         let written = shared.iter().filter_map(|segment| self.segments[segment.0 as usize].names.get(name));
         let addresses = |id: &InterfaceId| {

@@ -19,9 +19,11 @@ use crate::trace::Drop;
 /// What makes a router a NAT.
 #[derive(Debug)]
 pub(super) struct Translation {
-    nat: Nat,
+    pub(super) nat: Nat,
     outside: InterfaceId,
-    address: IpAddr,
+    pub(super) address: IpAddr,
+    /// Of a Docker host: whether its engine's userland proxy runs.
+    pub(super) has_proxy: Option<bool>,
 }
 
 impl Fabric {
@@ -31,19 +33,22 @@ impl Fabric {
         let (host, address) = (&mut self.hosts[interface.host.index()], IpAddr::V4(interface.address));
         let stream = Stream::new(self.seed, &format!("{}/nat", host.name));
         let nat = Nat::new(policy, vec![address], stream);
-        host.translation = Some(Box::new(Translation { nat, outside, address }));
+        host.translation = Some(Box::new(Translation { nat, outside, address, has_proxy: None }));
     }
 
     /// Forwards what comes to a port of a NAT's outside address to an inside end. Without effect on a machine that
     /// translates nothing.
     pub fn forward_port(&mut self, router: HostId, protocol: scenario::Protocol, port: u16, to: SocketAddr) {
-        let protocol = match protocol {
-            scenario::Protocol::Tcp => Protocol::Tcp,
-            scenario::Protocol::Udp => Protocol::Udp,
-        };
         if let Some(translation) = &mut self.hosts[router.index()].translation {
             let outside = SocketAddr::new(translation.address, port);
-            translation.nat.forward_port(protocol, outside, to);
+            translation.nat.forward_port(protocol.into(), outside, to);
+        }
+    }
+
+    /// Forwards a port no more. What has come in by it goes on.
+    pub fn withdraw_port(&mut self, router: HostId, protocol: scenario::Protocol, port: u16) {
+        if let Some(translation) = &mut self.hosts[router.index()].translation {
+            translation.nat.withdraw_port(protocol.into(), port);
         }
     }
 
@@ -79,8 +84,12 @@ impl Fabric {
         if self.hosts[host.index()].translation.is_none() || to.is_ipv6() || is_for_many() {
             return Some(packet);
         }
+        let is_own = self.is_own_address(host, to);
         let translation = self.hosts[host.index()].translation.as_mut()?;
         let now = self.now;
+        if translation.has_proxy.is_some() && entered != translation.outside && is_own {
+            return self.publish_in(host, entered, packet);
+        }
         let is_to_outside = to == translation.address;
         let translated = match (entered == translation.outside, is_to_outside) {
             (true, true) => translation.incoming(now, packet),
@@ -114,6 +123,11 @@ impl Fabric {
     pub(super) fn as_it_was_sent(&mut self, host: HostId, mut packet: Packet) -> Packet {
         let (now, machine) = (self.now, &mut self.hosts[host.index()]);
         if let Some(translation) = &mut machine.translation
+            && let Question::Packet(flow, _) = question(&packet)
+            && let Some(flow) = translation.nat.as_published(now, &flow)
+        {
+            (packet.from, packet.to) = (flow.from, flow.to);
+        } else if let Some(translation) = &mut machine.translation
             && packet.from.ip() == translation.address
             && let Question::Packet(flow, _) = question(&packet)
             && let Some(flow) = translation.nat.inbound_error(now, &flow)
@@ -123,7 +137,7 @@ impl Fabric {
         packet
     }
 
-    fn refuse(&mut self, host: HostId, refusal: Refusal, packet: Packet) {
+    pub(super) fn refuse(&mut self, host: HostId, refusal: Refusal, packet: Packet) {
         self.counters.dropped(host, cause(refusal), &packet);
         let translation = &self.hosts[host.index()].translation;
         let resets = translation.as_ref().is_some_and(|translation| {
@@ -204,13 +218,13 @@ impl Translation {
 }
 
 /// What a NAT is to be asked about a packet.
-enum Question {
+pub(super) enum Question {
     Packet(Flow, Signal),
     /// An error, about this packet.
     Error(Flow),
 }
 
-fn question(packet: &Packet) -> Question {
+pub(super) fn question(packet: &Packet) -> Question {
     let flow = |packet: &Packet, protocol| Flow { protocol, from: packet.from, to: packet.to };
     match &packet.body {
         // A tunnel is UDP to whom it passes.
@@ -228,7 +242,7 @@ fn question(packet: &Packet) -> Question {
 }
 
 /// Changes the addresses of the packet that an error quotes.
-fn set_quoted(packet: &mut Packet, quoted: Flow) {
+pub(super) fn set_quoted(packet: &mut Packet, quoted: Flow) {
     if let Body::Icmp(icmp) = &mut packet.body {
         (icmp.about.from, icmp.about.to) = (quoted.from, quoted.to);
     }

@@ -21,11 +21,20 @@ impl Fabric {
     ///
     /// # Errors
     /// `NetworkUnreachable` when no interface leads to the destination.
-    pub(super) fn transmit(&mut self, host: HostId, packet: Packet, hint: Option<IpAddr>) -> io::Result<()> {
-        let to = packet.to.ip();
-        if self.is_own_address(host, to) {
-            self.queue.push(self.now.after(SELF_DELAY), Event::AtSelf(host, packet));
-            return Ok(());
+    pub(super) fn transmit(
+        &mut self,
+        host: HostId,
+        mut packet: Packet,
+        hint: Option<IpAddr>,
+    ) -> io::Result<()> {
+        if self.is_own_address(host, packet.to.ip()) {
+            match self.publish_own(host, packet) {
+                Ok(published) => packet = published,
+                Err(own) => {
+                    self.queue.push(self.now.after(SELF_DELAY), Event::AtSelf(host, own));
+                    return Ok(());
+                }
+            }
         }
         let hop = self.way_out(host, packet.to, hint).ok_or(io::ErrorKind::NetworkUnreachable)?;
         if self.is_for_segment(hop, &packet) {
@@ -143,6 +152,7 @@ impl Fabric {
             return self.counters.dropped(self.interfaces[id.index()].host, Drop::Isolated, &packet);
         }
         if !self.tunnel(from, id, &packet) {
+            let packet = self.publish_across(from, id, packet);
             self.send_down(id, mtu, packet);
         }
     }

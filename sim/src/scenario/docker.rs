@@ -13,6 +13,7 @@ use hailer::daemon::reader::{Given, Refused, Table, Value, integer, one_of};
 use ipnet::Ipv4Net;
 
 use super::link::{link, moments};
+use super::machine::clock;
 use super::names::{Names, name};
 use super::nodes::{NODES_MAX, RawAttachment, RawKind, RawNode, attachments, refuse_late_start};
 use super::routes::{RawRoutes, routes};
@@ -98,15 +99,17 @@ fn docker_host(table: &mut Table<'_>, segments: &Segments) -> Result<RawNode, Re
     let name = table.required("name", "name = \"alpha\"", name);
     let attachments = attachments(table, segments, false);
     let routes = routes(table);
+    let clock = table.optional("clock", clock);
+    let userland_proxy = table.optional("userland_proxy", truth)?.is_none_or(|proxy| proxy.value);
     Ok(RawNode {
         name: name?,
         count: None,
         attachments: attachments?,
         start: Default::default(),
-        clock: Drift::default(),
+        clock: clock?.map(|clock| clock.value).unwrap_or_default(),
         config: Config::default(),
         identity_span: table.span(),
-        kind: RawKind::DockerHost,
+        kind: RawKind::DockerHost { userland_proxy },
         routes: routes?,
         nat: None,
         published: Vec::new(),

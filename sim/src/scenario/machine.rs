@@ -86,17 +86,33 @@ pub(super) fn address(value: Value<'_>, whom: &[NodeIndex]) -> Result<Move, Refu
     host_address(value).map(|address| Move { interface: 0, address })
 }
 
-/// Containers have their host's clock, and the address that their engine gave them.
-fn refuse_containers(file: &Table<'_>, nodes: &[Node], steps: &[WrittenStep]) -> Result<(), Refused> {
+/// Containers have their host's clock, and on the networks that every host has the address that their engine gave them: only
+/// on others can one be asked for (`docker network connect --ip`).
+fn refuse_containers(
+    file: &Table<'_>,
+    segments: &Segments,
+    nodes: &[Node],
+    steps: &[WrittenStep],
+) -> Result<(), Refused> {
+    let has_names = |node: &Node| {
+        let own = node.interfaces.first();
+        own.is_some_and(|own| segments.list[own.segment.0 as usize].has_names)
+    };
     let mut outcome = Ok(());
     for step in steps {
         let (what, help) = match step.step.action {
             Action::Clock(_) => ("has the clock of its host", "do it to the host"),
-            Action::Address(_) => ("has the address that its host gave it", "drop this step"),
+            Action::Address(_) => (
+                "has the address that its host gave it",
+                "put it on a `[[docker_network]]`, where it can ask for one",
+            ),
             _ => continue,
         };
+        let is_clock = matches!(step.step.action, Action::Clock(_));
         let mut own = step.step.nodes.iter().map(|node| &nodes[node.0 as usize]);
-        if let Some(container) = own.find(|node| node.kind.docker_host().is_some()) {
+        if let Some(container) =
+            own.find(|node| node.kind.docker_host().is_some() && (is_clock || !has_names(node)))
+        {
             let message = format!("`{}` is a container, and {what}", container.name);
             outcome = Err(file.refuse(step.action_span.clone(), message, help));
         }
@@ -118,7 +134,7 @@ pub(super) fn settle_addresses(
         current.push(node.interfaces.iter().map(|own| own.address).collect());
         taken.extend(node.interfaces.iter().map(|own| ((own.segment, own.address), (index, None))));
     }
-    let mut outcome = refuse_containers(file, nodes, steps);
+    let mut outcome = refuse_containers(file, segments, nodes, steps);
     for written_step in steps {
         let (at, here) = (written(written_step.step.at), written_step.action_span.clone());
         let (Action::Address(new), [index]) =

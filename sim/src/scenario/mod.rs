@@ -248,8 +248,10 @@ pub struct Nat {
     pub policy: Policy,
     /// The index of the interface that is the outside.
     pub outside: usize,
-    /// Ports that lead inside.
+    /// Ports that lead inside; those of a Docker host do while the container runs that they lead to.
     pub forwards: Vec<Forward>,
+    /// Of a Docker host: whether its engine runs its userland proxy.
+    pub userland_proxy: Option<bool>,
 }
 
 /// A port of a NAT that leads inside.

@@ -11,7 +11,7 @@ use hailer::daemon::reader::{
     Given, Refused, Table, Value, duration, integer, one_of, suggestion, text, written,
 };
 
-use super::nodes::{RawAttachment, RawNode, attachment};
+use super::nodes::{RawAttachment, RawKind, RawNode, attachment};
 use super::segments::Segments;
 use super::{Attachment, Forward, Kind, Medium, Nat, Node, NodeIndex, Protocol};
 use crate::fabric::nat::{Dependence, Hairpin, Policy, PortPolicy, Preset, Unsolicited};
@@ -210,15 +210,16 @@ fn refuse_twice(table: &Table<'_>, forwards: &[RawForward]) -> Result<(), Refuse
 }
 
 /// Gives every router its NAT. All machines have their addresses.
-pub(super) fn give_nats(
+pub(super) fn give_nats<'r>(
     file: &Table<'_>,
     segments: &Segments,
-    raws: &[RawNode],
+    raws: &'r [RawNode],
     nodes: &mut [Node],
 ) -> Result<(), Refused> {
     let mut outcome = Ok(());
-    let written = raws.iter().flat_map(|raw| std::iter::repeat_n(raw, raw.count.unwrap_or(1)));
-    for (place, raw) in written.enumerate() {
+    let expanded =
+        |raws: &'r [RawNode]| raws.iter().flat_map(|raw| std::iter::repeat_n(raw, raw.count.unwrap_or(1)));
+    for (place, raw) in expanded(raws).enumerate() {
         let Some(nat) = &raw.nat else { continue };
         let mut forwards = Vec::new();
         for forward in &nat.forwards {
@@ -235,11 +236,12 @@ pub(super) fn give_nats(
                 Err(refused) => outcome = Err(refused),
             }
         }
-        nodes[place].nat = Some(Nat { policy: nat.policy.clone(), outside: nat.outside, forwards });
+        nodes[place].nat =
+            Some(Nat { policy: nat.policy.clone(), outside: nat.outside, forwards, userland_proxy: None });
     }
-    for place in 0..nodes.len() {
-        if nodes[place].kind == Kind::DockerHost {
-            nodes[place].nat = docker_nat(segments, nodes, place);
+    for (place, raw) in expanded(raws).enumerate() {
+        if let RawKind::DockerHost { userland_proxy } = raw.kind {
+            nodes[place].nat = docker_nat(segments, nodes, place, userland_proxy);
         }
     }
     outcome
@@ -247,7 +249,7 @@ pub(super) fn give_nats(
 
 /// What a Docker host does with what its containers send, and with what comes to their published ports: Linux, with the
 /// first interface that is no bridge as the outside.
-fn docker_nat(segments: &Segments, nodes: &[Node], place: usize) -> Option<Nat> {
+fn docker_nat(segments: &Segments, nodes: &[Node], place: usize, userland_proxy: bool) -> Option<Nat> {
     let host = &nodes[place];
     let is_outer = |own: &Attachment| segments.list[own.segment.0 as usize].medium == Medium::Lan;
     let outside = host.interfaces.iter().position(is_outer)?;
@@ -261,8 +263,7 @@ fn docker_nat(segments: &Segments, nodes: &[Node], place: usize) -> Option<Nat> 
             to: SocketAddr::from((own.address, published.to)),
         }));
     }
-    let policy = Policy { hairpin: Hairpin::ToForwardedPorts, ..Preset::Linux.policy() };
-    Some(Nat { policy, outside, forwards })
+    Some(Nat { policy: Preset::Linux.policy(), outside, forwards, userland_proxy: Some(userland_proxy) })
 }
 
 /// The inside address of whom a forwarded port leads to: of a machine that is named, or as it is written.

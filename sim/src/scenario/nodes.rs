@@ -35,7 +35,10 @@ pub(super) struct Nodes {
 pub(super) enum RawKind {
     Computer,
     Router,
-    DockerHost,
+    DockerHost {
+        /// Whether its engine runs its userland proxy.
+        userland_proxy: bool,
+    },
     Container(usize),
     HostNetwork(usize),
 }
@@ -281,7 +284,7 @@ fn expanded(raw: &RawNode, i: usize, docker_host: impl Fn(usize) -> NodeIndex) -
         kind: match raw.kind {
             RawKind::Computer => Kind::Computer,
             RawKind::Router => Kind::Router,
-            RawKind::DockerHost => Kind::DockerHost,
+            RawKind::DockerHost { .. } => Kind::DockerHost,
             RawKind::Container(host) => Kind::Container(docker_host(host)),
             RawKind::HostNetwork(host) => Kind::HostNetwork(docker_host(host)),
         },

@@ -49,5 +49,11 @@ impl World {
             state.is_moved = true;
             self.log.record(fabric.now(), index, What::Cut(format!("new address {}", new.address)));
         }
+        drop(fabric);
+        // The engine connects the container anew, and publishes its ports anew.
+        if let Some(publication) = state.publication.take() {
+            publication.withdraw();
+            self.publish(index);
+        }
     }
 }

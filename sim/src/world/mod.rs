@@ -21,26 +21,30 @@ use crate::engine::{self, RunError, Script};
 use crate::executor::Executor;
 use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
-use crate::fabric::{Fabric, HostId, InterfaceId, SegmentId};
+use crate::fabric::{Fabric, HostId};
 use crate::memory::Account;
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{self, Action, Crash, Kind, NodeIndex, Partition, Scenario, TrafficKind};
+use crate::scenario::{Action, Crash, Kind, NodeIndex, Partition, Scenario, TrafficKind};
 use crate::tasks::Tasks;
 use crate::trace::{Trace, What};
 use application::Command;
 use journal::Journal;
+use layout::Layout;
 use log::Log;
 use measures::Measures;
 use processor::Processor;
+use proxy::Publication;
 
 mod application;
 pub mod flat;
 mod journal;
+pub mod layout;
 mod log;
 mod machine;
 mod measures;
 pub mod message;
 mod processor;
+pub mod proxy;
 mod storm;
 
 /// What a run may be told besides its scenario.
@@ -115,6 +119,8 @@ struct NodeState {
     is_moved: bool,
     /// Its program's memory, when somebody asks.
     account: Option<Arc<Account>>,
+    /// The ports that it publishes while it runs.
+    publication: Option<Publication>,
 }
 
 /// A running program on a node.
@@ -146,63 +152,19 @@ enum Appointment {
 
 impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
-        let mut fabric = Fabric::new(seed, beacon_port(&scenario));
-        let segment = |segment: &scenario::Segment| {
-            let id = fabric.add_segment(segment.prefix);
-            fabric.set_medium(id, segment.medium, segment.has_names);
-            for (name, addresses) in &segment.names {
-                addresses.iter().for_each(|address| fabric.add_name(id, name, *address));
-            }
-            id
+        let Layout { mut fabric, hosts, clocks } = Layout::new(&scenario, seed);
+        let state = |(host, clock): (HostId, Stream)| NodeState {
+            host,
+            life: None,
+            lives: 0,
+            storm: None,
+            clock,
+            processor: None,
+            is_moved: false,
+            account: None,
+            publication: None,
         };
-        let segments: Vec<SegmentId> = scenario.segments.iter().map(segment).collect();
-        let mut nodes = Vec::new();
-        for node in &scenario.nodes {
-            let host = fabric.add_host(&node.name);
-            let attach = |attachment: &scenario::Attachment| {
-                let segment = segments[attachment.segment.0 as usize];
-                let id = fabric.attach(host, segment, attachment.address, &attachment.link);
-                let prefix = scenario.segments[attachment.segment.0 as usize].prefix6;
-                if let (Some(address), Some(prefix)) = (attachment.address6, prefix) {
-                    fabric.add_address6(id, address, prefix);
-                }
-                id
-            };
-            let interfaces: Vec<InterfaceId> = node.interfaces.iter().map(attach).collect();
-            for route in &node.routes {
-                fabric.add_route(route.to, interfaces[route.interface], route.via);
-            }
-            if node.kind.is_router() {
-                fabric.make_router(host);
-            }
-            if let Some(nat) = &node.nat {
-                fabric.translate(interfaces[nat.outside], nat.policy.clone());
-                for forward in &nat.forwards {
-                    fabric.forward_port(host, forward.protocol, forward.port, forward.to);
-                }
-            }
-            let mut clock = Stream::new(seed, &format!("{}/clock", node.name));
-            fabric.set_drift(host, clock.drift(node.clock));
-            let state = NodeState {
-                host,
-                life: None,
-                lives: 0,
-                storm: None,
-                clock,
-                processor: None,
-                is_moved: false,
-                account: None,
-            };
-            nodes.push(state);
-        }
-        for (index, node) in scenario.nodes.iter().enumerate() {
-            let Some(docker_host) = node.kind.docker_host() else { continue };
-            let docker_host = nodes[docker_host.0 as usize].host;
-            match node.kind {
-                Kind::HostNetwork(_) => nodes[index].host = docker_host,
-                _ => fabric.put_on_docker_host(nodes[index].host, docker_host),
-            }
-        }
+        let nodes = hosts.iter().copied().zip(clocks).map(state).collect();
         let appointments = appointments(&scenario);
         for (token, (at, _)) in appointments.iter().enumerate() {
             fabric.appoint(Timestamp::ZERO.after(*at), token as u64);
@@ -300,6 +262,17 @@ impl World {
             None => program(),
         }
         state.life = Some(Life { tasks, commands, is_paused: false });
+        if matches!(node.kind, Kind::Container(_)) {
+            self.publish(index);
+        }
+    }
+
+    /// Publishes the ports of a container that runs.
+    fn publish(&mut self, index: NodeIndex) {
+        let hosts: Vec<HostId> = self.nodes.iter().map(|state| state.host).collect();
+        let publication =
+            Publication::new(&self.scenario, self.seed, index, &hosts, &self.fabric, &self.polls);
+        self.nodes[index.0 as usize].publication = publication;
     }
 
     fn act(&mut self, index: NodeIndex, action: &Action) {
@@ -392,6 +365,9 @@ impl World {
         }
         let state = &mut self.nodes[index.0 as usize];
         let Some(life) = state.life.take() else { return };
+        if let Some(publication) = state.publication.take() {
+            if how == Crash::PowerCut { publication.cut() } else { publication.withdraw() }
+        }
         let mut fabric = self.fabric.lock();
         self.log.record(fabric.now(), index, What::Down(how));
         match how {
@@ -475,6 +451,9 @@ impl Script for World {
         for state in &mut self.nodes {
             if let Some(life) = state.life.take() {
                 life.tasks.end();
+            }
+            if let Some(publication) = state.publication.take() {
+                publication.cut();
             }
         }
     }

@@ -15,6 +15,15 @@ pub enum Protocol {
     Icmp,
 }
 
+impl From<crate::scenario::Protocol> for Protocol {
+    fn from(protocol: crate::scenario::Protocol) -> Self {
+        match protocol {
+            crate::scenario::Protocol::Tcp => Self::Tcp,
+            crate::scenario::Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
 /// Who sends to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {

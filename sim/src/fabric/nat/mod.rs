@@ -7,6 +7,7 @@
 //! * `policy`, `presets`: how a NAT behaves, on the axes of RFC 4787, and the NATs that have names.
 //! * `table`: the sessions, found from both sides, and when they end.
 //! * `ports`: which outside port a mapping gets.
+//! * `publish`: forwarded ports as the router itself and its bridges reach them.
 //! * `tcp_state`: what it takes a TCP connection to be.
 //! * [`classify`]: from inside, which of the presets one is behind.
 //!
@@ -38,6 +39,7 @@ mod flow;
 mod policy;
 mod ports;
 mod presets;
+mod publish;
 mod table;
 mod tcp_state;
 #[cfg(test)]
@@ -86,6 +88,11 @@ impl Nat {
         }
     }
 
+    /// Forwards a port no more. What has come in by it goes on.
+    pub fn withdraw_port(&mut self, protocol: Protocol, port: u16) {
+        self.forwards.retain(|(of, outside), _| *of != protocol || outside.port() != port);
+    }
+
     /// Forgets all sessions. What is configured stays: forwarded ports.
     pub fn reboot(&mut self) {
         self.table = Table::default();
@@ -111,7 +118,8 @@ impl Nat {
             checked => checked?,
         }
         let outside = self.outside_for(now, flow)?;
-        self.open(now, Origin::Inside, Ends { protocol, inside: from, outside, remote: to }, signal)?;
+        let ends = Ends { protocol, inside: from, outside, remote: to, shown: to };
+        self.open(now, Origin::Inside, ends, signal)?;
         Ok(outside)
     }
 
@@ -126,16 +134,7 @@ impl Nat {
     /// # Errors
     /// Why it does not get there. After [`Refusal::NoHairpin`] the router takes it as its own.
     pub fn hairpin(&mut self, now: Timestamp, flow: &Flow, signal: &Signal) -> Result<Flow, Refusal> {
-        let is_let_back = match self.policy.hairpin {
-            Hairpin::Never => false,
-            Hairpin::ToForwardedPorts => {
-                let ends = (flow.protocol, flow.from, flow.to);
-                self.forwards.contains_key(&(flow.protocol, flow.to))
-                    || self.table.find_inside(ends).is_some()
-            }
-            Hairpin::Always => true,
-        };
-        if !is_let_back {
+        if self.policy.hairpin == Hairpin::Never {
             return Err(Refusal::NoHairpin);
         }
         let from = self.outbound(now, flow, signal)?;
@@ -177,7 +176,7 @@ impl Nat {
 
     fn let_in(&mut self, now: Timestamp, flow: &Flow, signal: &Signal) -> Result<Inbound, Refusal> {
         let Flow { protocol, from, to } = *flow;
-        let ends = |inside| Ends { protocol, inside, outside: to, remote: from };
+        let ends = |inside| Ends { protocol, inside, outside: to, remote: from, shown: from };
         if let Some(key) = self.table.find_outside((protocol, to, from)) {
             let session = self.table.get(key);
             let (inside, is_router) = (session.ends.inside, session.origin == Origin::Router);

@@ -38,8 +38,6 @@ pub struct Policy {
 pub enum Hairpin {
     /// None.
     Never,
-    /// Those that are forwarded, as by Docker's proxy or its rule for that.
-    ToForwardedPorts,
     /// All.
     Always,
 }

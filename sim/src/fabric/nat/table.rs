@@ -39,6 +39,8 @@ pub(super) struct Ends {
     /// What `remote` sees instead of `inside`.
     pub(super) outside: SocketAddr,
     pub(super) remote: SocketAddr,
+    /// What `inside` sees instead of `remote`; the same, unless the remote end is translated, too.
+    pub(super) shown: SocketAddr,
 }
 
 /// One inside end and one remote end that know each other.
@@ -122,7 +124,7 @@ impl Table {
         &mut self.sessions[key]
     }
 
-    /// The session between these ends, as machines inside see it: the inside end and the remote one.
+    /// The session between these ends, as machines inside see it: the inside end and what is shown of the remote one.
     pub(super) fn find_inside(&self, key: Key) -> Option<SessionKey> {
         self.by_inside.get(&key).copied()
     }
@@ -172,7 +174,7 @@ impl Table {
     /// Puts a session in. Neither of its two pairs of ends is in another one.
     pub(super) fn insert(&mut self, now: Timestamp, new: NewSession) -> SessionKey {
         let NewSession { ends, origin, tcp, life } = new;
-        let Ends { protocol, inside, outside, remote } = ends;
+        let Ends { protocol, inside, outside, remote, shown } = ends;
         let (number, expires) = (self.made, now.after(life));
         self.made += 1;
         let key = self.sessions.insert(Session {
@@ -186,7 +188,7 @@ impl Table {
             expires,
             looked_at: expires,
         });
-        self.by_inside.insert((protocol, inside, remote), key);
+        self.by_inside.insert((protocol, inside, shown), key);
         self.by_outside.insert((protocol, outside, remote), key);
         if origin == Origin::Inside {
             self.by_age.insert((protocol, inside, number), key);
@@ -229,8 +231,8 @@ impl Table {
     /// Takes a session out.
     pub(super) fn remove(&mut self, key: SessionKey) -> Option<Session> {
         let session = self.sessions.remove(key)?;
-        let Ends { protocol, inside, outside, remote } = session.ends;
-        self.by_inside.remove(&(protocol, inside, remote));
+        let Ends { protocol, inside, outside, remote, shown } = session.ends;
+        self.by_inside.remove(&(protocol, inside, shown));
         self.by_outside.remove(&(protocol, outside, remote));
         self.by_age.remove(&(protocol, inside, session.number));
         self.unassured.remove(&session.number);
@@ -252,7 +254,7 @@ mod tests {
     fn session(port: u16, secs: u64) -> NewSession {
         let inside = SocketAddr::from(([10, 0, 0, 1], port));
         let (remote, outside) = (([1, 1, 1, 1], 1).into(), ([2, 2, 2, 2], port).into());
-        let ends = Ends { protocol: Protocol::Udp, inside, outside, remote };
+        let ends = Ends { protocol: Protocol::Udp, inside, outside, remote, shown: remote };
         NewSession { ends, origin: Origin::Inside, tcp: None, life: SECOND * secs as u32 }
     }
 
@@ -284,7 +286,7 @@ mod tests {
         for (port, remote) in [(1, 1), (1, 2), (2, 3)] {
             let remote = ([1, 1, 1, 1], remote).into();
             let new = session(port, 10);
-            table.insert(at(0), NewSession { ends: Ends { remote, ..new.ends }, ..new });
+            table.insert(at(0), NewSession { ends: Ends { remote, shown: remote, ..new.ends }, ..new });
         }
         let inside = SocketAddr::from(([10, 0, 0, 1], 1));
         assert_eq!(table.youngest(Protocol::Udp, inside).map(|session| session.ends.remote.port()), Some(2));

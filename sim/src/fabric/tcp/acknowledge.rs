@@ -14,6 +14,15 @@ use super::send::Acknowledged;
 /// What is added to a timer that waits for reordering or a probe, for the peer's timers to round (Linux's two ticks).
 pub(super) const TIMER_MIN_US: u64 = 2000;
 
+/// What an acknowledgement has told.
+#[derive(Clone, Copy, Debug)]
+struct News {
+    has_advanced: bool,
+    is_duplicate: bool,
+    has_sacked: bool,
+    original_end: Option<u32>,
+}
+
 impl Connection {
     /// Says whether the rest of the segment may be looked at.
     pub(super) fn on_acknowledgement(&mut self, now: Timestamp, segment: &Segment, ack: u32) -> bool {
@@ -74,7 +83,13 @@ impl Connection {
         let is_dubious = is_duplicate || done.sacked > 0 || has_duplicate_report;
         if is_dubious || self.recovery.phase != Phase::Open {
             let echo = segment.timestamps.map(|stamps| stamps.echo).filter(|&echo| echo != 0);
-            is_reorder_timer_set = self.on_alert(now, has_advanced, echo);
+            let news = News {
+                has_advanced,
+                is_duplicate,
+                has_sacked: done.sacked > 0,
+                original_end: done.original_end,
+            };
+            is_reorder_timer_set = self.on_alert(now, news, echo);
         }
         // A report restarts the time-out only when it answers to something sent after the oldest segment, or the
         // time-out would never come.
@@ -139,7 +154,9 @@ impl Connection {
     }
 
     /// Looks for losses and moves between the phases. Says whether the timer now waits for reordering.
-    fn on_alert(&mut self, now: Timestamp, has_advanced: bool, echo_ms: Option<u32>) -> bool {
+    fn on_alert(&mut self, now: Timestamp, news: News, echo_ms: Option<u32>) -> bool {
+        let has_advanced = news.has_advanced;
+        self.recovery.tries_new = false;
         let is_past_high = !before(self.send.una, self.recovery.high);
         if self.recovery.phase == Phase::Repair && is_past_high {
             self.finish_repair(echo_ms);
@@ -165,9 +182,9 @@ impl Connection {
             }
             Phase::Loss => {
                 if has_advanced && self.recovery.is_needless(echo_ms) {
-                    self.undo(true);
-                    self.timeouts = 0;
-                    self.recovery.phase = Phase::Open;
+                    self.take_time_out_back();
+                } else if self.recovery.is_time_out_in_doubt && self.resolve_time_out(news) {
+                    // The time-out was too early, or new data will tell.
                 } else if is_past_high {
                     self.finish_loss(echo_ms);
                 }
@@ -191,6 +208,33 @@ impl Connection {
             self.settle();
         }
         is_timer_set
+    }
+
+    /// F-RTO (RFC 5682, with SACK): says whether there is nothing else to do about this acknowledgement.
+    fn resolve_time_out(&mut self, news: News) -> bool {
+        let high = self.recovery.high;
+        // What was sent once and before the time-out has arrived: so not all was lost.
+        if news.original_end.is_some_and(|end| !before(high, end)) {
+            self.take_time_out_back();
+            return true;
+        }
+        if before(high, self.send.next) {
+            self.recovery.is_time_out_in_doubt &= !(news.has_sacked || news.is_duplicate);
+        } else if news.has_advanced && before(self.send.una, high) {
+            self.recovery.high = self.send.next;
+            if self.send.has_unsent() && before(self.send.next, self.window_end()) {
+                self.recovery.tries_new = true;
+                return true;
+            }
+            self.recovery.is_time_out_in_doubt = false;
+        }
+        false
+    }
+
+    fn take_time_out_back(&mut self) {
+        self.undo(true);
+        self.timeouts = 0;
+        self.recovery.phase = Phase::Open;
     }
 
     fn finish_repair(&mut self, echo_ms: Option<u32>) {

@@ -81,6 +81,12 @@ impl Acknowledger {
         self.is_owed = true;
     }
 
+    /// Bytes came that have to wait for others: answered at once, which counts as any other answer.
+    pub(super) fn note_early(&mut self) {
+        self.is_owed = true;
+        self.is_due = true;
+    }
+
     fn hurry(&mut self, window: u32) {
         let quick = (window / (2 * self.segment_bytes)).clamp(2, QUICK_MAX) as u8;
         self.quick = self.quick.max(quick);

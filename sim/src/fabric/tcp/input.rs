@@ -186,7 +186,7 @@ impl Connection {
         let length = segment.payload.len() as u32;
         match self.receive.accept(segment.seq, segment.payload, segment.fin) {
             Arrival::Useless => self.acks.note_trouble(self.receive.window(), &self.config),
-            Arrival::Early => self.acks.is_due = true,
+            Arrival::Early => self.acks.note_early(),
             Arrival::Next { closes_gap } => {
                 if length > 0 {
                     let timeout_us = self.trip.timeout_us(&self.config);

@@ -12,7 +12,7 @@
 //! CUBIC, path MTU discovery, delayed acknowledgements, windows and their probes, half-close, TIME_WAIT, resets checked
 //! as RFC 5961 asks, and giving up. Nagle's algorithm is off.
 //!
-//! Not modelled: simultaneous open, urgent data, keep-alive, ECN, pacing, F-RTO, HyStart++, buffer auto-tuning, PAWS, the
+//! Not modelled: simultaneous open, urgent data, keep-alive, ECN, pacing, HyStart++, buffer auto-tuning, PAWS, the
 //! compression of acknowledgements, ICMP errors that take a doubling of the time-out back (RFC 6069), and the grain of
 //! the kernel's timers: at 250 Hz they ring up to 8 ms late, and up to 32 ms when set for more than 256 ms ahead. Nor what
 //! a host remembers from one connection to the next (`tcp_metrics`), but for the path's MTU: on a host that has long

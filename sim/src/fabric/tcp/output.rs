@@ -29,6 +29,7 @@ impl Connection {
             State::TimeWait => self.send_acknowledgement(now),
             _ => self
                 .send_probe(now)
+                .or_else(|| self.try_new(now))
                 .or_else(|| self.send_lost(now))
                 .or_else(|| self.send_new(now))
                 .or_else(|| self.send_acknowledgement(now)),
@@ -89,8 +90,19 @@ impl Connection {
         }
     }
 
+    /// After a time-out that is in doubt, new data leaves before what is lost, which waits for the answer.
+    fn try_new(&mut self, now: Timestamp) -> Option<Segment> {
+        let segment = if self.recovery.tries_new { self.send_new(now) } else { None };
+        if self.recovery.tries_new && self.send.next == self.recovery.high {
+            self.recovery.tries_new = false;
+            self.recovery.is_time_out_in_doubt = false;
+        }
+        segment
+    }
+
     fn send_lost(&mut self, now: Timestamp) -> Option<Segment> {
-        if self.send.lost() == 0 || self.send.in_flight() >= self.congestion.window {
+        if self.recovery.tries_new || self.send.lost() == 0 || self.send.in_flight() >= self.congestion.window
+        {
             return None;
         }
         let index = self.send.first_lost()?;

@@ -43,6 +43,10 @@ pub(super) struct Recovery {
     /// The phase ends when this is acknowledged.
     pub(super) high: u32,
     pub(super) tail_probe: Option<TailProbe>,
+    /// Whether the time-out under way may have been too early (F-RTO, RFC 5682).
+    pub(super) is_time_out_in_doubt: bool,
+    /// New data goes before what is lost: the answer tells whether the time-out was too early.
+    pub(super) tries_new: bool,
     /// When the first segment of this trouble was repeated.
     pub(super) since: Timestamp,
     /// The reduction may be taken back while this is set: the first number not acknowledged when it began.
@@ -65,6 +69,8 @@ impl Recovery {
             phase: Phase::Open,
             high: next,
             tail_probe: None,
+            is_time_out_in_doubt: false,
+            tries_new: false,
             since: Timestamp::NEVER,
             undo_from: None,
             undo_balance: 0,

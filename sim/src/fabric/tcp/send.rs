@@ -65,6 +65,16 @@ pub(super) struct Acknowledged {
     pub(super) oldest_sacked: Option<Timestamp>,
     /// A segment sent once arrived after one that was sent later.
     pub(super) is_reordered: bool,
+    /// The lowest end of the segments sent once of which the peer told for the first time.
+    pub(super) original_end: Option<u32>,
+}
+
+impl Acknowledged {
+    fn note_original(&mut self, end: u32) {
+        if self.original_end.is_none_or(|known| before(end, known)) {
+            self.original_end = Some(end);
+        }
+    }
 }
 
 /// Everything written and not acknowledged.
@@ -218,6 +228,7 @@ impl SendBuffer {
             } else if !sent.is_sacked {
                 done.oldest = done.oldest.or(Some(sent.at));
                 done.is_reordered |= before(sent.seq, self.highest_sacked);
+                done.note_original(sent.end());
             }
         }
         release(&mut self.flight);
@@ -256,6 +267,7 @@ impl SendBuffer {
                 if !sent.was_resent {
                     done.oldest_sacked = done.oldest_sacked.or(Some(sent.at));
                     done.is_reordered |= before(sent.seq, self.highest_sacked);
+                    done.note_original(sent.end());
                 }
             }
             last = Some(sent.end());

@@ -74,6 +74,10 @@ impl Connection {
         let is_new = matches!(self.recovery.phase, Phase::Open | Phase::Disorder)
             || !before(self.send.una, self.recovery.high)
             || (self.recovery.phase == Phase::Loss && self.timeouts == 0);
+        // As Linux has it; a further time-out in a row is in doubt again.
+        self.recovery.is_time_out_in_doubt =
+            matches!(self.recovery.phase, Phase::Open | Phase::Disorder) || self.timeouts > 0;
+        self.recovery.tries_new = false;
         if is_reneged {
             self.send.forget_sacked();
         }
@@ -112,6 +116,7 @@ impl Connection {
     }
 
     fn on_reorder_timeout(&mut self, now: Timestamp) {
+        self.recovery.tries_new = false;
         let (marked, wait_us) = self.recovery.detect_again(now, &mut self.send, &self.trip);
         if marked > 0 && self.recovery.phase != Phase::Repair {
             self.begin_repair();
