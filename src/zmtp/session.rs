@@ -4,8 +4,8 @@
 //! follows the greeting, and it saves a round trip on a network that loses packets. Messages have to wait for the
 //! peer's READY: libzmq ends a connection on which one comes earlier.
 //!
-//! It does not read or write (that is [`Connection`](super::Connection)), bound what is queued for sending, reconnect,
-//! or keep subscriptions.
+//! It does not read or write (that is [`Connection`](super::Connection)), bound what is queued for sending, or reconnect.
+//! Subscriptions it only hands on: who publishes keeps them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::outbox::Outbox;
 use super::{Command, CommandError, Frame, FrameError, Framer, Greeting, GreetingError, Limits, Mechanism};
-use super::{Multipart, Properties, SocketType};
+use super::{Multipart, Properties, SocketType, Subscription};
 use crate::Timestamp;
 use crate::machine::Machine;
 
@@ -148,6 +148,10 @@ pub struct Session {
     outbox: Outbox,
     /// Messages that wait for the end of the handshake.
     held: Outbox,
+    /// Subscriptions that wait for it: how they are written depends on what the peer speaks.
+    wanted: Vec<Subscription>,
+    /// The minor version of ZMTP 3 that the peer speaks, once it has said so.
+    minor: u8,
     deadline: Timestamp,
     is_late: bool,
 }
@@ -191,6 +195,8 @@ impl Session {
             parts: Multipart::new(),
             outbox,
             held: Outbox::default(),
+            wanted: Vec::new(),
+            minor: 0,
             deadline: now.after(config.handshake_timeout),
             is_late: false,
             config,
@@ -210,6 +216,23 @@ impl Session {
         let last = message.len().wrapping_sub(1);
         for (index, body) in message.into_iter().enumerate() {
             outbox.put_frame(&Frame::Part { body, more: index < last });
+        }
+    }
+
+    /// Says what a SUB socket wants. It leaves when the handshake is complete.
+    pub fn subscribe(&mut self, subscription: Subscription) {
+        match self.phase {
+            Phase::Greeting(_) | Phase::Handshake { .. } => self.wanted.push(subscription),
+            Phase::Traffic => self.outbox.put_frame(&subscription.to_frame(self.minor)),
+            Phase::Failed => {}
+        }
+    }
+
+    /// Asks the peer for a sign of life, when it is one that knows the question (ZMTP 3.1); libzmq answers at once.
+    pub fn ping(&mut self) {
+        if self.is_ready() && self.minor > 0 {
+            let ping = Command::Ping { ttl: 0, context: Bytes::new() };
+            self.outbox.put_frame(&Frame::Command(ping.encode()));
         }
     }
 
@@ -272,10 +295,14 @@ impl Session {
             (Command::Error { reason }, _) => Err(SessionError::Refused { reason }),
             (Command::Ready(properties), Phase::Handshake { minor }) => {
                 let peer = self.accept(&properties, *minor)?;
+                self.minor = *minor;
                 self.phase = Phase::Traffic;
                 self.framer.take_messages();
                 // The outbox is empty: outputs are taken from it before anything received is looked at.
                 std::mem::swap(&mut self.outbox, &mut self.held);
+                for subscription in std::mem::take(&mut self.wanted) {
+                    self.outbox.put_frame(&subscription.to_frame(self.minor));
+                }
                 Ok(Step::Emit(Output::Ready(peer)))
             }
             (command, Phase::Handshake { .. }) => {
@@ -287,9 +314,20 @@ impl Session {
                 self.outbox.put_frame(&Frame::Command(Command::Pong { context }.encode()));
                 Ok(Step::Moved)
             }
-            // Any command is a sign of life; we ask for none, and know of no other.
+            // What the older protocol says in a message; see `subscription`.
+            (Command::Other { name, data }, _) if self.publishes() => {
+                let subscription = Subscription::from_command(&name, &data);
+                Ok(subscription.map_or(Step::Moved, |subscription| {
+                    Step::Emit(Output::Message(vec![subscription.to_message()]))
+                }))
+            }
+            // Any command is a sign of life, and we know of no other.
             (Command::Pong { .. } | Command::Ready(_) | Command::Other { .. }, _) => Ok(Step::Moved),
         }
+    }
+
+    const fn publishes(&self) -> bool {
+        matches!(self.config.socket_type, SocketType::Pub | SocketType::XPub)
     }
 
     fn accept(&self, properties: &Properties, minor: u8) -> Result<PeerProperties, SessionError> {
@@ -315,6 +353,7 @@ impl Session {
         self.phase = Phase::Failed;
         self.unread.clear();
         self.parts.clear();
+        self.wanted.clear();
         (self.outbox, self.held) = Default::default();
         Output::Failed(error)
     }
