@@ -29,6 +29,7 @@ pub use content::Content;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CommandError, ConfigError, StartError};
 pub use event::{Event, ExitReason, Headers, PeerId};
+pub(crate) use limits::Budget;
 pub use limits::{Counters, Limits};
 pub use node::{Events, Node, NodeBuilder};
 pub use peer::PeerInfo;
