@@ -16,6 +16,8 @@ use super::{Config, LoadError, Roles, start};
 use crate::net::{Alarm, Net, OsNet};
 use crate::zre::{self, Text};
 
+mod repeater;
+
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
 
@@ -28,6 +30,7 @@ Examples:
   hailer peers                            who is on this network?
   hailer peers --json | jq .name          the same for a program, one event a line
   hailer chat ROBOTS --name alice         shout what you type to the group ROBOTS
+  hailer repeater --repeater 10.2.0.9     carry beacons to and from another network
   hailer run --config hailer.toml         run the roles that a file describes
 
 Peers may be zyre, pyre or other ZRE programs on the same network.
@@ -76,6 +79,12 @@ enum Verb {
         group: String,
         #[command(flatten)]
         node: NodeOptions,
+    },
+    /// Carry beacons between networks that broadcasts do not cross
+    #[command(after_help = repeater::HELP)]
+    Repeater {
+        #[command(flatten)]
+        options: repeater::Options,
     },
     /// Run the roles that a configuration file describes, until told to stop
     #[command(after_help = EXAMPLE_FILE)]
@@ -157,6 +166,7 @@ impl NodeOptions {
                 expired: stretched(defaults.expired, 4),
                 ..defaults
             }),
+            ..Config::default()
         }
     }
 }
@@ -180,6 +190,13 @@ pub async fn main() -> ExitCode {
         Verb::Chat { group, node } => {
             talk(&net, node.config(std::slice::from_ref(&group)), node.json, group).await
         }
+        Verb::Repeater { options } => match options.config() {
+            Ok(config) => watch(&net, config, options.json).await,
+            Err(problem) => {
+                eprintln!("hailer: {problem}");
+                return ExitCode::from(EXIT_USAGE);
+            }
+        },
         Verb::Run { config: path, check, json } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
@@ -228,6 +245,9 @@ async fn watch(net: &OsNet, config: Config, is_json: bool) -> io::Result<()> {
     let mut roles = start(net, config).await.map_err(io::Error::other)?;
     if let Some((node, _)) = &roles.zre {
         output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
+    }
+    if let Some((repeater, _)) = &roles.repeater {
+        output.remark(&format!("repeater for {}; Ctrl-C ends", repeater.lans().join(", ")));
     }
     let outcome = show(&mut roles, &output).await;
     roles.stop().await;

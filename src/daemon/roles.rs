@@ -2,13 +2,15 @@
 
 use super::Config;
 use crate::net::Net;
-use crate::zre;
+use crate::{repeater, zre};
 
 /// Running roles. Dropping one ends it without a farewell.
 #[derive(Debug, Default)]
 pub struct Roles {
     /// The ZRE node and what it tells, when the configuration has one.
     pub zre: Option<(zre::Node, zre::Events)>,
+    /// The repeater, when the configuration has one.
+    pub repeater: Option<(repeater::Repeater, repeater::Events)>,
 }
 
 /// What a role tells.
@@ -17,6 +19,8 @@ pub struct Roles {
 pub enum RoleEvent {
     /// Of the ZRE node.
     Zre(zre::Event),
+    /// Of the repeater.
+    Repeater(repeater::Event),
 }
 
 /// Why a role did not start.
@@ -26,6 +30,9 @@ pub enum StartError {
     /// The ZRE node.
     #[error(transparent)]
     Zre(#[from] zre::StartError),
+    /// The repeater.
+    #[error(transparent)]
+    Repeater(#[from] repeater::StartError),
 }
 
 /// Starts every role of the configuration.
@@ -37,13 +44,16 @@ pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError>
     if let Some(zre) = config.zre {
         roles.zre = Some(zre::Node::start(net, zre).await?);
     }
+    if let Some(repeater) = config.repeater {
+        roles.repeater = Some(repeater::Repeater::start(net, repeater).await?);
+    }
     Ok(roles)
 }
 
 impl Roles {
     /// Whether every role has ended.
     pub fn is_empty(&self) -> bool {
-        self.zre.is_none()
+        self.zre.is_none() && self.repeater.is_none()
     }
 
     /// The next event of any role; `None` when all have ended.
@@ -55,6 +65,10 @@ impl Roles {
                     Some(event) => return Some(RoleEvent::Zre(event)),
                     None => self.zre = None,
                 },
+                event = next_of_repeater(&mut self.repeater) => match event {
+                    Some(event) => return Some(RoleEvent::Repeater(event)),
+                    None => self.repeater = None,
+                },
             }
         }
         None
@@ -65,11 +79,23 @@ impl Roles {
         if let Some((node, _)) = &self.zre {
             node.stop().await;
         }
+        if let Some((repeater, _)) = &self.repeater {
+            repeater.stop().await;
+        }
     }
 }
 
 /// The next event of a role, `None` at its end. A role that is not there never tells anything.
 async fn next_of(role: &mut Option<(zre::Node, zre::Events)>) -> Option<zre::Event> {
+    match role {
+        Some((_, events)) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_of_repeater(
+    role: &mut Option<(repeater::Repeater, repeater::Events)>,
+) -> Option<repeater::Event> {
     match role {
         Some((_, events)) => events.next().await,
         None => std::future::pending().await,

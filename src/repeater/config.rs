@@ -133,7 +133,7 @@ impl Place {
     pub fn parse(text: &str, port: u16) -> Option<Self> {
         let is_six = |host: &str| host.parse::<std::net::Ipv6Addr>().is_ok();
         let (host, port) = match text.rsplit_once(':') {
-            _ if is_six(text) => (text, port),
+            _ if is_six(text) || text.ends_with(']') => (text, port),
             Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)?),
             None => (text, port),
         };

@@ -93,7 +93,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// Repeaters can't be listened for.
-    #[error("the repeater can't listen at TCP {at}; is another one running? `publish_port` chooses another port")]
+    #[error(
+        "the repeater can't listen at TCP {at}; is another one running? `publish_port` chooses another port"
+    )]
     Listen {
         /// Where.
         at: SocketAddr,

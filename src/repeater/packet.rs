@@ -60,7 +60,8 @@ impl RawBeacon {
     /// When it is something else.
     pub fn decode(datagram: &[u8]) -> Result<Self, PacketError> {
         let len = datagram.len();
-        let is_beacon = datagram.starts_with(b"ZRE") && matches!((datagram.get(3), len), (Some(1), 22) | (Some(3), 54));
+        let is_beacon =
+            datagram.starts_with(b"ZRE") && matches!((datagram.get(3), len), (Some(1), 22) | (Some(3), 54));
         if !is_beacon {
             return Err(PacketError::Beacon { len });
         }
@@ -164,7 +165,9 @@ mod tests {
             RawBeacon::decode(&bytes).is_ok()
         };
         assert!(with(1, 22) && with(3, 54));
-        for (version, len) in [(1, 21), (1, 23), (1, 54), (1, 62), (3, 22), (3, 53), (3, 55), (2, 22), (0, 22)] {
+        for (version, len) in
+            [(1, 21), (1, 23), (1, 54), (1, 62), (3, 22), (3, 53), (3, 55), (2, 22), (0, 22)]
+        {
             assert!(!with(version, len), "version {version}, {len} bytes");
         }
         assert!(Packet::decode(&GOLDEN[..22]).is_err());

@@ -93,8 +93,7 @@ impl Subscriptions {
                     *count = count.saturating_add(1);
                     return false;
                 }
-                let is_room =
-                    self.topics.len() < Self::TOPICS_MAX && topic.len() <= Self::TOPIC_BYTES_MAX;
+                let is_room = self.topics.len() < Self::TOPICS_MAX && topic.len() <= Self::TOPIC_BYTES_MAX;
                 if is_room {
                     // Copied, so that it does not keep what was received with it.
                     self.topics.insert(Bytes::copy_from_slice(topic), 1);

@@ -116,9 +116,9 @@ impl Beacon {
 /// The beacon in a repeated beacon, and the address of the node that sent it first. `None` for everything else, also for
 /// what two repeaters that heard each other have made: the text is one address that a node can have.
 pub fn unrepeated(datagram: &[u8]) -> Option<(&[u8], IpAddr)> {
-    let len = match datagram.get(3)? {
-        &Beacon::VERSION => Beacon::LEN,
-        &Beacon::VERSION_SECURE => Beacon::LEN_SECURE,
+    let len = match *datagram.get(3)? {
+        Beacon::VERSION => Beacon::LEN,
+        Beacon::VERSION_SECURE => Beacon::LEN_SECURE,
         _ => return None,
     };
     let (beacon, origin) = datagram.split_at_checked(len)?;

@@ -13,5 +13,7 @@ mod inside;
 mod lab;
 mod peer;
 mod pyre_stays;
+mod repeater;
+mod sites;
 mod under_loss;
 mod with_pyre;

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostics, LoadError};
 use super::reader::{self, Refused, Table};
-use crate::zre;
+use crate::{repeater, zre};
 
+mod repeater_table;
 mod zre_table;
 
 /// Which roles run, each with complete settings.
@@ -16,10 +17,12 @@ mod zre_table;
 pub struct Config {
     /// A ZRE node: the table `[zre]`.
     pub zre: Option<zre::Config>,
+    /// A beacon repeater: the table `[repeater]`.
+    pub repeater: Option<repeater::Config>,
 }
 
 /// The tables, one for each role.
-const ROLES: &[&str] = &["zre"];
+const ROLES: &[&str] = &["zre", "repeater"];
 
 impl Config {
     /// Reads a configuration file's text; `source_name` is what messages call the file.
@@ -52,7 +55,8 @@ impl Config {
     /// When something in them is wrong.
     pub fn read(table: &mut Table<'_>) -> Result<Self, Refused> {
         let zre = table.optional("zre", |value| value.table(zre_table::read));
-        Ok(Self { zre: zre?.map(|zre| zre.value) })
+        let repeater = table.optional("repeater", |value| value.table(repeater_table::read));
+        Ok(Self { zre: zre?.map(|zre| zre.value), repeater: repeater?.map(|repeater| repeater.value) })
     }
 }
 

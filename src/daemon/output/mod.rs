@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::daemon::RoleEvent;
 
+mod repeater;
 mod zre;
 
 /// How an event of a role is told.
@@ -25,12 +26,14 @@ impl Told for RoleEvent {
     fn as_json(&self) -> Value {
         match self {
             Self::Zre(event) => event.as_json(),
+            Self::Repeater(event) => event.as_json(),
         }
     }
 
     fn in_words(&self) -> Option<String> {
         match self {
             Self::Zre(event) => event.in_words(),
+            Self::Repeater(event) => event.in_words(),
         }
     }
 }

@@ -236,13 +236,8 @@ impl<N: Net> Driver<N> {
         self.last_subscriber += 1;
         let subscriber = Subscriber(self.last_subscriber);
         let (packets_tx, packets) = mpsc::channel(SUBSCRIBER_PACKETS);
-        let guest = publish::Guest {
-            net: self.net.clone(),
-            remote,
-            subscriber,
-            packets,
-            terms: self.terms.clone(),
-        };
+        let guest =
+            publish::Guest { net: self.net.clone(), remote, subscriber, packets, terms: self.terms.clone() };
         let task = self.net.spawn("repeater subscriber", guest.run(stream));
         self.subscribers.insert(subscriber, (packets_tx, task));
     }

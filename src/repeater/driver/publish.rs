@@ -19,7 +19,9 @@ use super::tunnel::{self, Talk};
 use super::{Note, Pulse, within};
 use crate::net::{Alarm, Net};
 use crate::repeater::machine::{Input, Subscriber};
-use crate::zmtp::{Connection, ConnectionError, Session, SessionConfig, SocketType, Subscription, Subscriptions};
+use crate::zmtp::{
+    Connection, ConnectionError, Session, SessionConfig, SocketType, Subscription, Subscriptions,
+};
 
 /// How long somebody may be connected and say nothing.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -121,7 +123,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Peeked<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Peeked<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

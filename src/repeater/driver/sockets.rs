@@ -87,8 +87,7 @@ fn choose(interfaces: &[Interface], wanted: &[String]) -> Result<Vec<(Interface,
         StartError::NoInterface { wanted: wanted.cloned(), found: found.collect() }
     };
     if wanted.is_empty() {
-        let ordinary =
-            usable.filter(|(interface, _)| !interface.is_loopback && !interface.is_point_to_point);
+        let ordinary = usable.filter(|(interface, _)| !interface.is_loopback && !interface.is_point_to_point);
         let best = ordinary.min_by_key(|(interface, _)| interface.broadcast.is_none());
         return best.map(|best| vec![best]).ok_or_else(|| none(None));
     }

@@ -48,8 +48,7 @@ impl StandIn {
         let place = Arc::new(Mutex::new(place));
         let listen = |lan: Lan| {
             let listener = net.listen(SocketAddr::from((lan.address, port)))?;
-            let door =
-                Door { net: net.clone(), lan, peer, place: Arc::clone(&place), terms: terms.clone() };
+            let door = Door { net: net.clone(), lan, peer, place: Arc::clone(&place), terms: terms.clone() };
             Ok(net.spawn("repeater stand-in", door.open(listener)))
         };
         let tasks = lans.map(listen).collect::<io::Result<Vec<_>>>()?;

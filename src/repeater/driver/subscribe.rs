@@ -15,7 +15,8 @@ use crate::zmtp::{Connection, ConnectionError, Limits, Session, SessionConfig, S
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Packets have a hundred bytes; whoever sends more is no repeater.
-pub(super) const LIMITS: Limits = Limits { command_bytes: 1024, frame_bytes: 1024, message_bytes: 1024, frames: 4 };
+pub(super) const LIMITS: Limits =
+    Limits { command_bytes: 1024, frame_bytes: 1024, message_bytes: 1024, frames: 4 };
 
 /// Follows a repeater until the task is ended.
 pub(super) async fn follow<N: Net>(net: N, place: SocketAddr, notes: Notes) {

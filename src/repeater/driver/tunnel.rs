@@ -215,12 +215,15 @@ where
                 Ok(Some(_)) | Err(_) => return to.write_all(&unread).await,
             }
         }
-        while let Some(frame) = framer.read(&mut unread).map_err(|error| io::Error::other(error.to_string()))? {
+        while let Some(frame) =
+            framer.read(&mut unread).map_err(|error| io::Error::other(error.to_string()))?
+        {
             let is_message = matches!(frame, Frame::Part { .. });
             if let Frame::Command(body) = &frame
                 && let Ok(Command::Ready(properties)) = Command::decode(body.clone())
             {
-                sender = properties.find(Properties::IDENTITY).and_then(|identity| PeerId::from_zmtp(identity));
+                sender =
+                    properties.find(Properties::IDENTITY).and_then(|identity| PeerId::from_zmtp(identity));
                 is_ready = true;
                 framer.take_messages();
             }

@@ -120,14 +120,8 @@ impl RepeaterMachine {
         if self.remotes.contains_key(&peer) {
             self.forget_remote(peer);
         }
-        let local = Local {
-            lan,
-            address: from.ip(),
-            beacon,
-            heard: now,
-            is_confirmed: false,
-            published: now,
-        };
+        let local =
+            Local { lan, address: from.ip(), beacon, heard: now, is_confirmed: false, published: now };
         let known = self.locals.insert(peer, local);
         if beacon.is_leaving() {
             return self.event(Event::NodeGone { peer });
@@ -142,7 +136,8 @@ impl RepeaterMachine {
     fn introduce(&mut self, now: Timestamp, lan: usize, to: SocketAddr) {
         let peers: Vec<PeerId> = self.remotes.keys().copied().collect();
         for peer in peers {
-            let Some(datagram) = self.datagram(peer).filter(|_| !self.remotes[&peer].packet.beacon.is_leaving())
+            let Some(datagram) =
+                self.datagram(peer).filter(|_| !self.remotes[&peer].packet.beacon.is_leaving())
             else {
                 continue;
             };
@@ -376,8 +371,10 @@ impl RepeaterMachine {
 
     /// Tells what waited long enough, and forgets who was silent for long.
     pub(super) fn keep_time(&mut self, now: Timestamp) {
-        while let Some(deferred) = self.deferred.pop_front_if(|deferred| deferred.at <= now) {
-            let Deferred { lan, peer, .. } = deferred;
+        while let Some(&Deferred { at, lan, peer }) = self.deferred.front()
+            && at <= now
+        {
+            self.deferred.pop_front();
             let Some(remote) = self.remotes.get(&peer) else { continue };
             if remote.told[lan].is_some_and(|told| now.since(told) < SAME) {
                 self.counters.duplicates += 1;
@@ -390,7 +387,8 @@ impl RepeaterMachine {
         }
         self.sweep = now.after(SWEEP);
         let gone = |locals: &Local| is_expired(now, locals.heard, &locals.beacon, locals.is_confirmed);
-        let locals: Vec<_> = self.locals.iter().filter(|(_, local)| gone(local)).map(|(peer, _)| *peer).collect();
+        let locals: Vec<_> =
+            self.locals.iter().filter(|(_, local)| gone(local)).map(|(peer, _)| *peer).collect();
         for peer in locals {
             if let Some(local) = self.locals.remove(&peer).filter(|local| !local.beacon.is_leaving()) {
                 self.event(Event::NodeGone { peer: local.beacon.peer() });

@@ -275,7 +275,10 @@ impl RepeaterMachine {
         Self {
             next_port: *config.stand_in_ports.start(),
             config,
-            lans: lans.into_iter().map(|lan| LanState { lan, told: budget(), rival: Timestamp::ZERO }).collect(),
+            lans: lans
+                .into_iter()
+                .map(|lan| LanState { lan, told: budget(), rival: Timestamp::ZERO })
+                .collect(),
             locals: BTreeMap::new(),
             remotes: BTreeMap::new(),
             found: BTreeMap::new(),
@@ -392,4 +395,3 @@ impl Machine for RepeaterMachine {
         Some(deferred.min(sweep)).filter(|deadline| *deadline != Timestamp::NEVER)
     }
 }
-

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::http::{Answer, HttpError, ask};
 use super::Finder;
+use super::http::{Answer, HttpError, ask};
 use crate::net::{Alarm, Net};
 use crate::repeater::driver::Pause;
 use crate::repeater::{Config, Consul};
@@ -86,14 +86,15 @@ impl<N: Net> Client<N> {
         for (index, question) in questions.into_iter().enumerate() {
             let (client, found) = (self.clone(), found.clone());
             tasks.push(self.net.spawn("registry: Consul, question", async move {
-                client.ask_again(question, |answer| {
-                    found.send_if_modified(|found| {
-                        let is_new = found[index].as_ref() != Some(&answer);
-                        found[index] = Some(answer);
-                        is_new
-                    });
-                })
-                .await;
+                client
+                    .ask_again(question, |answer| {
+                        found.send_if_modified(|found| {
+                            let is_new = found[index].as_ref() != Some(&answer);
+                            found[index] = Some(answer);
+                            is_new
+                        });
+                    })
+                    .await;
             }));
         }
         while changes.changed().await.is_ok() {
@@ -135,7 +136,11 @@ impl<N: Net> Client<N> {
         }
     }
 
-    async fn question(&self, question: &Question, index: u64) -> Result<(BTreeSet<SocketAddr>, u64), ConsulError> {
+    async fn question(
+        &self,
+        question: &Question,
+        index: u64,
+    ) -> Result<(BTreeSet<SocketAddr>, u64), ConsulError> {
         let mut path = question.path.clone();
         let mut patience = PATIENCE;
         if index > 0 {
@@ -164,7 +169,8 @@ impl<N: Net> Client<N> {
         body: Bytes,
         patience: Duration,
     ) -> Result<Answer, ConsulError> {
-        let mut request = Request::builder().method(method).uri(path).header("host", self.consul.server.to_string());
+        let mut request =
+            Request::builder().method(method).uri(path).header("host", self.consul.server.to_string());
         if let Some(token) = &self.consul.token {
             request = request.header("x-consul-token", token);
         }
@@ -265,7 +271,8 @@ fn refused(status: StatusCode, path: String, body: &[u8]) -> ConsulError {
 fn repeaters_of_service(answer: &Value) -> Option<BTreeSet<SocketAddr>> {
     let place = |entry: &Value| {
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty())?.parse().ok();
-        let address: IpAddr = text(&entry["Service"]["Address"]).or_else(|| text(&entry["Node"]["Address"]))?;
+        let address: IpAddr =
+            text(&entry["Service"]["Address"]).or_else(|| text(&entry["Node"]["Address"]))?;
         let port = u16::try_from(entry["Service"]["Port"].as_u64()?).ok()?;
         Some(SocketAddr::new(address, port))
     };
@@ -328,12 +335,21 @@ mod tests {
             any::<f64>().prop_map(Value::from),
             ".{0,12}".prop_map(Value::from),
         ];
-        let key = prop_oneof![Just("Service"), Just("Node"), Just("Address"), Just("Port"), Just("Value"), Just("x")];
+        let key = prop_oneof![
+            Just("Service"),
+            Just("Node"),
+            Just("Address"),
+            Just("Port"),
+            Just("Value"),
+            Just("x")
+        ];
         leaf.prop_recursive(4, 64, 6, move |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-                proptest::collection::vec((key.clone(), inner), 0..6)
-                    .prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+                proptest::collection::vec((key.clone(), inner), 0..6).prop_map(|pairs| pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect()),
             ]
         })
     }

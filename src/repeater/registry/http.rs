@@ -64,9 +64,11 @@ pub(super) async fn ask<N: Net>(
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut answering = pin!(async {
             let answer = sender.send_request(request).await?;
-            let index = answer.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+            let index =
+                answer.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
             let status = answer.status();
-            let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(HttpError::Body)?;
+            let body =
+                Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(HttpError::Body)?;
             Ok(Answer { status, index, body: body.to_bytes() })
         });
         tokio::select! {

@@ -118,7 +118,9 @@ mod tests {
         let said = |text: &str| place(text.as_bytes(), from).map(|place| place.to_string());
         assert_eq!(said("HAILER-REPEATER 1 2340").unwrap(), "10.0.0.1:2340");
         assert_eq!(said("HAILER-REPEATER 1 2341 192.0.2.7").unwrap(), "192.0.2.7:2341");
-        for text in ["", "HAILER-REPEATER 1", "HAILER-REPEATER 1 0", "HAILER-REPEATER 1 x", "HAILER-REPEATER 12 7"] {
+        for text in
+            ["", "HAILER-REPEATER 1", "HAILER-REPEATER 1 0", "HAILER-REPEATER 1 x", "HAILER-REPEATER 12 7"]
+        {
             assert_eq!(said(text), None, "{text}");
         }
         assert_eq!(said("HAILER-REPEATER 1 7 host"), None);

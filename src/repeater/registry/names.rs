@@ -24,7 +24,9 @@ pub(super) async fn list<N: Net>(net: N, places: Vec<Place>, finder: Finder) {
     }
     loop {
         let mut is_complete = true;
-        for (place, known) in places.iter().zip(&mut known).filter(|(place, _)| numeric(place).next().is_none()) {
+        for (place, known) in
+            places.iter().zip(&mut known).filter(|(place, _)| numeric(place).next().is_none())
+        {
             match net.resolve(&place.host, place.port).await {
                 Ok(found) => *known = found.into_iter().collect(),
                 Err(error) => {

@@ -445,7 +445,8 @@ impl<N: Net> Driver<N> {
                 let datagram = &datagram[..len];
                 // A repeater's neighbours take what it carried over for what its first sender said.
                 let repeated = unrepeated(datagram);
-                let repeated = repeated.filter(|(_, origin)| !origin.is_loopback() || from.ip().is_loopback());
+                let repeated =
+                    repeated.filter(|(_, origin)| !origin.is_loopback() || from.ip().is_loopback());
                 let (beacon, origin) = repeated.unwrap_or((datagram, from.ip()));
                 let from = SocketAddr::new(origin, from.port());
                 self.feed(Input::Beacon { from, beacon: Beacon::decode(beacon) });
