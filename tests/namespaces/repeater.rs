@@ -178,3 +178,29 @@ fn stock_pyre_is_deaf_after_a_beacon_in_the_originals_format() {
     bob.expect(SOON, joined("late"));
     snake.has_not_said(json!({"event": "ENTER", "name": "late"}));
 }
+
+/// Another repeater, a registry, subscribers and neighbours that talk nonsense for as long as it lasts.
+#[test]
+#[ignore = "needs root, network namespaces and pyre: .ci/run runs them"]
+fn nonsense_from_all_sides_does_not_stop_a_repeater() {
+    if !is_possible() {
+        return;
+    }
+    let lab = Sites::new(3, 3, true);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/namespaces/hostile.py");
+    let mut command = lab.command(3, 1, peer::python().to_str().expect("the path is text"));
+    command.args([script, "10.80.0.3", "10.80.0.1", "10.80.0.255"]);
+    let mut hostile = Peer::start("hostile", command);
+    let mut command = lab.command(1, 3, peer::python().to_str().expect("the path is text"));
+    command.args([script, "10.81.0.3", "10.81.0.1", "10.81.0.255"]);
+    let mut neighbour = Peer::start("hostile neighbour", command);
+    let _repeaters = [repeater(&lab, 1, &[2, 3], &["10.80.0.3"]), repeater(&lab, 2, &[1, 3], &[])];
+    let mut alice = hailer(&lab, 1, 2, "alice");
+    hostile.expect(SOON, json!({"event": "ROUND", "number": 30}));
+    neighbour.expect(SOON, json!({"event": "ROUND", "number": 30}));
+    let mut bob = hailer(&lab, 2, 2, "bob");
+    alice.expect(SOON, joined("bob"));
+    bob.expect(SOON, joined("alice"));
+    alice.say("still here");
+    bob.expect(SOON, said("alice", "still here"));
+}

@@ -33,6 +33,7 @@ use measures::Measures;
 use processor::Processor;
 
 mod application;
+mod consul;
 pub mod flat;
 mod journal;
 mod log;
@@ -292,6 +293,9 @@ impl World {
         if peer.is_none() && number > 0 {
             // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
             self.log.record(now, index, What::Mended("power".to_owned()));
+        }
+        for consul in self.scenario.consuls.iter().filter(|consul| consul.node == index) {
+            tasks.spawn(consul::serve(net.clone(), consul.clone())).detach();
         }
         let program = || tasks.spawn(application::run(net, config, author, inbox)).detach();
         match &state.account {

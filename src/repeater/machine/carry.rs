@@ -104,7 +104,11 @@ impl RepeaterMachine {
         let packet = Packet { beacon, origin: self.config.advertise.unwrap_or(from.ip()) };
         self.counters.published += 1;
         self.output(Output::Publish { to: None, packet: packet.encode() });
-        // Our other LANs are as far from this one as other repeaters' are.
+        // Our other LANs are as far from this one as other repeaters' are. Those with stock nodes, which have stand-ins,
+        // must not hear this format.
+        if self.is_standing_in() {
+            return;
+        }
         let bridged = Packet { beacon, origin: from.ip() }.encode();
         for other in (0..self.lans.len()).filter(|other| *other != lan) {
             if self.lans[other].told.take(now) {
@@ -220,6 +224,7 @@ impl RepeaterMachine {
         if is_new && !self.meet(now, by, packet) {
             return;
         }
+        self.ensure_stand_in(peer);
         for lan in 0..self.lans.len() {
             self.consider(now, lan, peer);
         }
@@ -228,11 +233,25 @@ impl RepeaterMachine {
         }
     }
 
-    /// Whether an address is of a LAN here: then a repeater beside us told of a neighbour that we have not heard yet. With
-    /// relaying, networks may have the same addresses and not be the same.
+    /// Asks for a stand-in where one is due and not there.
+    fn ensure_stand_in(&mut self, peer: PeerId) {
+        let Some(remote) = self.remotes.get(&peer).filter(|_| self.is_standing_in()) else { return };
+        let is_due = remote.is_confirmed || !self.may_be_here(remote.packet.origin);
+        if is_due && remote.stand_in.is_none() && !remote.packet.beacon.is_leaving() {
+            self.stand_in(peer);
+        }
+    }
+
+    /// Whether an address is one of ours for sure: what we would advertise ourselves.
     fn is_here(&self, origin: IpAddr) -> bool {
-        let is_on_lan = !self.config.relay && self.lans.iter().any(|lan| lan.lan.contains(origin));
-        is_on_lan || self.config.advertise == Some(origin) || origin.is_loopback()
+        self.config.advertise == Some(origin) || origin.is_loopback()
+    }
+
+    /// Whether an address may be a neighbour's, of whom a repeater beside us told before we have heard of it; or that of a
+    /// node far away with the same network, as on Docker's overlays. To tell of a neighbour at its own address does no
+    /// harm. To stand in for it would: so there a second beacon is waited for, by which time we have heard it ourselves.
+    fn may_be_here(&self, origin: IpAddr) -> bool {
+        self.lans.iter().any(|lan| lan.lan.contains(origin))
     }
 
     /// A node elsewhere is new, or at another place, or leaves.
@@ -260,7 +279,7 @@ impl RepeaterMachine {
         }
         let inbox = SocketAddr::new(packet.origin, packet.beacon.port());
         self.event(Event::NodeElsewhere { peer, inbox, repeater: by });
-        if self.is_standing_in() {
+        if stand_in.is_some() {
             self.stand_in(peer);
         }
         true
