@@ -32,14 +32,25 @@ fn is_possible() -> bool {
 /// An agent in development mode on the gateway of the first site, on the backbone.
 fn agent(lab: &Sites) -> Peer {
     let mut command = lab.command(1, 1, program().to_str().expect("the path is text"));
-    command.args(["agent", "-dev", "-bind", "10.80.0.1", "-client", "10.80.0.1", "-log-level", "err", "-log-json"]);
+    command.args([
+        "agent",
+        "-dev",
+        "-bind",
+        "10.80.0.1",
+        "-client",
+        "10.80.0.1",
+        "-log-level",
+        "err",
+        "-log-json",
+    ]);
     Peer::start("consul", command)
 }
 
 fn repeater(lab: &Sites, site: u8, table: &str) -> (Peer, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("there is room for a file");
     let file = directory.path().join("repeater.toml");
-    let text = format!("[repeater]\ninterfaces = [\"eth0\"]\n[repeater.consul]\nserver = \"10.80.0.1\"\n{table}\n");
+    let text =
+        format!("[repeater]\ninterfaces = [\"eth0\"]\n[repeater.consul]\nserver = \"10.80.0.1\"\n{table}\n");
     std::fs::write(&file, text).expect("the file can be written");
     let mut command = lab.command(site, 1, env!("CARGO_BIN_EXE_hailer"));
     command.args(["run", "-v", "--json", "--config", file.to_str().expect("the path is text")]);

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use super::{
-    BELIEVED, DEFERENCE, Deferred, EXPIRED, EXPIRED_EARLY, Event, NODES_MAX, Output, RIVAL, RemotePlace,
-    RepeaterMachine, SAME, SWEEP, Subscriber,
+    BELIEVED, DEFERENCE, Deferred, EXPIRED, EXPIRED_EARLY, Event, INTRODUCED_AGAIN, INTRODUCTIONS_MAX,
+    NODES_MAX, Output, RIVAL, RemotePlace, RepeaterMachine, SAME, SWEEP, Subscriber,
 };
 use crate::Timestamp;
 use crate::repeater::packet::{Packet, RawBeacon};
@@ -132,12 +132,19 @@ impl RepeaterMachine {
         }
         self.event(Event::NodeHere { peer, inbox: SocketAddr::new(from.ip(), beacon.port()) });
         if known.is_none() {
-            self.introduce(now, lan, SocketAddr::new(from.ip(), self.config.port));
+            self.introduce(now, peer);
+            if self.introductions.len() < INTRODUCTIONS_MAX {
+                self.introductions.push_back((now.after(INTRODUCED_AGAIN), peer));
+            }
         }
     }
 
     /// Tells a node that is new here of all nodes elsewhere, so that it need not wait for their next beacons.
-    fn introduce(&mut self, now: Timestamp, lan: usize, to: SocketAddr) {
+    fn introduce(&mut self, now: Timestamp, newcomer: PeerId) {
+        let Some(local) = self.locals.get(&newcomer).filter(|local| !local.beacon.is_leaving()) else {
+            return;
+        };
+        let (lan, to) = (local.lan, SocketAddr::new(local.address, self.config.port));
         let peers: Vec<PeerId> = self.remotes.keys().copied().collect();
         for peer in peers {
             let Some(datagram) =
@@ -145,7 +152,7 @@ impl RepeaterMachine {
             else {
                 continue;
             };
-            if !self.lans[lan].told.take(now) {
+            if !self.lans[lan].introduced.take(now) {
                 self.counters.over_limit += 1;
                 return;
             }
@@ -400,6 +407,12 @@ impl RepeaterMachine {
             } else {
                 self.tell(now, lan, peer);
             }
+        }
+        while let Some(&(at, peer)) = self.introductions.front()
+            && at <= now
+        {
+            self.introductions.pop_front();
+            self.introduce(now, peer);
         }
         if now < self.sweep {
             return;

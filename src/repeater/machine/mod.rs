@@ -213,6 +213,10 @@ const NEWCOMERS_BURST: usize = 2500;
 /// What is told on a LAN in a second, and at once: a beacon of each of so many nodes takes 0.4 MB/s.
 const TOLD_PER_SECOND: u32 = 5000;
 const TOLD_BURST: usize = 5000;
+/// How long after its first words a node that is new is told once more of all nodes elsewhere: some of it may be lost.
+const INTRODUCED_AGAIN: Duration = Duration::from_millis(200);
+/// Nodes that wait for that, at most.
+const INTRODUCTIONS_MAX: usize = 1024;
 /// Repeaters that are listened to, at most. A full mesh of more would carry each beacon too often.
 const REPEATERS_MAX: usize = 256;
 /// How long the same beacon is not told again. Less than the shortest interval between beacons that is usual (the Haskell
@@ -244,6 +248,8 @@ pub struct RepeaterMachine {
     newcomers: Budget,
     /// What waits for a repeater with a lower address, oldest first.
     deferred: VecDeque<Deferred>,
+    /// New nodes here that are to be told of those elsewhere once more, oldest first.
+    introductions: VecDeque<(Timestamp, PeerId)>,
     /// Ports of stand-ins that are taken, by nodes or by other programs.
     ports: BTreeSet<u16>,
     /// Where the search for a free one goes on, so that one that was just given up is not taken at once.
@@ -257,6 +263,8 @@ pub struct RepeaterMachine {
 struct LanState {
     lan: Lan,
     told: Budget,
+    /// What is told to single nodes: so much that it must not take the place of what is told to all.
+    introduced: Budget,
     /// Until when a repeater with a lower address is expected to speak first.
     rival: Timestamp,
 }
@@ -277,7 +285,7 @@ impl RepeaterMachine {
             config,
             lans: lans
                 .into_iter()
-                .map(|lan| LanState { lan, told: budget(), rival: Timestamp::ZERO })
+                .map(|lan| LanState { lan, told: budget(), introduced: budget(), rival: Timestamp::ZERO })
                 .collect(),
             locals: BTreeMap::new(),
             remotes: BTreeMap::new(),
@@ -285,6 +293,7 @@ impl RepeaterMachine {
             links: BTreeSet::new(),
             newcomers: Budget::new(NEWCOMERS_PER_SECOND, NEWCOMERS_BURST, now),
             deferred: VecDeque::new(),
+            introductions: VecDeque::new(),
             ports: BTreeSet::new(),
             sweep: now.after(SWEEP),
             outputs: VecDeque::new(),
@@ -390,8 +399,9 @@ impl Machine for RepeaterMachine {
 
     fn deadline(&self) -> Option<Timestamp> {
         let deferred = self.deferred.front().map_or(Timestamp::NEVER, |deferred| deferred.at);
+        let introduction = self.introductions.front().map_or(Timestamp::NEVER, |(at, _)| *at);
         let has_nodes = !self.locals.is_empty() || !self.remotes.is_empty();
         let sweep = if has_nodes { self.sweep } else { Timestamp::NEVER };
-        Some(deferred.min(sweep)).filter(|deadline| *deadline != Timestamp::NEVER)
+        Some(deferred.min(introduction).min(sweep)).filter(|deadline| *deadline != Timestamp::NEVER)
     }
 }

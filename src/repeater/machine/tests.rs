@@ -179,10 +179,14 @@ fn a_node_that_comes_is_told_of_all_elsewhere_and_a_subscriber_of_all_here() {
     take(&mut machine, 0, OTHER, packet(2, 0, "10.2.0.8"));
     let near = packet(3, 49153, "10.1.0.7");
     let introduced = Output::Tell { lan: 0, to: Some(socket("10.1.0.7:5670")), datagram: far };
-    assert_eq!(hear(&mut machine, 10, "10.1.0.7", beacon(3, 49153)), [introduced, publish(near.clone())]);
+    let expected = [introduced.clone(), publish(near.clone())];
+    assert_eq!(hear(&mut machine, 10, "10.1.0.7", beacon(3, 49153)), expected);
+    // Once more, because some of it may be lost.
+    assert_eq!(wait(&mut machine, 209), []);
+    assert_eq!(wait(&mut machine, 210), [introduced]);
     let subscriber = Subscriber(7);
     let greeting = Output::Publish { to: Some(subscriber), packet: near };
-    assert_eq!(feed(&mut machine, 20, Input::Subscribed(subscriber)), [greeting]);
+    assert_eq!(feed(&mut machine, 220, Input::Subscribed(subscriber)), [greeting]);
 }
 
 #[test]
@@ -241,6 +245,7 @@ fn a_stand_in_is_told_with_a_port_of_ours_once_it_listens() {
     assert_eq!(feed(&mut machine, 2, listens(23401, true)), [tell(beacon(1, 23401))]);
     assert_eq!(take(&mut machine, 1000, OTHER, packet(1, 49152, "10.2.0.7")), [tell(beacon(1, 23401))]);
     hear(&mut machine, 1001, "10.1.0.9", beacon(9, 49152));
+    wait(&mut machine, 1201);
     assert_eq!(machine.stand_in_of(peer(1), peer(9)), Some(socket("10.1.0.1:23401")));
     // The node has another port now; the stand-in stays.
     let place = RemotePlace { inbox: socket("10.2.0.7:5"), ..place };
@@ -387,12 +392,12 @@ proptest! {
     }
 }
 
-/// Twenty repeaters in a full mesh, fifty nodes each that beacon every second for a minute.
+/// Twenty repeaters in a full mesh, fifty nodes each that beacon every second for ten seconds.
 #[test]
 fn twenty_sites_of_fifty_nodes_are_told_of_each_beacon_once_an_interval() {
     const SITES: u64 = 20;
     const NODES: u64 = 50;
-    const SECONDS: u64 = 60;
+    const SECONDS: u64 = 10;
     let address = |site: u64, host: u64| format!("10.{site}.0.{host}");
     let mut machines: Vec<_> = (0..SITES)
         .map(|site| RepeaterMachine::new(Config::default(), vec![lan(&address(site, 250))], at(0)))
@@ -408,10 +413,13 @@ fn twenty_sites_of_fifty_nodes_are_told_of_each_beacon_once_an_interval() {
                 for output in outputs {
                     let Output::Publish { to: None, packet } = output else { continue };
                     published += 1;
-                    for (other, machine) in machines.iter_mut().enumerate().filter(|(at, _)| *at as u64 != site) {
+                    for (other, machine) in
+                        machines.iter_mut().enumerate().filter(|(at, _)| *at as u64 != site)
+                    {
                         for output in take(machine, ms, &by, packet.clone()) {
-                            let Output::Tell { to: None, .. } = output else { panic!("{output:?}") };
-                            *told[other].entry(peer(number)).or_default() += 1;
+                            if matches!(output, Output::Tell { to: None, .. }) {
+                                *told[other].entry(peer(number)).or_default() += 1;
+                            }
                         }
                     }
                 }
@@ -421,6 +429,6 @@ fn twenty_sites_of_fifty_nodes_are_told_of_each_beacon_once_an_interval() {
     assert_eq!(published, SITES * NODES * SECONDS);
     for told in told {
         assert_eq!(told.len() as u64, (SITES - 1) * NODES);
-        assert!(told.values().all(|count| *count == SECONDS), "{told:?}");
+        assert!(told.values().all(|count| *count == SECONDS));
     }
 }
