@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use super::{
-    BELIEVED, DEFERENCE, Deferred, EXPIRED, EXPIRED_EARLY, Event, INTRODUCED_AGAIN, INTRODUCTIONS_MAX,
-    NODES_MAX, Output, RIVAL, RemotePlace, RepeaterMachine, SAME, SWEEP, Subscriber,
+    BELIEVED, DEFERENCE, Deferred, EXPIRED, EXPIRED_EARLY, Event, INTRODUCED_AGAIN, INTRODUCED_TIMES,
+    INTRODUCTIONS_MAX, NODES_MAX, Output, RIVAL, RemotePlace, RepeaterMachine, SAME, SWEEP, Subscriber,
 };
 use crate::Timestamp;
 use crate::repeater::packet::{Packet, RawBeacon};
@@ -132,19 +132,19 @@ impl RepeaterMachine {
         }
         self.event(Event::NodeHere { peer, inbox: SocketAddr::new(from.ip(), beacon.port()) });
         if known.is_none() {
-            self.introduce(now, peer);
-            if self.introductions.len() < INTRODUCTIONS_MAX {
-                self.introductions.push_back((now.after(INTRODUCED_AGAIN), peer));
-            }
+            self.introduce(now, peer, INTRODUCED_TIMES);
         }
     }
 
     /// Tells a node that is new here of all nodes elsewhere, so that it need not wait for their next beacons.
-    fn introduce(&mut self, now: Timestamp, newcomer: PeerId) {
+    fn introduce(&mut self, now: Timestamp, newcomer: PeerId, times: u8) {
         let Some(local) = self.locals.get(&newcomer).filter(|local| !local.beacon.is_leaving()) else {
             return;
         };
         let (lan, to) = (local.lan, SocketAddr::new(local.address, self.config.port));
+        if times > 1 && self.introductions.len() < INTRODUCTIONS_MAX {
+            self.introductions.push_back((now.after(INTRODUCED_AGAIN), newcomer, times - 1));
+        }
         let peers: Vec<PeerId> = self.remotes.keys().copied().collect();
         for peer in peers {
             let Some(datagram) =
@@ -408,11 +408,11 @@ impl RepeaterMachine {
                 self.tell(now, lan, peer);
             }
         }
-        while let Some(&(at, peer)) = self.introductions.front()
+        while let Some(&(at, peer, times)) = self.introductions.front()
             && at <= now
         {
             self.introductions.pop_front();
-            self.introduce(now, peer);
+            self.introduce(now, peer, times);
         }
         if now < self.sweep {
             return;

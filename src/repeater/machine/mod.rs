@@ -213,8 +213,11 @@ const NEWCOMERS_BURST: usize = 2500;
 /// What is told on a LAN in a second, and at once: a beacon of each of so many nodes takes 0.4 MB/s.
 const TOLD_PER_SECOND: u32 = 5000;
 const TOLD_BURST: usize = 5000;
-/// How long after its first words a node that is new is told once more of all nodes elsewhere: some of it may be lost.
+/// How long after its first words a node that is new is told once more of all nodes elsewhere, and then again: some of it
+/// may be lost.
 const INTRODUCED_AGAIN: Duration = Duration::from_millis(200);
+/// How often it is told.
+const INTRODUCED_TIMES: u8 = 3;
 /// Nodes that wait for that, at most.
 const INTRODUCTIONS_MAX: usize = 1024;
 /// Repeaters that are listened to, at most. A full mesh of more would carry each beacon too often.
@@ -248,8 +251,8 @@ pub struct RepeaterMachine {
     newcomers: Budget,
     /// What waits for a repeater with a lower address, oldest first.
     deferred: VecDeque<Deferred>,
-    /// New nodes here that are to be told of those elsewhere once more, oldest first.
-    introductions: VecDeque<(Timestamp, PeerId)>,
+    /// New nodes here that are to be told of those elsewhere again, and how often, in the order of time.
+    introductions: VecDeque<(Timestamp, PeerId, u8)>,
     /// Ports of stand-ins that are taken, by nodes or by other programs.
     ports: BTreeSet<u16>,
     /// Where the search for a free one goes on, so that one that was just given up is not taken at once.
@@ -399,7 +402,7 @@ impl Machine for RepeaterMachine {
 
     fn deadline(&self) -> Option<Timestamp> {
         let deferred = self.deferred.front().map_or(Timestamp::NEVER, |deferred| deferred.at);
-        let introduction = self.introductions.front().map_or(Timestamp::NEVER, |(at, _)| *at);
+        let introduction = self.introductions.front().map_or(Timestamp::NEVER, |(at, ..)| *at);
         let has_nodes = !self.locals.is_empty() || !self.remotes.is_empty();
         let sweep = if has_nodes { self.sweep } else { Timestamp::NEVER };
         Some(deferred.min(introduction).min(sweep)).filter(|deadline| *deadline != Timestamp::NEVER)
