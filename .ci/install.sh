@@ -26,3 +26,4 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 
 .ci/pyre.sh
+.ci/consul.sh

@@ -4,6 +4,7 @@
 //!
 //! * [`zre`]: the ZRE node (RFC 36): beacons, peers, groups, whisper and shout. zyre and pyre can talk to it.
 //! * [`gossip`]: hubs and their clients, for discovery where beacons do not reach. czmq's and the Haskell tools' meet here.
+//! * [`repeater`]: carries beacons between networks that drop broadcasts.
 //! * [`zmtp`]: the ZeroMQ transport that ZRE speaks on TCP.
 //! * [`net`]: the network as the node sees it. [`net::OsNet`] is the real one; the simulator brings its own.
 //! * [`daemon`]: the configuration that starts roles, shared by the program and by the simulator's scenarios.
@@ -33,6 +34,7 @@ pub mod daemon;
 pub mod gossip;
 pub mod machine;
 pub mod net;
+pub mod repeater;
 pub mod zmtp;
 pub mod zre;
 

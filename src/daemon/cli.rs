@@ -18,6 +18,8 @@ use crate::zre::{self, Endpoint, Text};
 
 mod hub;
 
+mod repeater;
+
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
 
@@ -31,6 +33,7 @@ Examples:
   hailer peers --json | jq .name          the same for a program, one event a line
   hailer chat ROBOTS --name alice         shout what you type to the group ROBOTS
   hailer gossip                           be the hub through which nodes find each other
+  hailer repeater --repeater 10.2.0.9     carry beacons to and from another network
   hailer run --config hailer.toml         run the roles that a file describes
 
 Peers may be zyre, pyre or other ZRE programs on the same network.
@@ -85,6 +88,12 @@ enum Verb {
     Gossip {
         #[command(flatten)]
         hub: hub::HubOptions,
+    },
+    /// Carry beacons between networks that broadcasts do not cross
+    #[command(after_help = repeater::HELP)]
+    Repeater {
+        #[command(flatten)]
+        options: repeater::Options,
     },
     /// Run the roles that a configuration file describes, until told to stop
     #[command(after_help = EXAMPLE_FILE)]
@@ -203,6 +212,13 @@ pub async fn main() -> ExitCode {
             talk(&net, node.config(std::slice::from_ref(&group)), node.json, group).await
         }
         Verb::Gossip { hub } => watch(&net, hub.config(), hub.json).await,
+        Verb::Repeater { options } => match options.config() {
+            Ok(config) => watch(&net, config, options.json).await,
+            Err(problem) => {
+                eprintln!("hailer: {problem}");
+                return ExitCode::from(EXIT_USAGE);
+            }
+        },
         Verb::Run { config: path, check, json } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
@@ -254,6 +270,9 @@ async fn watch(net: &OsNet, config: Config, is_json: bool) -> io::Result<()> {
     }
     if let Some((hub, _)) = &roles.gossip {
         output.remark(&format!("gossip hub at tcp://{}; Ctrl-C ends", hub.address()));
+    }
+    if let Some((repeater, _)) = &roles.repeater {
+        output.remark(&format!("repeater for {}; Ctrl-C ends", repeater.lans().join(", ")));
     }
     let outcome = show(&mut roles, &output).await;
     roles.stop().await;

@@ -1,8 +1,13 @@
 //! Starts what a configuration asks for. The program does it on the real network, the simulator on its own.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use futures_core::Stream;
+
 use super::Config;
 use crate::net::Net;
-use crate::{gossip, zre};
+use crate::{gossip, repeater, zre};
 
 /// Running roles. Dropping one ends it without a farewell.
 #[derive(Debug, Default)]
@@ -11,6 +16,8 @@ pub struct Roles {
     pub zre: Option<(zre::Node, zre::Events)>,
     /// The gossip hub and what it tells, when the configuration has one.
     pub gossip: Option<(gossip::Hub, gossip::Events)>,
+    /// The repeater and what it tells, when the configuration has one.
+    pub repeater: Option<(repeater::Repeater, repeater::Events)>,
 }
 
 /// What a role tells.
@@ -21,6 +28,8 @@ pub enum RoleEvent {
     Zre(zre::Event),
     /// Of the gossip hub.
     Gossip(gossip::Event),
+    /// Of the repeater.
+    Repeater(repeater::Event),
 }
 
 /// Why a role did not start.
@@ -33,6 +42,9 @@ pub enum StartError {
     /// The gossip hub.
     #[error(transparent)]
     Gossip(#[from] gossip::StartError),
+    /// The repeater.
+    #[error(transparent)]
+    Repeater(#[from] repeater::StartError),
 }
 
 /// Starts every role of the configuration.
@@ -44,6 +56,9 @@ pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError>
     if let Some(gossip) = config.gossip {
         roles.gossip = Some(gossip::Hub::start(net, gossip)?);
     }
+    if let Some(repeater) = config.repeater {
+        roles.repeater = Some(repeater::Repeater::start(net, repeater).await?);
+    }
     if let Some(zre) = config.zre {
         roles.zre = Some(zre::Node::start(net, zre).await?);
     }
@@ -53,7 +68,7 @@ pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError>
 impl Roles {
     /// Whether every role has ended.
     pub fn is_empty(&self) -> bool {
-        self.zre.is_none() && self.gossip.is_none()
+        self.zre.is_none() && self.gossip.is_none() && self.repeater.is_none()
     }
 
     /// The next event of any role; `None` when all have ended.
@@ -65,9 +80,13 @@ impl Roles {
                     Some(event) => return Some(RoleEvent::Zre(event)),
                     None => self.zre = None,
                 },
-                event = next_of_hub(&mut self.gossip) => match event {
+                event = next_of(&mut self.gossip) => match event {
                     Some(event) => return Some(RoleEvent::Gossip(event)),
                     None => self.gossip = None,
+                },
+                event = next_of(&mut self.repeater) => match event {
+                    Some(event) => return Some(RoleEvent::Repeater(event)),
+                    None => self.repeater = None,
                 },
             }
         }
@@ -82,21 +101,16 @@ impl Roles {
         if let Some((hub, _)) = &self.gossip {
             hub.stop().await;
         }
+        if let Some((repeater, _)) = &self.repeater {
+            repeater.stop().await;
+        }
     }
 }
 
 /// The next event of a role, `None` at its end. A role that is not there never tells anything.
-async fn next_of(role: &mut Option<(zre::Node, zre::Events)>) -> Option<zre::Event> {
+async fn next_of<R, E: Stream + Unpin>(role: &mut Option<(R, E)>) -> Option<E::Item> {
     match role {
-        Some((_, events)) => events.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The next event of a hub, likewise.
-async fn next_of_hub(role: &mut Option<(gossip::Hub, gossip::Events)>) -> Option<gossip::Event> {
-    match role {
-        Some((_, events)) => events.next().await,
+        Some((_, events)) => poll_fn(|context| Pin::new(&mut *events).poll_next(context)).await,
         None => std::future::pending().await,
     }
 }

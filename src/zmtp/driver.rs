@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Input, Multipart, Output, PeerProperties, Session, SessionError};
+use super::{Input, Multipart, Output, PeerProperties, Session, SessionError, Subscription};
 use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::Alarm;
@@ -158,6 +158,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub fn queue(&mut self, message: Multipart) {
         if self.end.is_none() {
             self.session.send(message);
+        }
+    }
+
+    /// Says what a SUB socket wants. It leaves as messages do.
+    pub fn subscribe(&mut self, subscription: Subscription) {
+        if self.end.is_none() {
+            self.session.subscribe(subscription);
         }
     }
 

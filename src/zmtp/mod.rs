@@ -3,9 +3,10 @@
 //! * [`Greeting`], [`Frame`] and [`Framer`], [`Command`]: the codecs.
 //! * [`Session`]: decides: one side of one connection, from the greeting to the last message.
 //! * [`Connection`]: moves bytes between a stream and a session.
+//! * [`Subscription`] and [`Subscriptions`]: what PUB and SUB sockets say to each other and keep of it.
 //!
 //! The mechanism is NULL. CURVE would be another kind of session behind the same greeting and frames. What sockets do
-//! with messages (routing, queues, subscriptions, reconnecting) is the business of whoever uses a connection.
+//! with messages (routing, queues, reconnecting) is the business of whoever uses a connection.
 
 use bytes::Bytes;
 
@@ -15,12 +16,14 @@ mod frame;
 mod greeting;
 mod outbox;
 mod session;
+mod subscription;
 
 pub use command::{Command, CommandError, Properties};
 pub use driver::{Connection, ConnectionError};
 pub use frame::{Frame, FrameError, Framer, Limits};
 pub use greeting::{Greeting, GreetingError, Mechanism};
 pub use session::{Input, Output, PeerProperties, Session, SessionConfig, SessionError};
+pub use subscription::{Subscription, Subscriptions};
 
 /// A message: its frames, at least one.
 pub type Multipart = Vec<Bytes>;

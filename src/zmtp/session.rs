@@ -6,8 +6,8 @@
 //! its READY waits for the peer's greeting, and can try several connections side by side until then: the peer does not know
 //! yet who is there ([`SessionConfig::is_reserved`]).
 //!
-//! It does not read or write (that is [`Connection`](super::Connection)), bound what is queued for sending, reconnect,
-//! or keep subscriptions.
+//! It does not read or write (that is [`Connection`](super::Connection)), bound what is queued for sending, or reconnect.
+//! Subscriptions it only hands on: who publishes keeps them.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::outbox::Outbox;
 use super::{Command, CommandError, Frame, FrameError, Framer, Greeting, GreetingError, Limits, Mechanism};
-use super::{Multipart, Properties, SocketType};
+use super::{Multipart, Properties, SocketType, Subscription};
 use crate::Timestamp;
 use crate::machine::Machine;
 
@@ -160,6 +160,8 @@ pub struct Session {
     outbox: Outbox,
     /// Messages that wait for the end of the handshake.
     held: Outbox,
+    /// Subscriptions that wait for it: how they are written depends on what the peer speaks.
+    wanted: Vec<Subscription>,
     /// The minor version of ZMTP 3 that the peer speaks, once it has said so.
     minor: u8,
     deadline: Timestamp,
@@ -203,6 +205,7 @@ impl Session {
             parts: Multipart::new(),
             outbox,
             held: Outbox::default(),
+            wanted: Vec::new(),
             minor: 0,
             deadline: now.after(config.handshake_timeout),
             is_late: false,
@@ -246,6 +249,17 @@ impl Session {
         let last = message.len().wrapping_sub(1);
         for (index, body) in message.into_iter().enumerate() {
             outbox.put_frame(&Frame::Part { body, more: index < last });
+        }
+    }
+
+    /// Says what a SUB socket wants. It leaves when the handshake is complete.
+    pub fn subscribe(&mut self, subscription: Subscription) {
+        match self.phase {
+            Phase::Greeting(_) | Phase::Greeted { .. } | Phase::Handshake { .. } => {
+                self.wanted.push(subscription)
+            }
+            Phase::Traffic => self.outbox.put_frame(&subscription.to_frame(self.minor)),
+            Phase::Failed => {}
         }
     }
 
@@ -327,6 +341,9 @@ impl Session {
                 self.framer.take_messages();
                 // The outbox is empty: outputs are taken from it before anything received is looked at.
                 std::mem::swap(&mut self.outbox, &mut self.held);
+                for subscription in std::mem::take(&mut self.wanted) {
+                    self.outbox.put_frame(&subscription.to_frame(self.minor));
+                }
                 Ok(Step::Emit(Output::Ready(peer)))
             }
             (command, Phase::Handshake { .. }) => {
@@ -338,9 +355,20 @@ impl Session {
                 self.outbox.put_frame(&Frame::Command(Command::Pong { context }.encode()));
                 Ok(Step::Moved)
             }
+            // What the older protocol says in a message; see `subscription`.
+            (Command::Other { name, data }, _) if self.publishes() => {
+                let subscription = Subscription::from_command(&name, &data);
+                Ok(subscription.map_or(Step::Moved, |subscription| {
+                    Step::Emit(Output::Message(vec![subscription.to_message()]))
+                }))
+            }
             // Any command is a sign of life, and we know of no other.
             (Command::Pong { .. } | Command::Ready(_) | Command::Other { .. }, _) => Ok(Step::Moved),
         }
+    }
+
+    const fn publishes(&self) -> bool {
+        matches!(self.config.socket_type, SocketType::Pub | SocketType::XPub)
     }
 
     fn accept(&self, properties: &Properties, minor: u8) -> Result<PeerProperties, SessionError> {
@@ -366,6 +394,7 @@ impl Session {
         self.phase = Phase::Failed;
         self.unread.clear();
         self.parts.clear();
+        self.wanted.clear();
         (self.outbox, self.held) = Default::default();
         Output::Failed(error)
     }

@@ -5,10 +5,13 @@
 //!         "ZRE" 0x01  uuid    TCP port, big-endian; 0 = leaving
 //! ```
 //!
-//! The address of the sender is that of the datagram; it is not in the beacon. Beacons of secured nodes and beacons that
-//! a repeater carried over are recognised, and refused: what they need beyond this is not spoken here.
+//! The address of the sender is that of the datagram; it is not in the beacon. Beacons of secured nodes are recognised,
+//! and refused: what they need beyond this is not spoken here.
+//!
+//! A repeater (Alidron's, and ours) carries beacons between segments, and what it broadcasts is the beacon with the address
+//! of its node behind it, as text. [`unrepeated`] takes the two apart.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::PeerId;
 
@@ -110,6 +113,21 @@ impl Beacon {
     }
 }
 
+/// The beacon in a repeated beacon, and the address of the node that sent it first. `None` for everything else, also for
+/// what two repeaters that heard each other have made: the text is one address that a node can have.
+pub fn unrepeated(datagram: &[u8]) -> Option<(&[u8], IpAddr)> {
+    let len = match *datagram.get(3)? {
+        Beacon::VERSION => Beacon::LEN,
+        Beacon::VERSION_SECURE => Beacon::LEN_SECURE,
+        _ => return None,
+    };
+    let (beacon, origin) = datagram.split_at_checked(len)?;
+    let origin: IpAddr = std::str::from_utf8(origin).ok()?.parse().ok()?;
+    let is_broadcast = origin == IpAddr::V4(Ipv4Addr::BROADCAST);
+    let is_node = !origin.is_unspecified() && !origin.is_multicast() && !is_broadcast;
+    (is_node && beacon.starts_with(Beacon::HEADER)).then_some((beacon, origin))
+}
+
 #[cfg(test)]
 mod tests {
     use hex_literal::hex;
@@ -175,6 +193,39 @@ mod tests {
         let datagram = [&HERE[..], b"10.81.0.12"].concat();
         let origin = "10.81.0.12".parse().unwrap();
         assert_eq!(Beacon::decode(&datagram), Err(BeaconError::Repeated { origin }));
+    }
+
+    #[test]
+    fn a_repeated_beacon_is_taken_apart() {
+        let secure = [&hex!("5a524503")[..], &HERE[4..], &[0xa0; 32]].concat();
+        let origin: IpAddr = "10.81.0.12".parse().unwrap();
+        for beacon in [&HERE[..], &LEAVING, &secure] {
+            let datagram = [beacon, b"10.81.0.12"].concat();
+            assert_eq!(unrepeated(&datagram), Some((beacon, origin)));
+            assert_eq!(unrepeated(beacon), None);
+        }
+        let six = [&HERE[..], b"fd00::7"].concat();
+        assert_eq!(unrepeated(&six), Some((&HERE[..], "fd00::7".parse().unwrap())));
+    }
+
+    #[test]
+    fn what_no_repeater_means_is_no_repeated_beacon() {
+        let texts: [&[u8]; 9] = [
+            b"172.17.0.510.0.0.2",
+            b"10.0.0.1\0",
+            b" 10.0.0.1",
+            b"10.0.0.1:5670",
+            b"0.0.0.0",
+            b"255.255.255.255",
+            b"225.25.25.25",
+            b"host",
+            b"\xff",
+        ];
+        for text in texts {
+            assert_eq!(unrepeated(&[&HERE[..], text].concat()), None, "{}", text.escape_ascii());
+        }
+        assert_eq!(unrepeated(&[&b"zre"[..], &HERE[3..], b"10.0.0.1"].concat()), None);
+        assert_eq!(unrepeated(b"ZRE"), None);
     }
 
     proptest! {

@@ -39,7 +39,7 @@ impl PeerId {
 
     /// The node behind a ZMTP identity: 16 bytes, with one more before them as a rule (the Haskell tools write the
     /// character 1; nobody reads it).
-    pub(super) fn from_zmtp(identity: &[u8]) -> Option<Self> {
+    pub(crate) fn from_zmtp(identity: &[u8]) -> Option<Self> {
         let bytes = if identity.len() == 17 { &identity[1..] } else { identity };
         bytes.try_into().ok().map(Self)
     }

@@ -129,13 +129,13 @@ impl Drop for Lab {
 }
 
 /// A namespace name that no other test of this machine uses: `hl-<process>-<number>-<what>`.
-fn unique(what: &str) -> String {
+pub(crate) fn unique(what: &str) -> String {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     format!("hl-{}-{}-{what}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Removes what a killed test process left behind.
-fn sweep() {
+pub(crate) fn sweep() {
     let Ok(names) = std::fs::read_dir("/run/netns") else { return };
     for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let process = name.strip_prefix("hl-").and_then(|rest| rest.split('-').next());
@@ -153,13 +153,13 @@ fn in_namespace(namespace: &str, command: &str) {
     run("ip", &words);
 }
 
-fn run(program: &str, arguments: &[&str]) {
+pub(crate) fn run(program: &str, arguments: &[&str]) {
     if let Err(error) = try_run(program, arguments) {
         panic!("{error}");
     }
 }
 
-fn try_run(program: &str, arguments: &[&str]) -> Result<(), String> {
+pub(crate) fn try_run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let line = format!("{program} {}", arguments.join(" "));
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{line}: {error}"))?;

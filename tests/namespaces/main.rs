@@ -9,9 +9,12 @@
 #![cfg(all(target_os = "linux", feature = "cli"))]
 
 mod between_hailers;
+mod consul;
 mod inside;
 mod lab;
 mod peer;
 mod pyre_stays;
+mod repeater;
+mod sites;
 mod under_loss;
 mod with_pyre;

@@ -63,7 +63,8 @@ impl Peer {
         (peer, id)
     }
 
-    fn start(name: &str, mut command: Command) -> Self {
+    /// Any program that says JSON lines.
+    pub(crate) fn start(name: &str, mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (sender, lines) = channel();
@@ -215,7 +216,7 @@ fn read_lines(stream: impl Read + Send + 'static, give: impl Fn(String) -> bool 
 }
 
 /// The Python that has pyre: `$HAILER_PYRE/bin/python`, or the one that `.ci/pyre.sh` makes.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let made = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("pyre");
     std::env::var_os("HAILER_PYRE").map_or_else(made, PathBuf::from).join("bin/python")
 }

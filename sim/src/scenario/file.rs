@@ -12,7 +12,8 @@ use hailer::daemon::{Diagnostics, LoadError, reader};
 
 use super::nodes::Nodes;
 use super::{
-    Expect, NodeIndex, Property, Scenario, churn, docker, limits, machine, nodes, script, segments, timeline,
+    Expect, NodeIndex, Property, Scenario, churn, consul, docker, limits, machine, nodes, script, segments,
+    timeline,
 };
 use crate::check::property_name;
 
@@ -80,6 +81,7 @@ fn scenario(
     let traffic = script::traffic(file, &nodes, end);
     let steps = script::steps(file, &nodes, end, line_of);
     let churns = churn::churn(file, &nodes, end, line_of);
+    let consuls = consul::consul(file, &nodes);
     let expects = expects(file, &nodes, end, line_of);
 
     let (Header { about, seed, duration, tick }, mut steps, traffic) = (header?.value, steps?, traffic?);
@@ -102,6 +104,7 @@ fn scenario(
         churn: churns.into_iter().map(|written| written.churn).collect(),
         traffic: traffic.into_iter().map(|written| written.traffic).collect(),
         expects: expects?,
+        consuls: consuls?,
     })
 }
 

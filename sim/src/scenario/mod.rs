@@ -14,9 +14,11 @@ use hailer::daemon::Config;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::fabric::nat::Policy;
+pub use consul::Consul;
 
 mod amounts;
 mod churn;
+mod consul;
 mod docker;
 mod faults;
 mod file;
@@ -57,6 +59,8 @@ pub struct Scenario {
     pub traffic: Vec<Traffic>,
     /// What must be true.
     pub expects: Vec<Expect>,
+    /// Consul agents.
+    pub consuls: Vec<Consul>,
 }
 
 /// Index of a node in [`Scenario::nodes`].

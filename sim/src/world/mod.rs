@@ -36,6 +36,7 @@ use processor::Processor;
 use proxy::Publication;
 
 mod application;
+mod consul;
 pub mod flat;
 mod journal;
 pub mod layout;
@@ -255,6 +256,9 @@ impl World {
         if peer.is_none() && number > 0 {
             // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
             self.log.record(now, index, What::Mended("power".to_owned()));
+        }
+        for consul in self.scenario.consuls.iter().filter(|consul| consul.node == index) {
+            tasks.spawn(consul::serve(net.clone(), consul.clone())).detach();
         }
         let program = || tasks.spawn(application::run(net, config, author, inbox)).detach();
         match &state.account {

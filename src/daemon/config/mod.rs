@@ -7,9 +7,10 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostics, LoadError};
 use super::reader::{self, Refused, Table};
-use crate::{gossip, zre};
+use crate::{gossip, repeater, zre};
 
 mod gossip_table;
+mod repeater_table;
 mod zre_table;
 
 /// Which roles run, each with complete settings.
@@ -19,10 +20,12 @@ pub struct Config {
     pub zre: Option<zre::Config>,
     /// A gossip hub: the table `[gossip]`.
     pub gossip: Option<gossip::Config>,
+    /// A beacon repeater: the table `[repeater]`.
+    pub repeater: Option<repeater::Config>,
 }
 
 /// The tables, one for each role.
-const ROLES: &[&str] = &["zre", "gossip"];
+const ROLES: &[&str] = &["zre", "gossip", "repeater"];
 
 impl Config {
     /// Reads a configuration file's text; `source_name` is what messages call the file.
@@ -56,7 +59,12 @@ impl Config {
     pub fn read(table: &mut Table<'_>) -> Result<Self, Refused> {
         let zre = table.optional("zre", |value| value.table(zre_table::read));
         let gossip = table.optional("gossip", |value| value.table(gossip_table::read));
-        Ok(Self { zre: zre?.map(|zre| zre.value), gossip: gossip?.map(|gossip| gossip.value) })
+        let repeater = table.optional("repeater", |value| value.table(repeater_table::read));
+        Ok(Self {
+            zre: zre?.map(|zre| zre.value),
+            gossip: gossip?.map(|gossip| gossip.value),
+            repeater: repeater?.map(|repeater| repeater.value),
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::daemon::RoleEvent;
 
 mod gossip;
+mod repeater;
 mod zre;
 
 /// How an event of a role is told.
@@ -27,6 +28,7 @@ impl Told for RoleEvent {
         match self {
             Self::Zre(event) => event.as_json(),
             Self::Gossip(event) => event.as_json(),
+            Self::Repeater(event) => event.as_json(),
         }
     }
 
@@ -34,6 +36,7 @@ impl Told for RoleEvent {
         match self {
             Self::Zre(event) => event.in_words(),
             Self::Gossip(event) => event.in_words(),
+            Self::Repeater(event) => event.in_words(),
         }
     }
 }

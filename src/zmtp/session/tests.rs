@@ -364,3 +364,62 @@ proptest! {
         receive(&mut session, &stream);
     }
 }
+
+/// A session of one of the two kinds that has shaken hands with the other kind, which speaks this minor version.
+fn pub_sub(ours: SocketType, theirs: &'static str, minor: u8) -> Session {
+    let mut session = session(ours);
+    outputs(&mut session);
+    let greeting = Greeting { minor, ..Greeting::null(0) }.encode();
+    let ready = ready_command(&[(Properties::SOCKET_TYPE, theirs.as_bytes())]);
+    assert!(matches!(receive(&mut session, &[&greeting[..], &ready].concat())[..], [Output::Ready(_)]));
+    session
+}
+
+#[test]
+fn a_subscription_is_written_as_the_publisher_reads_it() {
+    let all = Subscription::Subscribe(Bytes::new());
+    for (minor, bytes) in [(0, &hex!("00 01 01")[..]), (1, &hex!("04 0a 09 535542534352494245"))] {
+        let mut early = session(SocketType::Sub);
+        outputs(&mut early);
+        early.subscribe(all.clone());
+        let greeting = Greeting { minor, ..Greeting::null(0) }.encode();
+        let ready = ready_command(&[(Properties::SOCKET_TYPE, b"PUB")]);
+        let [Output::Ready(_), Output::Transmit(sent)] =
+            &receive(&mut early, &[&greeting[..], &ready].concat())[..]
+        else {
+            panic!("no subscription was sent")
+        };
+        assert_eq!(sent, bytes);
+        let mut late = pub_sub(SocketType::Sub, "PUB", minor);
+        late.subscribe(all.clone());
+        assert_eq!(outputs(&mut late), [Output::Transmit(Bytes::copy_from_slice(bytes))]);
+    }
+}
+
+#[test]
+fn a_publisher_hears_of_subscriptions_in_either_form() {
+    let asked = Output::Message(vec![Bytes::from_static(b"\x01AB")]);
+    for minor in [0, 1] {
+        let mut session = pub_sub(SocketType::Pub, "SUB", minor);
+        assert_eq!(receive(&mut session, &hex!("00 03 01 41 42")), vec![asked.clone()]);
+        assert_eq!(receive(&mut session, &hex!("04 0c 09 535542534352494245 41 42")), vec![asked.clone()]);
+        let cancelled = Output::Message(vec![Bytes::from_static(b"\x00AB")]);
+        assert_eq!(receive(&mut session, &hex!("04 09 06 43414e43454c 41 42")), [cancelled]);
+        assert_eq!(receive(&mut session, &hex!("04 04 03 414243")), []);
+    }
+    // To others it is a command like any that they do not know.
+    assert_eq!(receive(&mut ready(), &hex!("04 0a 09 535542534352494245")), []);
+}
+
+#[test]
+fn only_a_peer_that_knows_the_question_is_asked_for_a_sign_of_life() {
+    let mut session = pub_sub(SocketType::Sub, "PUB", 1);
+    session.ping();
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Transmit(Bytes::from_static(&hex!("04 07 04 50494e47 0000")))]
+    );
+    let mut session = pub_sub(SocketType::Sub, "PUB", 0);
+    session.ping();
+    assert_eq!(outputs(&mut session), []);
+}

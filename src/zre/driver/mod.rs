@@ -28,7 +28,7 @@ use tracing::{debug, info, trace, warn};
 use self::link::{Intake, Note, Outbound};
 use self::queue::Dial;
 use self::sources::{Source, Sources};
-use super::beacon::Beacon;
+use super::beacon::{Beacon, unrepeated};
 use super::interface::Site;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
 use super::rumour::Rumour;
@@ -485,7 +485,14 @@ impl<N: Net> Driver<N> {
                 trace!(%from, "beacon ignored: it comes from another network of this machine");
             }
             Ok(Heard { from, datagram, len }) => {
-                self.feed(Input::Beacon { from, beacon: Beacon::decode(&datagram[..len]) });
+                let datagram = &datagram[..len];
+                // A repeater's neighbours take what it carried over for what its first sender said.
+                let repeated = unrepeated(datagram);
+                let repeated =
+                    repeated.filter(|(_, origin)| !origin.is_loopback() || from.ip().is_loopback());
+                let (beacon, origin) = repeated.unwrap_or((datagram, from.ip()));
+                let from = SocketAddr::new(origin, from.port());
+                self.feed(Input::Beacon { from, beacon: Beacon::decode(beacon) });
             }
             Err(error) => debug!(%error, "no datagram"),
         }

@@ -112,6 +112,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         churn: Vec::new(),
         traffic: Vec::new(),
         expects: Vec::new(),
+        consuls: Vec::new(),
     }
 }
 

@@ -1,0 +1,71 @@
+//! Repeaters that are written down, and those behind a name of the DNS.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::Finder;
+use crate::net::Net;
+use crate::repeater::Place;
+use crate::repeater::driver::Pause;
+
+/// How often the names in a list are looked up again. Addresses are told at once, whatever the names do.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// A list of places.
+pub(super) async fn list<N: Net>(net: N, places: Vec<Place>, finder: Finder) {
+    let mut pause = Pause::new(&net);
+    let mut known: Vec<BTreeSet<SocketAddr>> = places.iter().map(|place| numeric(place).collect()).collect();
+    finder.found(known.iter().flatten().copied()).await;
+    if places.iter().all(|place| numeric(place).next().is_some()) {
+        return;
+    }
+    loop {
+        let mut is_complete = true;
+        for (place, known) in
+            places.iter().zip(&mut known).filter(|(place, _)| numeric(place).next().is_none())
+        {
+            match net.resolve(&place.host, place.port).await {
+                Ok(found) => *known = found.into_iter().collect(),
+                Err(error) => {
+                    debug!(%place, %error, "repeater's name not resolved");
+                    is_complete = false;
+                }
+            }
+        }
+        finder.found(known.iter().flatten().copied()).await;
+        if is_complete {
+            pause.succeed();
+            pause.sleep(AGAIN).await;
+        } else {
+            pause.wait().await;
+        }
+    }
+}
+
+fn numeric(place: &Place) -> impl Iterator<Item = SocketAddr> + use<> {
+    place.host.parse().ok().map(|address| SocketAddr::new(address, place.port)).into_iter()
+}
+
+/// A name with an address for each repeater.
+pub(super) async fn dns<N: Net>(net: N, name: Place, interval: Duration, finder: Finder) {
+    let mut pause = Pause::new(&net);
+    let mut known = BTreeSet::new();
+    loop {
+        // A resolver does not tell "no such name" from "no answer" on every system, and whoever asks is mostly one of
+        // those who have the name.
+        match net.resolve(&name.host, name.port).await {
+            Ok(found) => {
+                let found: BTreeSet<_> = found.into_iter().collect();
+                if found != known {
+                    known.clone_from(&found);
+                    finder.found(found).await;
+                }
+            }
+            Err(error) => debug!(%name, %error, "name of the repeaters not resolved"),
+        }
+        pause.sleep(interval).await;
+    }
+}

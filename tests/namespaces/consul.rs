@@ -1,0 +1,123 @@
+//! Repeaters and a real Consul: its catalogue, its loss of memory, and the original's keys.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::lab;
+use super::peer::{Peer, SOON};
+use super::sites::Sites;
+
+/// The program: `$HAILER_CONSUL/bin/consul`, or the one that `.ci/consul.sh` fetches.
+fn program() -> PathBuf {
+    let fetched = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("consul");
+    std::env::var_os("HAILER_CONSUL").map_or_else(fetched, PathBuf::from).join("bin/consul")
+}
+
+/// Says why, when it can't be: unlike the rest Consul is not had everywhere, so that fails nowhere.
+fn is_possible() -> bool {
+    if !lab::is_available_or_say_so() {
+        return false;
+    }
+    let probe = Command::new(program()).arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let is_there = probe.is_ok_and(|status| status.success());
+    if !is_there {
+        eprintln!("NOT RUN: {} is not there: .ci/consul.sh says why", program().display());
+    }
+    is_there
+}
+
+/// An agent in development mode on the gateway of the first site, on the backbone.
+fn agent(lab: &Sites) -> Peer {
+    let mut command = lab.command(1, 1, program().to_str().expect("the path is text"));
+    command.args([
+        "agent",
+        "-dev",
+        "-bind",
+        "10.80.0.1",
+        "-client",
+        "10.80.0.1",
+        "-log-level",
+        "err",
+        "-log-json",
+    ]);
+    Peer::start("consul", command)
+}
+
+fn repeater(lab: &Sites, site: u8, table: &str) -> (Peer, tempfile::TempDir) {
+    let directory = tempfile::tempdir().expect("there is room for a file");
+    let file = directory.path().join("repeater.toml");
+    let text =
+        format!("[repeater]\ninterfaces = [\"eth0\"]\n[repeater.consul]\nserver = \"10.80.0.1\"\n{table}\n");
+    std::fs::write(&file, text).expect("the file can be written");
+    let mut command = lab.command(site, 1, env!("CARGO_BIN_EXE_hailer"));
+    command.args(["run", "-v", "--json", "--config", file.to_str().expect("the path is text")]);
+    (Peer::start(&format!("repeater {site}"), command), directory)
+}
+
+fn in_catalogue(lab: &Sites, site: u8) -> (Peer, tempfile::TempDir) {
+    repeater(lab, site, &format!("address = \"10.80.0.{site}\"\nttl = \"3 s\""))
+}
+
+fn found(site: u8) -> serde_json::Value {
+    json!({"event": "REPEATER-FOUND", "repeater": format!("10.80.0.{site}:2340")})
+}
+
+fn gone(site: u8) -> serde_json::Value {
+    json!({"event": "REPEATER-GONE", "repeater": format!("10.80.0.{site}:2340")})
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and Consul: .ci/run runs them"]
+fn repeaters_find_each_other_in_the_catalogue_and_forget_who_died() {
+    if !is_possible() {
+        return;
+    }
+    let lab = Sites::new(3, 1, true);
+    let consul = agent(&lab);
+    let (mut one, _one) = in_catalogue(&lab, 1);
+    let (mut two, _two) = in_catalogue(&lab, 2);
+    one.expect(SOON * 2, found(2));
+    two.expect(SOON, found(1));
+    // It forgets everything, and is told again. Nobody forgets meanwhile.
+    consul.kill();
+    drop(consul);
+    let _consul = agent(&lab);
+    let (mut three, _three) = in_catalogue(&lab, 3);
+    for site in [1, 2] {
+        three.expect(SOON * 2, found(site));
+    }
+    one.expect(SOON, found(3));
+    two.expect(SOON, found(3));
+    // Who stops says so. Who dies is noticed when its registration was not renewed.
+    two.interrupt();
+    one.expect(Duration::from_secs(2), gone(2));
+    three.kill();
+    one.expect(SOON, gone(3));
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and Consul: .ci/run runs them"]
+fn repeaters_find_each_other_by_the_keys_of_the_original() {
+    if !is_possible() {
+        return;
+    }
+    let lab = Sites::new(2, 1, true);
+    let _consul = agent(&lab);
+    let keys = "catalogue = false\nkeys = \"docker/nodes\"";
+    let (mut one, _one) = repeater(&lab, 1, keys);
+    let (mut two, _two) = repeater(&lab, 2, keys);
+    let put = |site: u8| {
+        let mut command = lab.command(1, 1, program().to_str().expect("the path is text"));
+        let place = format!("10.80.0.{site}:2376");
+        command.args(["kv", "put", "-http-addr=10.80.0.1:8500", &format!("docker/nodes/{place}"), &place]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    // The agent takes some seconds until it stores anything.
+    assert!((0..200).any(|_| put(1)), "Consul stores nothing");
+    assert!(put(2));
+    one.expect(SOON * 2, found(2));
+    two.expect(SOON * 2, found(1));
+}
