@@ -4,6 +4,7 @@
 //!
 //! * [`zre`]: the ZRE node (RFC 36): beacons, peers, groups, whisper and shout. zyre and pyre can talk to it.
 //! * [`zmtp`]: the ZeroMQ transport that ZRE speaks on TCP.
+//! * [`group`]: LAN groups with health checks. pir can take part.
 //! * [`net`]: the network as the node sees it. [`net::OsNet`] is the real one; the simulator brings its own.
 //! * [`daemon`]: the configuration that starts roles, shared by the program and by the simulator's scenarios.
 //! * [`machine`]: the contract that every decision-making part keeps: no IO, no clock, no randomness of its own.
@@ -29,6 +30,7 @@
 
 mod codec;
 pub mod daemon;
+pub mod group;
 pub mod machine;
 pub mod net;
 pub mod zmtp;
