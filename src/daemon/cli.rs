@@ -16,6 +16,8 @@ use super::{Config, LoadError, Roles, start};
 use crate::net::{Alarm, Net, OsNet};
 use crate::zre::{self, Text};
 
+mod group;
+
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
 
@@ -77,6 +79,8 @@ enum Verb {
         #[command(flatten)]
         node: NodeOptions,
     },
+    /// Join, watch and list LAN groups with health checks
+    Group(group::GroupArgs),
     /// Run the roles that a configuration file describes, until told to stop
     #[command(after_help = EXAMPLE_FILE)]
     Run {
@@ -157,6 +161,7 @@ impl NodeOptions {
                 expired: stretched(defaults.expired, 4),
                 ..defaults
             }),
+            ..Config::default()
         }
     }
 }
@@ -180,6 +185,7 @@ pub async fn main() -> ExitCode {
         Verb::Chat { group, node } => {
             talk(&net, node.config(std::slice::from_ref(&group)), node.json, group).await
         }
+        Verb::Group(args) => group::run(&net, args).await,
         Verb::Run { config: path, check, json } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,

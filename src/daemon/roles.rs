@@ -1,14 +1,22 @@
 //! Starts what a configuration asks for. The program does it on the real network, the simulator on its own.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures_core::Stream;
+
 use super::Config;
 use crate::net::Net;
-use crate::zre;
+use crate::{group, zre};
 
 /// Running roles. Dropping one ends it without a farewell.
 #[derive(Debug, Default)]
 pub struct Roles {
     /// The ZRE node and what it tells, when the configuration has one.
     pub zre: Option<(zre::Node, zre::Events)>,
+    /// Memberships in LAN groups and what they tell, in the order of the configuration.
+    pub groups: Vec<(group::Group, group::Events)>,
 }
 
 /// What a role tells.
@@ -17,6 +25,8 @@ pub struct Roles {
 pub enum RoleEvent {
     /// Of the ZRE node.
     Zre(zre::Event),
+    /// Of the membership in this group.
+    Group(group::GroupName, group::Event),
 }
 
 /// Why a role did not start.
@@ -26,6 +36,9 @@ pub enum StartError {
     /// The ZRE node.
     #[error(transparent)]
     Zre(#[from] zre::StartError),
+    /// A membership in a group.
+    #[error(transparent)]
+    Group(#[from] group::JoinError),
 }
 
 /// Starts every role of the configuration.
@@ -37,13 +50,16 @@ pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError>
     if let Some(zre) = config.zre {
         roles.zre = Some(zre::Node::start(net, zre).await?);
     }
+    for group in config.groups {
+        roles.groups.push(group::Group::join(net, group).await?);
+    }
     Ok(roles)
 }
 
 impl Roles {
     /// Whether every role has ended.
     pub fn is_empty(&self) -> bool {
-        self.zre.is_none()
+        self.zre.is_none() && self.groups.is_empty()
     }
 
     /// The next event of any role; `None` when all have ended.
@@ -55,6 +71,10 @@ impl Roles {
                     Some(event) => return Some(RoleEvent::Zre(event)),
                     None => self.zre = None,
                 },
+                (place, event) = next_of_groups(&mut self.groups) => match event {
+                    Some(event) => return Some(RoleEvent::Group(self.groups[place].0.name().clone(), event)),
+                    None => drop(self.groups.remove(place)),
+                },
             }
         }
         None
@@ -65,6 +85,9 @@ impl Roles {
         if let Some((node, _)) = &self.zre {
             node.stop().await;
         }
+        for (group, _) in &self.groups {
+            group.leave().await;
+        }
     }
 }
 
@@ -74,4 +97,17 @@ async fn next_of(role: &mut Option<(zre::Node, zre::Events)>) -> Option<zre::Eve
         Some((_, events)) => events.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// The next event of any group, with the place of that; `None` at its end. Without groups it waits for ever.
+async fn next_of_groups(groups: &mut [(group::Group, group::Events)]) -> (usize, Option<group::Event>) {
+    poll_fn(|context| {
+        for (place, (_, events)) in groups.iter_mut().enumerate() {
+            if let Poll::Ready(event) = Pin::new(events).poll_next(context) {
+                return Poll::Ready((place, event));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

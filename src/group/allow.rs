@@ -25,14 +25,17 @@ pub struct Allowed {
 
 /// The text is not addresses and ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("write a network and ports, for example \"10.0.0.0/8 1024-65535\"; without ports those from 1024 on are meant")]
+#[error(
+    "write a network and ports, for example \"10.0.0.0/8 1024-65535\"; without ports those from 1024 on are meant"
+)]
 pub struct NotAllowed;
 
 impl FromStr for Allowed {
     type Err = NotAllowed;
 
     fn from_str(text: &str) -> Result<Self, NotAllowed> {
-        let (network, ports) = text.split_once(' ').map_or((text, None), |(network, ports)| (network, Some(ports)));
+        let (network, ports) =
+            text.split_once(' ').map_or((text, None), |(network, ports)| (network, Some(ports)));
         let (network, prefix) = match network.split_once('/') {
             Some((network, prefix)) => (network, Some(prefix.parse::<u8>().map_err(|_| NotAllowed)?)),
             None => (network, None),
@@ -106,7 +109,8 @@ impl AllowList {
             && match source {
                 Source::Itself(sender) => address == sender,
                 Source::Another => {
-                    !address.is_loopback() && self.own.iter().any(|(own, prefix)| is_on(address, *own, *prefix))
+                    !address.is_loopback()
+                        && self.own.iter().any(|(own, prefix)| is_on(address, *own, *prefix))
                 }
             }
     }
@@ -179,7 +183,9 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for wrong in ["", "ten", "10.0.0.0/33", "10.0.0.0/8 0", "10.0.0.0/8 9-8", "10.0.0.0/8 x", "fd77::/129"] {
+        for wrong in
+            ["", "ten", "10.0.0.0/33", "10.0.0.0/8 0", "10.0.0.0/8 9-8", "10.0.0.0/8 x", "fd77::/129"]
+        {
             assert_eq!(wrong.parse::<Allowed>(), Err(NotAllowed), "{wrong}");
         }
         assert_eq!("10.0.0.7".parse::<Allowed>().unwrap().to_string(), "10.0.0.7/32 1024-65535");

@@ -247,7 +247,9 @@ mod tests {
 
     #[test]
     fn what_is_not_an_announcement_is_refused_with_its_reason() {
-        let with = |old: &str, new: &str| String::from_utf8(GOLDEN.to_vec()).unwrap().replacen(old, new, 1).into_bytes();
+        let with = |old: &str, new: &str| {
+            String::from_utf8(GOLDEN.to_vec()).unwrap().replacen(old, new, 1).into_bytes()
+        };
         for (datagram, reason) in [
             (vec![0xff], AnnouncementError::Text),
             (Vec::new(), AnnouncementError::Parts { count: 1 }),
@@ -264,7 +266,12 @@ mod tests {
             (with("tcp://10.1.1.1:80", "tcp://%"), AnnouncementError::Service(UriError::Escape { at: 6 })),
             (vec![b'a'; 8193], AnnouncementError::Length { len: 8193 }),
         ] {
-            assert_eq!(Announcement::decode(&datagram), Err(reason), "{}", String::from_utf8_lossy(&datagram));
+            assert_eq!(
+                Announcement::decode(&datagram),
+                Err(reason),
+                "{}",
+                String::from_utf8_lossy(&datagram)
+            );
         }
     }
 
@@ -279,7 +286,8 @@ mod tests {
     fn the_longest_announcement_fits_a_packet() {
         let mut longest = golden();
         longest.group = "x".repeat(GROUP_BYTES_MAX).parse().unwrap();
-        longest.service = Uri::parse(&format!("tcp://{}", "a".repeat(super::super::uri::URI_BYTES_MAX - 6))).unwrap();
+        longest.service =
+            Uri::parse(&format!("tcp://{}", "a".repeat(super::super::uri::URI_BYTES_MAX - 6))).unwrap();
         longest.health = HealthUri::parse("tcp://[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535").unwrap();
         assert!(longest.encode().len() <= 1400, "{}", longest.encode().len());
     }

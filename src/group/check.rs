@@ -119,7 +119,14 @@ mod tests {
         for good in ["HTTP/1.1 200 OK\r\n", "HTTP/1.0 204 \r\n", "HTTP/1.1 299\r\n"] {
             assert!(is_success(good.as_bytes()), "{good}");
         }
-        for bad in ["", "HTTP/1.1 500 Oh\r\n", "HTTP/1.1 2000 \r\n", "HTTP/1.1 20\r\n", "SSH-2.0-x\r\n", "HTTP/1.1 2"] {
+        for bad in [
+            "",
+            "HTTP/1.1 500 Oh\r\n",
+            "HTTP/1.1 2000 \r\n",
+            "HTTP/1.1 20\r\n",
+            "SSH-2.0-x\r\n",
+            "HTTP/1.1 2",
+        ] {
             assert!(!is_success(bad.as_bytes()), "{bad}");
         }
     }

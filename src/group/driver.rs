@@ -4,6 +4,7 @@
 //! that takes no events only in that it takes no more datagrams; time and checks go on.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +38,16 @@ enum Note {
     Listed(MemberId, Option<List>),
 }
 
+/// What the task was woken for.
+enum Turn {
+    Request(Option<Request>),
+    Time,
+    Look,
+    Note(Note),
+    List(ListRequest),
+    Heard(Vec<u8>, SocketAddr),
+}
+
 /// The membership's task.
 pub(super) struct Driver<N: Net> {
     pub(super) net: N,
@@ -61,6 +72,8 @@ struct State {
     backlog: VecDeque<Event>,
     leavers: Vec<oneshot::Sender<()>>,
     version: u32,
+    /// The last handle is gone.
+    is_orphan: bool,
     has_left: bool,
 }
 
@@ -75,6 +88,7 @@ impl<N: Net> Driver<N> {
             backlog: VecDeque::new(),
             leavers: Vec::new(),
             version: 0,
+            is_orphan: false,
             has_left: false,
         };
         let mut alarm = self.net.alarm();
@@ -89,64 +103,35 @@ impl<N: Net> Driver<N> {
                 alarm.set(deadline);
                 armed = deadline;
             }
-            tokio::select! {
+            let turn = tokio::select! {
                 biased;
-                request = self.requests.recv() => match request {
-                    Some(Request::Members(asker)) => drop(asker.send(self.machine.members())),
-                    Some(Request::Leave(asker)) => {
-                        if state.leavers.is_empty() {
-                            self.feed(&mut state, Input::Leave).await;
-                        }
-                        state.leavers.push(asker);
+                request = self.requests.recv(), if !state.is_orphan => Turn::Request(request),
+                () = alarm.ring() => Turn::Time,
+                () = look.ring() => Turn::Look,
+                Some(note) = noted.recv() => Turn::Note(note),
+                Some(request) = self.lists.recv() => Turn::List(request),
+                room = self.events.reserve(), if !state.backlog.is_empty() => {
+                    match (room, state.backlog.pop_front()) {
+                        (Ok(room), Some(event)) => room.send(event),
+                        // Nobody wants them.
+                        _ => state.backlog.clear(),
                     }
-                    // The last handle is gone.
-                    None if state.leavers.is_empty() => {
-                        let (asker, _) = oneshot::channel();
-                        state.leavers.push(asker);
-                        self.requests.close();
-                        self.feed(&mut state, Input::Leave).await;
-                    }
-                    None => self.rest(&mut alarm, &mut armed, &mut state).await,
-                },
-                () = alarm.ring() => {
+                    continue;
+                }
+                Some((datagram, from)) = self.heard.1.recv(), if state.backlog.len() < limits::EVENTS => {
+                    Turn::Heard(datagram, from)
+                }
+            };
+            match turn {
+                Turn::Time => {
                     armed = None;
                     self.feed(&mut state, Input::Timeout).await;
                 }
-                () = look.ring() => {
+                Turn::Look => {
                     look.set(Some(self.net.now().after(LOOK)));
                     self.look_around(&mut state).await;
                 }
-                Some(note) = noted.recv() => {
-                    let input = match note {
-                        Note::Checked(check, outcome) => {
-                            state.checks.remove(&check);
-                            trace!(?check, ?outcome, "checked");
-                            Input::Checked { check, outcome }
-                        }
-                        Note::Listed(from, list) => {
-                            state.listing = None;
-                            Input::Listed { from, list }
-                        }
-                    };
-                    self.feed(&mut state, input).await;
-                }
-                Some(ListRequest { digest, answer }) = self.lists.recv() => {
-                    let mut list = self.machine.list(digest);
-                    if list != List::default() {
-                        list.entries.extend(self.sites.entry(&self.config, self.own, self.health_port, state.version));
-                    }
-                    drop(answer.send(list));
-                }
-                room = self.events.reserve(), if !state.backlog.is_empty() => match (room, state.backlog.pop_front()) {
-                    (Ok(room), Some(event)) => room.send(event),
-                    // Nobody wants them.
-                    _ => state.backlog.clear(),
-                },
-                Some((datagram, from)) = self.heard.1.recv(), if state.backlog.len() < limits::EVENTS => {
-                    if let Some(input) = understand(&datagram, from) {
-                        self.feed(&mut state, input).await;
-                    }
-                }
+                turn => self.serve(&mut state, turn).await,
             }
         }
         info!(member = %self.own, group = %self.config.name, "left");
@@ -161,11 +146,47 @@ impl<N: Net> Driver<N> {
         }
     }
 
-    /// All handles are gone and the goodbye is being said: only time passes.
-    async fn rest(&mut self, alarm: &mut N::Alarm, armed: &mut Option<Timestamp>, state: &mut State) {
-        alarm.ring().await;
-        *armed = None;
-        self.feed(state, Input::Timeout).await;
+    async fn serve(&mut self, state: &mut State, turn: Turn) {
+        match turn {
+            Turn::Request(Some(Request::Members(asker))) => drop(asker.send(self.machine.members())),
+            Turn::Request(Some(Request::Leave(asker))) => {
+                let is_first = state.leavers.is_empty();
+                state.leavers.push(asker);
+                if is_first {
+                    self.feed(state, Input::Leave).await;
+                }
+            }
+            // The last handle is gone.
+            Turn::Request(None) => {
+                state.is_orphan = true;
+                if state.leavers.is_empty() {
+                    self.feed(state, Input::Leave).await;
+                }
+            }
+            Turn::Note(Note::Checked(check, outcome)) => {
+                state.checks.remove(&check);
+                trace!(?check, ?outcome, "checked");
+                self.feed(state, Input::Checked { check, outcome }).await;
+            }
+            Turn::Note(Note::Listed(from, list)) => {
+                state.listing = None;
+                self.feed(state, Input::Listed { from, list }).await;
+            }
+            Turn::List(ListRequest { digest, answer }) => {
+                let mut list = self.machine.list(digest);
+                if list != List::default() {
+                    let own = self.sites.entry(&self.config, self.own, self.health_port, state.version);
+                    list.entries.extend(own);
+                }
+                drop(answer.send(list));
+            }
+            Turn::Heard(datagram, from) => {
+                if let Some(input) = understand(&datagram, from) {
+                    self.feed(state, input).await;
+                }
+            }
+            Turn::Time | Turn::Look => {}
+        }
     }
 
     /// Hands the machine one input and does what it wants.
@@ -233,19 +254,23 @@ impl<N: Net> Driver<N> {
                 self.sites = sites;
                 self.feed(state, Input::Interfaces(interfaces)).await;
             }
-            Err(error @ error::JoinError::Bind { .. }) => warn!(%error, "the new addresses can't be used yet"),
+            Err(error @ error::JoinError::Bind { .. }) => {
+                warn!(%error, "the new addresses can't be used yet")
+            }
             Err(error) => debug!(%error, "no addresses"),
         }
     }
 }
 
 /// What a datagram says, if it says anything.
-fn understand(datagram: &[u8], from: std::net::SocketAddr) -> Option<Input> {
+fn understand(datagram: &[u8], from: SocketAddr) -> Option<Input> {
     let understood = if Told::is_ours(datagram) {
         Told::decode(datagram).map(|told| Input::Told { told, from }).map_err(|error| error.to_string())
     } else {
         let announcement = Announcement::decode(datagram);
-        announcement.map(|announcement| Input::Announced { announcement, from }).map_err(|error| error.to_string())
+        announcement
+            .map(|announcement| Input::Announced { announcement, from })
+            .map_err(|error| error.to_string())
     };
     understood.inspect_err(|error| debug!(%from, error, "datagram ignored")).ok()
 }

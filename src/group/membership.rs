@@ -88,7 +88,10 @@ impl Group {
         };
         let (lists_tx, lists) = mpsc::channel(REQUESTS);
         let servers = listeners.into_iter().map(|listener| {
-            net.spawn("group answers", server::serve(net.clone(), listener, config.name.clone(), lists_tx.clone()))
+            net.spawn(
+                "group answers",
+                server::serve(net.clone(), listener, config.name.clone(), lists_tx.clone()),
+            )
         });
         let servers = servers.collect();
         let (requests_tx, requests) = mpsc::channel(REQUESTS);

@@ -110,8 +110,11 @@ impl Told {
         let sender = identity(sender).ok_or(AnnouncementError::Identity)?;
         let body = body.strip_prefix("hailer:").ok_or(MessageError::Item)?;
         let items = || body.split(';').filter(|item| !item.is_empty());
-        let members = || items().map(|item| identity(item).ok_or(MessageError::Item)).collect::<Result<Vec<_>, _>>();
-        let entries = || items().map(|item| Entry::decode(item).ok_or(MessageError::Item)).collect::<Result<Vec<_>, _>>();
+        let members =
+            || items().map(|item| identity(item).ok_or(MessageError::Item)).collect::<Result<Vec<_>, _>>();
+        let entries = || {
+            items().map(|item| Entry::decode(item).ok_or(MessageError::Item)).collect::<Result<Vec<_>, _>>()
+        };
         let message = match kind {
             "hailer:here" => {
                 let entry = Entry::decode(body).filter(|entry| entry.member == sender);
@@ -136,7 +139,11 @@ impl Entry {
     fn encode(&self) -> String {
         let Self { member, version, port, health, service, check } = self;
         let check = check.as_ref().map(|check| escaped(&check.to_string())).unwrap_or_default();
-        format!("{member},{version},{port},{},{},{check}", escaped(&health.to_string()), escaped(service.as_str()))
+        format!(
+            "{member},{version},{port},{},{},{check}",
+            escaped(&health.to_string()),
+            escaped(service.as_str())
+        )
     }
 
     fn decode(item: &str) -> Option<Self> {
@@ -144,7 +151,8 @@ impl Entry {
         let mut next = || fields.next();
         let member = identity(next()?)?;
         let (version, port) = (next()?.parse().ok()?, next()?.parse().ok()?);
-        let health = HealthUri::parse(&unescaped(next()?)?).ok().filter(|health| health.how == How::Answer)?;
+        let health =
+            HealthUri::parse(&unescaped(next()?)?).ok().filter(|health| health.how == How::Answer)?;
         let service = Uri::parse(&unescaped(next()?)?).ok()?;
         let check = match next()? {
             "" => None,
@@ -259,7 +267,9 @@ mod tests {
     /// Bytes on the wire: members of other versions read them.
     #[test]
     fn each_message_has_its_bytes() {
-        let item = format!("{ID},3,40123,tcp://10.9.0.1:36215,tcp://10.1.1.1:80/a%2Cb%3Bc%252F,http://10.9.0.1:80/up");
+        let item = format!(
+            "{ID},3,40123,tcp://10.9.0.1:36215,tcp://10.1.1.1:80/a%2Cb%3Bc%252F,http://10.9.0.1:80/up"
+        );
         for (message, kind, body) in [
             (Message::Here(entry()), "here", item.clone()),
             (Message::Leave, "leave", String::new()),
@@ -289,10 +299,11 @@ mod tests {
         let many = told(Message::Suspect(vec![entry().member; 100]));
         let datagrams = many.encode();
         assert!(datagrams.len() > 2 && datagrams.iter().all(|datagram| datagram.len() <= DATAGRAM_BYTES_MAX));
-        let back = datagrams.iter().map(|datagram| match Told::decode(datagram.as_bytes()).unwrap().message {
-            Message::Suspect(members) => members.len(),
-            _ => 0,
-        });
+        let back =
+            datagrams.iter().map(|datagram| match Told::decode(datagram.as_bytes()).unwrap().message {
+                Message::Suspect(members) => members.len(),
+                _ => 0,
+            });
         assert_eq!(back.sum::<usize>(), 100);
     }
 

@@ -20,12 +20,16 @@ mod membership;
 mod message;
 mod server;
 mod site;
+mod survey;
 mod uri;
 
 pub use allow::{Allowed, NotAllowed};
-pub use announcement::{Announcement, AnnouncementError, GROUP_BYTES_MAX, GroupName, GroupNameError, MemberId};
+pub use announcement::{
+    Announcement, AnnouncementError, GROUP_BYTES_MAX, GroupName, GroupNameError, MemberId,
+};
 pub use config::{Config, Rule};
 pub use error::{Ended, JoinError};
 pub use event::{Event, Health, Member, Reason};
 pub use membership::{Events, Group};
+pub use survey::survey;
 pub use uri::{HealthUri, How, URI_BYTES_MAX, Uri, UriError};

@@ -32,7 +32,12 @@ pub(super) struct ListRequest {
 }
 
 /// Answers connections until its task ends.
-pub(super) async fn serve<N: Net>(net: N, listener: N::Listener, group: GroupName, lists: mpsc::Sender<ListRequest>) {
+pub(super) async fn serve<N: Net>(
+    net: N,
+    listener: N::Listener,
+    group: GroupName,
+    lists: mpsc::Sender<ListRequest>,
+) {
     let places = Arc::new(Semaphore::new(limits::ANSWERS_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -53,7 +58,11 @@ pub(super) async fn serve<N: Net>(net: N, listener: N::Listener, group: GroupNam
     }
 }
 
-async fn answer<N: Net>(mut stream: N::Stream, group: &GroupName, lists: &mpsc::Sender<ListRequest>) -> io::Result<()> {
+async fn answer<N: Net>(
+    mut stream: N::Stream,
+    group: &GroupName,
+    lists: &mpsc::Sender<ListRequest>,
+) -> io::Result<()> {
     let first = stream.read_u8().await?;
     if first == HEALTHY {
         stream.write_all(&[HEALTHY]).await?;
@@ -67,7 +76,9 @@ async fn answer<N: Net>(mut stream: N::Stream, group: &GroupName, lists: &mpsc::
         line.push(stream.read_u8().await?);
     }
     line.pop();
-    let Some((_, digest)) = message::read_request(&line).filter(|(asked, _)| asked == group) else { return Ok(()) };
+    let Some((_, digest)) = message::read_request(&line).filter(|(asked, _)| asked == group) else {
+        return Ok(());
+    };
     let (answer, list) = oneshot::channel();
     if lists.send(ListRequest { digest, answer }).await.is_err() {
         return Ok(());

@@ -85,13 +85,20 @@ impl<N: Net> Sites<N> {
         if let (true, Some(error)) = (sites.is_empty(), last) {
             return Err(error);
         }
-        let hearing = sockets.into_iter().map(|socket| net.spawn("group ear", hear::<N>(socket, heard.clone())));
+        let hearing =
+            sockets.into_iter().map(|socket| net.spawn("group ear", hear::<N>(socket, heard.clone())));
         let hearing = hearing.collect();
         Ok(Self { interfaces, sites, _hearing: hearing })
     }
 
     /// What this member says of itself at its first address.
-    pub(super) fn entry(&self, config: &Config, own: MemberId, health_port: u16, version: u32) -> Option<Entry> {
+    pub(super) fn entry(
+        &self,
+        config: &Config,
+        own: MemberId,
+        health_port: u16,
+        version: u32,
+    ) -> Option<Entry> {
         self.sites.first()?.entry(config, own, health_port, version)
     }
 
@@ -209,13 +216,12 @@ pub(super) fn choose(all: &[Interface], wanted: &[String]) -> Vec<Interface> {
         };
         if wanted.is_empty() { !interface.is_point_to_point } else { wanted.iter().any(is_it) }
     };
-    let mut usable: Vec<&Interface> = all.iter().filter(|interface| interface.is_up && is_wanted(interface)).collect();
+    let mut usable: Vec<&Interface> =
+        all.iter().filter(|interface| interface.is_up && is_wanted(interface)).collect();
     if wanted.is_empty() && usable.iter().any(|interface| !interface.is_loopback) {
         usable.retain(|interface| !interface.is_loopback);
     }
-    let is_local = |interface: &Interface| {
-        matches!(interface.address, IpAddr::V6(address) if address.is_unicast_link_local())
-    };
+    let is_local = |interface: &Interface| matches!(interface.address, IpAddr::V6(address) if address.is_unicast_link_local());
     usable.sort_by_key(|interface| is_local(interface));
     let mut chosen: Vec<Interface> = Vec::new();
     for interface in usable {

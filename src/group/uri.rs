@@ -238,7 +238,9 @@ fn split(text: &str) -> Result<Parts<'_>, UriError> {
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
     // Go's parser, which pir uses, refuses brackets elsewhere and ports that are no numbers.
-    if host.trim_matches(['[', ']']).contains(['[', ']']) || (!host.starts_with('[') && host.contains(['[', ']'])) {
+    if host.trim_matches(['[', ']']).contains(['[', ']'])
+        || (!host.starts_with('[') && host.contains(['[', ']']))
+    {
         return Err(UriError::Host);
     }
     let port = match port.strip_prefix(':') {
@@ -320,11 +322,13 @@ mod tests {
 
     #[test]
     fn a_host_for_every_address_becomes_the_one_that_is_announced() {
-        let at = |text: &str, address: &str| Uri::parse(text).unwrap().at(address.parse().unwrap()).to_string();
+        let at =
+            |text: &str, address: &str| Uri::parse(text).unwrap().at(address.parse().unwrap()).to_string();
         assert_eq!(at("tcp://*:80/x", "10.0.0.7"), "tcp://10.0.0.7:80/x");
         assert_eq!(at("tcp://0.0.0.0:80", "fd77::1"), "tcp://[fd77::1]:80");
         assert_eq!(at("tcp://10.0.0.1:80", "10.0.0.7"), "tcp://10.0.0.1:80");
-        let health = HealthUri::parse("http://0.0.0.0:80/up").unwrap().at_address("10.0.0.7".parse().unwrap());
+        let health =
+            HealthUri::parse("http://0.0.0.0:80/up").unwrap().at_address("10.0.0.7".parse().unwrap());
         assert_eq!(health.to_string(), "http://10.0.0.7:80/up");
     }
 

@@ -274,6 +274,7 @@ impl World {
         let mut random = Stream::new(self.seed, &format!("{}/life {number}", node.name));
         let mut config = node.config.clone();
         let peer = identify(&mut config, &mut random);
+        log::group::identify(&mut config, &mut random);
         let tasks = Tasks::new(self.polls.clone()).on_account(state.account.clone());
         if let Some(processor) = &state.processor {
             tasks.take_turns(Arc::new(processor.clone()));
@@ -289,6 +290,7 @@ impl World {
             self.log.record(now, index, What::Mended("address".to_owned()));
         }
         let author = self.log.born(now, index, number, peer);
+        author.begins_in_groups(&config);
         if peer.is_none() && number > 0 {
             // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
             self.log.record(now, index, What::Mended("power".to_owned()));

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostics, LoadError};
 use super::reader::{self, Refused, Table};
-use crate::zre;
+use crate::{group, zre};
 
+mod group_table;
 mod zre_table;
 
 /// Which roles run, each with complete settings.
@@ -16,10 +17,12 @@ mod zre_table;
 pub struct Config {
     /// A ZRE node: the table `[zre]`.
     pub zre: Option<zre::Config>,
+    /// Memberships in LAN groups: the tables `[[group]]`, or one `[group]`.
+    pub groups: Vec<group::Config>,
 }
 
 /// The tables, one for each role.
-const ROLES: &[&str] = &["zre"];
+const ROLES: &[&str] = &["zre", "group"];
 
 impl Config {
     /// Reads a configuration file's text; `source_name` is what messages call the file.
@@ -52,7 +55,11 @@ impl Config {
     /// When something in them is wrong.
     pub fn read(table: &mut Table<'_>) -> Result<Self, Refused> {
         let zre = table.optional("zre", |value| value.table(zre_table::read));
-        Ok(Self { zre: zre?.map(|zre| zre.value) })
+        let groups = table.optional("group", group_table::read);
+        Ok(Self {
+            zre: zre?.map(|zre| zre.value),
+            groups: groups?.map(|groups| groups.value).unwrap_or_default(),
+        })
     }
 }
 

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn an_empty_table_starts_a_node_with_every_default() {
         let config = Config::parse("f", "[zre]").unwrap();
-        assert_eq!(config, Config { zre: Some(zre::Config::default()) });
+        assert_eq!(config, Config { zre: Some(zre::Config::default()), ..Config::default() });
     }
 
     #[test]

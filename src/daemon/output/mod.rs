@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use crate::daemon::RoleEvent;
 
+mod group;
 mod zre;
+
+pub(super) use group::{member_as_json, member_in_words};
 
 /// How an event of a role is told.
 pub(super) trait Told {
@@ -25,12 +28,14 @@ impl Told for RoleEvent {
     fn as_json(&self) -> Value {
         match self {
             Self::Zre(event) => event.as_json(),
+            Self::Group(name, event) => group::as_json(name, event),
         }
     }
 
     fn in_words(&self) -> Option<String> {
         match self {
             Self::Zre(event) => event.in_words(),
+            Self::Group(name, event) => group::in_words(name, event),
         }
     }
 }
@@ -57,6 +62,14 @@ impl Output {
             event.in_words().map(|line| harmless(&line))
         };
         line.map_or(Ok(()), |line| print(&line))
+    }
+
+    /// Prints a line on standard output.
+    ///
+    /// # Errors
+    /// As [`Output::event`].
+    pub(super) fn line(&self, line: &str) -> io::Result<()> {
+        print(&harmless(line))
     }
 
     /// Says what is no event, on standard error. Each line of `text` is one; other control characters are made harmless.

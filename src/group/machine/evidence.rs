@@ -356,6 +356,12 @@ impl Machine for Evidence {
         let repeat = self.repeats.front().map(|(at, _)| *at);
         let goodbye = self.goodbyes.map(|(_, at)| at);
         let others = [self.announce_at, self.list_at, self.retry_at, self.vouch_at, self.refute_again];
-        agenda.into_iter().chain(repeat).chain(goodbye).chain(others).min().filter(|at| *at != Timestamp::NEVER)
+        agenda
+            .into_iter()
+            .chain(repeat)
+            .chain(goodbye)
+            .chain(others)
+            .min()
+            .filter(|at| *at != Timestamp::NEVER)
     }
 }

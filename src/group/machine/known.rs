@@ -90,7 +90,8 @@ impl Known {
 
     /// Whether it was found at this address.
     pub(super) fn is_at(&self, address: IpAddr) -> bool {
-        self.entry.health.at.ip() == address || self.others.iter().any(|other| other.health.at.ip() == address)
+        self.entry.health.at.ip() == address
+            || self.others.iter().any(|other| other.health.at.ip() == address)
     }
 
     /// When somebody, we or another, last had an answer from it.

@@ -111,7 +111,10 @@ mod tests {
         tellers
             .map(|(own, _)| {
                 let mut ring = Ring::new(member(*own), true);
-                members.iter().filter(|(other, _)| other != own).for_each(|(other, can_tell)| ring.put(member(*other), *can_tell));
+                members
+                    .iter()
+                    .filter(|(other, _)| other != own)
+                    .for_each(|(other, can_tell)| ring.put(member(*other), *can_tell));
                 ring
             })
             .collect()

@@ -39,7 +39,9 @@ impl Evidence {
 
     pub(super) fn on_checked(&mut self, now: Timestamp, check: CheckId, outcome: Outcome) {
         let Some(id) = self.checks.remove(&check) else { return };
-        let Some(known) = self.known.get_mut(&id).filter(|known| known.in_flight == Some(check)) else { return };
+        let Some(known) = self.known.get_mut(&id).filter(|known| known.in_flight == Some(check)) else {
+            return;
+        };
         known.in_flight = None;
         match outcome {
             Outcome::Answered(place) => self.on_answer(now, id, place),
@@ -146,7 +148,8 @@ impl Evidence {
     pub(super) fn random_speaker(&mut self, but: MemberId) -> Option<(MemberId, SocketAddr)> {
         let drawn = self.dice.next() as usize;
         let speakers = || {
-            let members = self.known.iter().filter(|(id, known)| **id != but && known.is_member() && known.speaks());
+            let members =
+                self.known.iter().filter(|(id, known)| **id != but && known.is_member() && known.speaks());
             members.map(|(id, known)| (*id, SocketAddr::new(known.entry.health.at.ip(), known.entry.port)))
         };
         let count = speakers().count();

@@ -12,7 +12,9 @@ impl Evidence {
         if let Message::Here(entry) = message {
             return self.on_introduced(now, entry, from);
         }
-        let Some(known) = self.known.get_mut(&sender).filter(|known| known.speaks() && known.is_at(from.ip())) else {
+        let Some(known) =
+            self.known.get_mut(&sender).filter(|known| known.speaks() && known.is_at(from.ip()))
+        else {
             return;
         };
         known.heard = now;
@@ -269,7 +271,10 @@ impl Evidence {
             return List::default();
         }
         let members = self.known.values().filter(|known| known.is_member());
-        List { entries: members.map(|known| known.entry.clone()).collect(), gone: self.gone.iter().copied().collect() }
+        List {
+            entries: members.map(|known| known.entry.clone()).collect(),
+            gone: self.gone.iter().copied().collect(),
+        }
     }
 
     /// The digest of everybody we know, ourselves included.
