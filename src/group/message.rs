@@ -4,7 +4,8 @@
 //! hailer1+GROUP|SENDER|hailer:KIND|hailer:ITEM;ITEM;..
 //! ```
 //!
-//! Four parts as an announcement, so that pir does not even warn. An item is an identity, or an entry: what is known of a
+//! Four parts as an announcement, so that pir does not even warn. An item is an identity (with its age in milliseconds,
+//! when it is a suspect), or an entry: what is known of a
 //! member, `ID,VERSION,PORT,HEALTH,SERVICE,CHECK`, in which `%`, `,` and `;` of URIs are escaped. The same entries are the
 //! lines of a list ([`List`]), which one member fetches from another over TCP, at the address where it answers health
 //! checks: a first byte that is not zero makes pir close the connection, and a member of this kind read on.
@@ -45,8 +46,9 @@ pub(super) enum Message {
     Leave,
     /// These answered me just now; or, when it is the sender itself, I live.
     Alive(Vec<Entry>),
-    /// These answered neither me nor whom I asked. Whoever they answer, say so.
-    Suspect(Vec<MemberId>),
+    /// These answered neither me nor whom I asked, and have been suspect for so many milliseconds. Whoever they answer, say
+    /// so.
+    Suspect(Vec<(MemberId, u16)>),
     /// Check these, and tell me which answer you.
     Ask(Vec<MemberId>),
 }
@@ -82,7 +84,9 @@ impl Told {
             Message::Here(entry) => ("here", vec![entry.encode()]),
             Message::Leave => ("leave", Vec::new()),
             Message::Alive(entries) => ("alive", entries.iter().map(Entry::encode).collect()),
-            Message::Suspect(members) => ("suspect", members.iter().map(ToString::to_string).collect()),
+            Message::Suspect(members) => {
+                ("suspect", members.iter().map(|(member, age_ms)| format!("{member},{age_ms}")).collect())
+            }
             Message::Ask(members) => ("ask", members.iter().map(ToString::to_string).collect()),
         };
         let head = format!("{OURS}{}|{}|hailer:{kind}|hailer:", self.group, self.sender);
@@ -122,7 +126,14 @@ impl Told {
             }
             "hailer:leave" => Message::Leave,
             "hailer:alive" => Message::Alive(entries()?),
-            "hailer:suspect" => Message::Suspect(members()?),
+            "hailer:suspect" => {
+                let suspect = |item: &str| {
+                    let (member, age_ms) = item.split_once(',')?;
+                    Some((identity(member)?, age_ms.parse().ok()?))
+                };
+                let suspects = items().map(|item| suspect(item).ok_or(MessageError::Item));
+                Message::Suspect(suspects.collect::<Result<_, _>>()?)
+            }
             "hailer:ask" => Message::Ask(members()?),
             _ => return Err(MessageError::Kind),
         };
@@ -274,7 +285,7 @@ mod tests {
             (Message::Here(entry()), "here", item.clone()),
             (Message::Leave, "leave", String::new()),
             (Message::Alive(vec![entry(), entry()]), "alive", format!("{item};{item}")),
-            (Message::Suspect(vec![entry().member]), "suspect", ID.to_owned()),
+            (Message::Suspect(vec![(entry().member, 250)]), "suspect", format!("{ID},250")),
             (Message::Ask(vec![entry().member; 2]), "ask", format!("{ID};{ID}")),
         ] {
             let datagram = format!("hailer1+abc|{ID}|hailer:{kind}|hailer:{body}");
@@ -286,7 +297,7 @@ mod tests {
     /// pir takes a datagram apart at the bars and compares the first part with the name of its group.
     #[test]
     fn pir_takes_every_message_for_another_group_s() {
-        for message in [Message::Here(entry()), Message::Leave, Message::Suspect(vec![entry().member])] {
+        for message in [Message::Here(entry()), Message::Leave, Message::Suspect(vec![(entry().member, 0)])] {
             let datagram = told(message).encode().remove(0);
             let parts: Vec<_> = datagram.split('|').collect();
             assert_eq!(parts.len(), 4);
@@ -296,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_one_datagram_comes_in_several() {
-        let many = told(Message::Suspect(vec![entry().member; 100]));
+        let many = told(Message::Suspect(vec![(entry().member, 0); 100]));
         let datagrams = many.encode();
         assert!(datagrams.len() > 2 && datagrams.iter().all(|datagram| datagram.len() <= DATAGRAM_BYTES_MAX));
         let back =
@@ -315,6 +326,7 @@ mod tests {
             format!("hailer1+abc|x|hailer:leave|hailer:"),
             format!("hailer1+abc|{ID}|hailer:dance|hailer:"),
             format!("hailer1+abc|{ID}|hailer:leave|x"),
+            format!("hailer1+abc|{ID}|hailer:suspect|hailer:{ID}"),
             format!("hailer1+abc|{ID}|hailer:suspect|hailer:x"),
             format!("hailer1+abc|{ID}|hailer:here|hailer:{ID},1,2,udp://10.0.0.1:1,tcp://x,"),
             format!("hailer1+abc|{ID}|hailer:here|hailer:{ID},1,2,http://10.0.0.1:1,tcp://x,"),

@@ -432,6 +432,8 @@ pub struct Storm {
     pub lasting: Duration,
     /// Size of each that is garbage, in bytes.
     pub bytes: usize,
+    /// Whether it is sent to LAN groups, and made of what harms them, instead of beacons.
+    pub is_for_groups: bool,
 }
 
 /// A cut between two sets of nodes.

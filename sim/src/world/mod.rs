@@ -1,7 +1,7 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
-//! * `storm`: what a broadcast storm is made of. `processor`: how a busy machine lets its program run.
+//! * `storm` and `group_storm`: what broadcast storms are made of. `processor`: how a busy machine lets its program run.
 //! * `machine`: clocks, slowness, addresses. `measures`: what nodes send and hold, where somebody asks.
 //! * [`flat`]: the same on turmoil's own network, as far as that goes.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
@@ -34,6 +34,7 @@ use processor::Processor;
 
 mod application;
 pub mod flat;
+mod group_storm;
 mod journal;
 mod log;
 mod machine;
@@ -366,9 +367,14 @@ impl World {
         let state = &mut self.nodes[node.0 as usize];
         let name = &self.scenario.nodes[node.0 as usize].name;
         let stream = state.storm.get_or_insert_with(|| Stream::new(self.seed, &format!("{name}/storm")));
-        let payload = storm::payload(stream, storm.bytes);
+        let (payload, port) = match group_storm::target(&self.scenario) {
+            Some((group, port)) if storm.is_for_groups => {
+                (group_storm::payload(stream, group, &self.log.members(), storm.bytes), port)
+            }
+            _ => (storm::payload(stream, storm.bytes), beacon_port(&self.scenario)),
+        };
         let mut fabric = self.fabric.lock();
-        fabric.broadcast(state.host, storm::FROM_PORT, beacon_port(&self.scenario), &payload);
+        fabric.broadcast(state.host, storm::FROM_PORT, port, &payload);
         let next = fabric.now().after(storm.every);
         if next < Timestamp::ZERO.after(step.at + storm.lasting) {
             fabric.appoint(next, token);

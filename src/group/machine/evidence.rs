@@ -53,7 +53,11 @@ const ASK_AGAIN: Duration = millis(400);
 const HELPERS: usize = 3;
 /// An answer this old need not be asked for again.
 const FRESH: Duration = millis(500);
-/// When what all must hear is said for the second time.
+/// When what all must hear is said again: a suspicion several times, so that many lost packets don't make one miss it.
+const REPEATS: [Duration; 3] = [millis(250), millis(500), millis(800)];
+/// How long somebody who hears late of a suspicion has at least to look himself.
+const LOOK: Duration = millis(400);
+/// When a refutation is said for the second time.
 const REPEAT: Duration = millis(250);
 /// The least time between two announcements: pir's.
 const ANNOUNCE: Duration = millis(1000);
@@ -63,6 +67,8 @@ const ANNOUNCE_EACH: Duration = millis(50);
 const WELCOME_EACH: Duration = millis(10);
 /// The longest time between two checks of a member that others reach and we don't.
 const UNREACHABLE_MOST: Duration = millis(16_000);
+/// How long a newcomer may wait to be vouched for with others in one datagram, and what each that is known adds.
+const VOUCH: (Duration, Duration) = (millis(120), millis(1));
 /// The first and the longest time between two checks of somebody absent.
 const ABSENT: (Duration, Duration) = (millis(1000), millis(30_000));
 /// How long somebody absent is remembered after he was heard last.
@@ -108,8 +114,8 @@ pub(in crate::group) struct Evidence {
     /// Whom to vouch for, since when, and when to say so.
     vouches: BTreeMap<MemberId, Timestamp>,
     vouch_at: Timestamp,
-    /// Whom all are told of a second time, and when.
-    repeats: VecDeque<(Timestamp, MemberId)>,
+    /// Of which suspects all are told again, and when.
+    repeats: BTreeSet<(Timestamp, MemberId)>,
     refuted: Timestamp,
     refute_again: Timestamp,
     /// Distinct members whose checks failed since anybody answered us, up to a few.
@@ -150,7 +156,7 @@ impl Evidence {
             retry_at,
             vouches: BTreeMap::new(),
             vouch_at: Timestamp::NEVER,
-            repeats: VecDeque::new(),
+            repeats: BTreeSet::new(),
             refuted: Timestamp::ZERO,
             refute_again: Timestamp::NEVER,
             failing: BTreeSet::new(),
@@ -163,9 +169,10 @@ impl Evidence {
         self.known.values().filter(|known| known.is_member()).map(Known::describe).collect()
     }
 
-    /// How long until the next announcement, as large as the group is now.
+    /// How long until the next announcement, as large as the group is now, with those who have not answered yet: in a large
+    /// group that starts at once nobody has.
     fn announce_every(&self) -> Duration {
-        ANNOUNCE.max(ANNOUNCE_EACH * (self.members as u32 + 1))
+        ANNOUNCE.max(ANNOUNCE_EACH * (self.known.len() as u32 + 1))
     }
 
     fn tell(&mut self, event: Event) {
@@ -198,10 +205,10 @@ impl Evidence {
         known.is_unreachable = false;
         known.until = Timestamp::NEVER;
         known.next_check = Timestamp::NEVER;
-        let (address, speaks) = (known.entry.health.at.ip(), known.speaks());
+        let (counted_at, speaks) = (known.counted_at.take(), known.speaks());
         self.digest ^= super::known::digest(&known.entry);
         let member = known.describe();
-        self.forget_absent(address);
+        self.count_out(counted_at);
         self.gone.remove(&id);
         self.members += 1;
         self.ring.put(id, speaks);
@@ -232,6 +239,7 @@ impl Evidence {
         known.next_check = Timestamp::NEVER;
         known.askers.clear();
         let address = known.entry.health.at.ip();
+        known.counted_at = Some(address);
         self.digest ^= super::known::digest(&known.entry);
         *self.absent_from.entry(address).or_default() += 1;
         if !has_left {
@@ -272,8 +280,11 @@ impl Evidence {
         }
     }
 
-    fn forget_absent(&mut self, address: IpAddr) {
-        if let Some(count) = self.absent_from.get_mut(&address) {
+    /// One absent less at this address.
+    fn count_out(&mut self, counted_at: Option<IpAddr>) {
+        if let Some(address) = counted_at
+            && let Some(count) = self.absent_from.get_mut(&address)
+        {
             *count -= 1;
             if *count == 0 {
                 self.absent_from.remove(&address);
@@ -353,7 +364,7 @@ impl Machine for Evidence {
 
     fn deadline(&self) -> Option<Timestamp> {
         let agenda = self.agenda.first().map(|(at, _)| *at);
-        let repeat = self.repeats.front().map(|(at, _)| *at);
+        let repeat = self.repeats.first().map(|(at, _)| *at);
         let goodbye = self.goodbyes.map(|(_, at)| at);
         let others = [self.announce_at, self.list_at, self.retry_at, self.vouch_at, self.refute_again];
         agenda

@@ -41,6 +41,8 @@ pub(super) struct Known {
     pub(super) has_failed: bool,
     /// Our checks that failed in a row: of somebody absent each, of a member each round.
     pub(super) failures: u8,
+    /// The address that it counts for among those absent, while it is absent.
+    pub(super) counted_at: Option<IpAddr>,
     /// Who wants to know how the check comes out.
     pub(super) askers: Vec<SocketAddr>,
 }
@@ -55,7 +57,7 @@ pub(super) enum State {
     /// A member that does not answer us; others are being asked.
     Doubted { since: Timestamp, ask_at: Timestamp },
     /// A member that answers nobody, as we or another said to all.
-    Suspect { is_extended: bool },
+    Suspect { since: Timestamp, is_extended: bool },
 }
 
 impl Known {
@@ -75,6 +77,7 @@ impl Known {
             is_unreachable: false,
             has_failed: false,
             failures: 0,
+            counted_at: None,
             askers: Vec::new(),
         }
     }

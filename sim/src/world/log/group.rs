@@ -3,7 +3,7 @@
 use hailer::daemon::{Config, RoleEvent};
 use hailer::group::{Event, Member, MemberId};
 
-use super::Author;
+use super::{Author, Log};
 use crate::fabric::random::Stream;
 use crate::trace::{GroupSubject, GroupWhat, What};
 
@@ -15,6 +15,13 @@ pub(in crate::world) fn identify(config: &mut Config, random: &mut Stream) {
             random.fill(&mut bytes);
             MemberId::from_random(bytes)
         });
+    }
+}
+
+impl Log {
+    /// Every identity that anybody has had in a group.
+    pub(in crate::world) fn members(&self) -> Vec<MemberId> {
+        self.lock().members.keys().copied().collect()
     }
 }
 

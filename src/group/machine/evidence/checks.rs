@@ -68,7 +68,7 @@ impl Evidence {
                 self.digest ^= before ^ super::super::known::digest(&known.entry);
             }
             if is_news {
-                self.vouch(now, id);
+                self.vouch(now, id, false);
             }
         }
         let Some(known) = self.known.get_mut(&id) else { return };
@@ -81,7 +81,7 @@ impl Evidence {
                 let is_ours = self.ring.is_ours(id);
                 self.promote(now, id);
                 if is_ours {
-                    self.vouch(now, id);
+                    self.vouch(now, id, false);
                 }
             }
             State::Healthy | State::Doubted { .. } => {
@@ -97,7 +97,7 @@ impl Evidence {
                 known.until = Timestamp::NEVER;
                 let member = known.describe();
                 self.tell(Event::Changed(member));
-                self.vouch(now, id);
+                self.vouch(now, id, true);
             }
         }
         for asker in askers {

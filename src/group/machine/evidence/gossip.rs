@@ -37,11 +37,11 @@ impl Evidence {
                 }
             }
             Message::Suspect(members) => {
-                for id in members {
+                for (id, age_ms) in members {
                     if id == self.own {
                         self.refute(now);
                     } else {
-                        self.accuse(now, id);
+                        self.accuse(now, id, millis(age_ms.into()));
                     }
                 }
             }
@@ -115,6 +115,12 @@ impl Evidence {
         if entry.health.at != known.entry.health.at {
             let is_news = entry.version > known.entry.version || (entry.port == 0 && known.entry.port == 0);
             let is_new = known.others.iter().all(|other| other.health.at != entry.health.at);
+            // As pir sees it, when there is a choice and nothing is known yet.
+            let is_better =
+                !known.is_member() && entry.health.at.is_ipv4() && known.entry.health.at.is_ipv6();
+            if is_better {
+                return known.move_to(entry);
+            }
             known.note_other(entry);
             // Where it was before it may be no more.
             if is_news && is_new && known.is_member() {
@@ -148,8 +154,12 @@ impl Evidence {
     }
 
     fn insert(&mut self, now: Timestamp, entry: Entry) {
-        *self.absent_from.entry(entry.health.at.ip()).or_default() += 1;
-        self.known.insert(entry.member, Known::new(entry, now));
+        let address = entry.health.at.ip();
+        *self.absent_from.entry(address).or_default() += 1;
+        let mut known = Known::new(entry, now);
+        known.counted_at = Some(address);
+        known.until = now.after(FORGET);
+        self.known.insert(known.entry.member, known);
     }
 
     fn on_goodbye(&mut self, now: Timestamp, id: MemberId) {
@@ -164,9 +174,9 @@ impl Evidence {
     /// Somebody suspect says that he lives. Others still have to reach him, and get the time for it.
     fn on_refuted(&mut self, id: MemberId) {
         if let Some(known) = self.known.get_mut(&id)
-            && let State::Suspect { is_extended: false } = known.state
+            && let State::Suspect { since, is_extended: false } = known.state
         {
-            known.state = State::Suspect { is_extended: true };
+            known.state = State::Suspect { since, is_extended: true };
             known.until = known.until.after(SUSPICION);
             self.rearm(id);
         }
@@ -231,14 +241,13 @@ impl Evidence {
         self.check(now, id);
     }
 
-    /// All are to hear that somebody answered us, unless another says so first.
-    pub(super) fn vouch(&mut self, now: Timestamp, id: MemberId) {
+    /// All are to hear that somebody answered us, unless another says so first. For a suspect that has to be soon.
+    pub(super) fn vouch(&mut self, now: Timestamp, id: MemberId, is_urgent: bool) {
         if !self.announces {
             return;
         }
-        if self.vouches.is_empty() {
-            self.vouch_at = now.after(self.dice.between(millis(10), millis(120)));
-        }
+        let most = if is_urgent { VOUCH.0 } else { VOUCH.0 + VOUCH.1 * self.known.len() as u32 };
+        self.vouch_at = self.vouch_at.min(now.after(self.dice.between(millis(10), most)));
         self.vouches.insert(id, now);
     }
 
@@ -331,7 +340,7 @@ impl Evidence {
                     && known.last_answer().is_none_or(|answer| now.since(answer) > LIST.0)
             };
             if self.known.get_mut(&id).filter(is_old).is_some() {
-                self.accuse(now, id);
+                self.accuse(now, id, Duration::ZERO);
             }
         }
         if has_news {

@@ -8,8 +8,7 @@ impl Evidence {
             self.on_due(now, id);
         }
         if self.announce_at <= now {
-            // The first come fast, so that a lost one costs little.
-            let every = if self.announced < 3 { ANNOUNCE } else { self.announce_every() };
+            let every = self.announce_every();
             self.announced = self.announced.saturating_add(1);
             self.announce_at = now.after(self.dice.jitter(every));
             self.outputs.push_back(Output::Announce { version: self.version });
@@ -28,10 +27,11 @@ impl Evidence {
         if self.vouch_at <= now {
             self.say_vouches();
         }
-        while let Some((_, id)) = self.repeats.front().copied().filter(|(at, _)| *at <= now) {
-            self.repeats.pop_front();
-            if self.known.get(&id).is_some_and(|known| matches!(known.state, State::Suspect { .. })) {
-                self.say(Message::Suspect(vec![id]), To::All);
+        while let Some((at, id)) = self.repeats.first().copied().filter(|(at, _)| *at <= now) {
+            self.repeats.remove(&(at, id));
+            if let Some(State::Suspect { since, .. }) = self.known.get(&id).map(|known| known.state) {
+                let age_ms = u16::try_from(now.since(since).as_millis()).unwrap_or(u16::MAX);
+                self.say(Message::Suspect(vec![(id, age_ms)]), To::All);
             }
         }
         if self.refute_again <= now {
@@ -71,22 +71,22 @@ impl Evidence {
         let is_heard = now.since(known.heard) <= window;
         match known.state {
             State::Absent { was_member, .. } => {
-                let address = known.entry.health.at.ip();
+                let counted_at = known.counted_at.take();
                 if let Some(check) = known.in_flight {
                     self.checks.remove(&check);
                 }
                 self.agenda.remove(&(known.armed, id));
                 self.known.remove(&id);
-                self.forget_absent(address);
+                self.count_out(counted_at);
                 if was_member {
                     self.gone.remove(&id);
                 }
             }
             State::Doubted { .. } | State::Suspect { .. } if is_us && is_heard => self.reach_not(now, id),
             State::Doubted { .. } => {
-                self.accuse(now, id);
-                self.say(Message::Suspect(vec![id]), To::All);
-                self.repeats.push_back((now.after(REPEAT), id));
+                self.accuse(now, id, Duration::ZERO);
+                self.say(Message::Suspect(vec![(id, 0)]), To::All);
+                self.repeats.extend(REPEATS.map(|later| (now.after(later), id)));
             }
             State::Suspect { .. } => {
                 let reason = if known.has_failed { Reason::Failed } else { Reason::Silent };
@@ -114,9 +114,11 @@ impl Evidence {
         self.rearm(id);
     }
 
-    /// A member answers nobody, as we or another found.
-    pub(super) fn accuse(&mut self, now: Timestamp, id: MemberId) {
-        let look = now.after(self.dice.between(Duration::ZERO, millis(500)));
+    /// A member answers nobody, as we or another found so long ago.
+    pub(super) fn accuse(&mut self, now: Timestamp, id: MemberId, age: Duration) {
+        let left = SUSPICION.saturating_sub(age).max(LOOK);
+        let look = now.after(self.dice.between(Duration::ZERO, left / 4));
+        let echo = now.after(self.dice.between(Duration::ZERO, millis(500)));
         let Some(known) = self.known.get_mut(&id) else { return };
         if !matches!(known.state, State::Healthy | State::Doubted { .. }) {
             return;
@@ -124,11 +126,17 @@ impl Evidence {
         if known.state == State::Healthy {
             known.has_failed = false;
         }
-        known.state = State::Suspect { is_extended: false };
-        known.until = now.after(SUSPICION);
+        let is_shared = known.is_duty && known.state != State::Healthy;
+        let since = Timestamp::from_nanos(now.as_nanos().saturating_sub(age.as_nanos() as u64));
+        known.state = State::Suspect { since, is_extended: false };
+        known.until = now.after(left);
         known.next_check = known.next_check.min(look);
         let member = known.describe();
         self.tell(Event::Suspect(member));
+        // Who found the same says it, too.
+        if is_shared {
+            self.repeats.insert((echo, id));
+        }
         self.rearm(id);
     }
 }
