@@ -479,3 +479,114 @@ pub(super) fn the_dead_leave(run: &Run<'_>, within: Duration) -> Judgement {
         judgement => judgement,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hailer::group::{Config, MemberId};
+
+    use super::*;
+    use crate::check::sample::{self, partition, secs};
+    use crate::scenario::{Action, Property, Step};
+    use crate::trace::Record;
+
+    const STRANGER: GroupSubject = GroupSubject::Stranger(MemberId::from_bytes([9; 16]));
+
+    /// A run of members that are all up at 0 s.
+    fn run(nodes: u32, steps: Vec<(f64, (Vec<NodeIndex>, Action))>, script: &[(f64, u32, What)]) -> sample::Run {
+        let mut scenario = sample::scenario(nodes, Duration::from_secs(60));
+        for node in &mut scenario.nodes {
+            node.config.groups.push(Config::new("g".parse().unwrap()));
+        }
+        let step = |(at, (nodes, action))| Step { at: Duration::from_secs_f64(at), nodes, action, line: 1 };
+        scenario.steps = steps.into_iter().map(step).collect();
+        let up = |node| {
+            let member = MemberId::from_bytes([node as u8; 16]);
+            (0.0, node, What::Group("g".to_owned(), GroupWhat::Up { life: 0, member, is_member: true }))
+        };
+        let records = (0..nodes).map(up).chain(script.iter().cloned());
+        let records = records.map(|(at, node, what)| Record { at: secs(at), node: NodeIndex(node), what });
+        let trace = Trace {
+            seed: 1,
+            duration: scenario.duration,
+            records: records.collect(),
+            traffic: Vec::new(),
+            loads: Vec::new(),
+            digest: String::new(),
+        };
+        sample::Run { scenario, trace }
+    }
+
+    fn life(node: u32) -> GroupSubject {
+        GroupSubject::Life(NodeIndex(node), 0)
+    }
+
+    fn added(at: f64, node: u32, who: u32) -> (f64, u32, What) {
+        (at, node, What::Group("g".to_owned(), GroupWhat::Added(life(who))))
+    }
+
+    fn removed(at: f64, node: u32, who: u32) -> (f64, u32, What) {
+        (at, node, What::Group("g".to_owned(), GroupWhat::Removed(life(who), "silent")))
+    }
+
+    /// All of these find each other at one moment.
+    fn meet(at: f64, nodes: u32) -> Vec<(f64, u32, What)> {
+        let pairs = (0..nodes).flat_map(|one| (0..nodes).map(move |two| (one, two)));
+        pairs.filter(|(one, two)| one != two).map(|(one, two)| added(at, one, two)).collect()
+    }
+
+    #[test]
+    fn all_know_all_or_it_has_not_converged() {
+        let whole = run(3, Vec::new(), &meet(2.0, 3));
+        assert!(whole.judge(Property::GroupMembershipConverges, Some(2.0)).passed());
+        assert!(!whole.judge(Property::GroupMembershipConverges, Some(1.9)).passed());
+        let mut script = meet(2.0, 3);
+        script.pop();
+        let finding = run(3, Vec::new(), &script).judge(Property::GroupMembershipConverges, Some(5.0));
+        assert_eq!(finding.violations(), ["5.000 s n00: 1 member missing, 0 sights of the dead"]);
+        let broken = [meet(2.0, 3), vec![removed(8.0, 0, 1)]].concat();
+        assert!(!run(3, Vec::new(), &broken).judge(Property::GroupMembershipConverges, Some(5.0)).passed());
+    }
+
+    #[test]
+    fn who_is_removed_and_was_there_is_counted() {
+        let script = [meet(2.0, 2), vec![removed(30.0, 0, 1)]].concat();
+        let finding = run(2, Vec::new(), &script).judge(Property::NoFalseRemoval, None);
+        assert_eq!(finding.violations(), ["30.000 s n00: n00 removed n01, which was there (silent)"]);
+    }
+
+    #[test]
+    fn who_could_be_reached_by_nobody_may_be_removed_and_who_could_by_another_may_not() {
+        let script = [meet(2.0, 3), vec![removed(30.0, 0, 1)]].concat();
+        let cut = |to: &[u32]| vec![(10.0, partition(&[1], to, true))];
+        assert!(run(3, cut(&[0, 2]), &script).judge(Property::NoFalseRemoval, None).passed());
+        assert!(!run(3, cut(&[0]), &script).judge(Property::NoFalseRemoval, None).passed());
+    }
+
+    #[test]
+    fn the_dead_are_removed_in_time_by_all_who_knew_them() {
+        let down = (10.0, 2, What::Down(Crash::PowerCut));
+        let script = [meet(2.0, 3), vec![down, removed(14.0, 0, 2), removed(17.0, 1, 2)]].concat();
+        let run = run(3, Vec::new(), &script);
+        let judge = |within| run.judge(Property::TheDeadLeaveTheGroup(Duration::from_secs(within)), None);
+        assert!(judge(7).passed());
+        assert_eq!(judge(6).violations(), ["16.000 s n01: n01 removed n02 only at 17.000 s"]);
+        assert_eq!(judge(3).violations().len(), 2);
+        let history = History::of(&run.scenario, &run.trace);
+        assert_eq!(history.noticed["power_cut"], [4_000_000_000, 7_000_000_000]);
+        assert!(run.judge(Property::NoFalseRemoval, None).passed());
+    }
+
+    #[test]
+    fn where_nobody_dies_nobody_is_shown_to_be_noticed() {
+        let finding = run(2, Vec::new(), &meet(2.0, 2))
+            .judge(Property::TheDeadLeaveTheGroup(Duration::from_secs(6)), None);
+        assert!(!finding.passed());
+    }
+
+    #[test]
+    fn ghosts_are_strangers() {
+        let ghost = (3.0, 1, What::Group("g".to_owned(), GroupWhat::Added(STRANGER)));
+        let finding = run(2, Vec::new(), &[ghost]).judge(Property::NoStrangerIsAdded, None);
+        assert_eq!(finding.violations(), ["3.000 s n01: n01 added somebody whom nobody is"]);
+    }
+}

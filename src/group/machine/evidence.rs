@@ -120,6 +120,8 @@ pub(in crate::group) struct Evidence {
     refute_again: Timestamp,
     /// Distinct members whose checks failed since anybody answered us, up to a few.
     failing: BTreeSet<MemberId>,
+    /// When anybody answered us last.
+    last_success: Timestamp,
     /// Goodbyes that are still to be said, and when.
     goodbyes: Option<(u8, Timestamp)>,
     outputs: VecDeque<Output>,
@@ -160,6 +162,7 @@ impl Evidence {
             refuted: Timestamp::ZERO,
             refute_again: Timestamp::NEVER,
             failing: BTreeSet::new(),
+            last_success: now,
             goodbyes: None,
             outputs: VecDeque::new(),
         }

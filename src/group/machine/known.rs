@@ -56,8 +56,8 @@ pub(super) enum State {
     Healthy,
     /// A member that does not answer us; others are being asked.
     Doubted { since: Timestamp, ask_at: Timestamp },
-    /// A member that answers nobody, as we or another said to all.
-    Suspect { since: Timestamp, is_extended: bool },
+    /// A member that answers nobody, as we or, `is_confirmed`, another said to all.
+    Suspect { since: Timestamp, is_extended: bool, is_confirmed: bool },
 }
 
 impl Known {
@@ -91,10 +91,9 @@ impl Known {
         self.entry.port != 0
     }
 
-    /// Whether it was found at this address.
+    /// Whether this is the address that it is checked at. Further ones anybody could have named.
     pub(super) fn is_at(&self, address: IpAddr) -> bool {
         self.entry.health.at.ip() == address
-            || self.others.iter().any(|other| other.health.at.ip() == address)
     }
 
     /// When somebody, we or another, last had an answer from it.

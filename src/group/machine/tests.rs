@@ -268,6 +268,18 @@ fn strangers_and_would_be_members_are_not_believed() {
 }
 
 #[test]
+fn who_takes_a_member_s_name_is_not_believed_in_it() {
+    let mut hand = group_of(2..=4);
+    let stolen = Entry { version: 9, health: HealthUri::answer(at(66, PORT)), ..entry(3) };
+    for message in [Message::Here(stolen), Message::Leave, Message::Suspect(vec![(id(4), 60_000)])] {
+        let told = Told { group: "g".parse().unwrap(), sender: id(3), message };
+        hand.give(Input::Told { told, from: at(66, 5000) });
+    }
+    hand.pass(3.0, well);
+    assert_eq!(hand.take_events(), Vec::<String>::new());
+}
+
+#[test]
 fn a_goodbye_is_believed_at_once_and_for_good() {
     let mut hand = group_of(2..=3);
     hand.hears(3, Message::Leave);

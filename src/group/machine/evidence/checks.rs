@@ -53,6 +53,7 @@ impl Evidence {
 
     fn on_answer(&mut self, now: Timestamp, id: MemberId, place: usize) {
         self.failing.clear();
+        self.last_success = now;
         let next = now.after(self.dice.jitter(PERIOD));
         let Some(known) = self.known.get_mut(&id) else { return };
         known.answered = Some(now);
@@ -160,7 +161,7 @@ impl Evidence {
     }
 
     /// Whether nobody has answered us for a while: then it is us.
-    pub(super) fn nobody_answers(&self) -> bool {
-        self.failing.len() >= 2
+    pub(super) fn nobody_answers(&self, now: Timestamp) -> bool {
+        self.failing.len() >= 2 && now.since(self.last_success) > PERIOD * 2
     }
 }

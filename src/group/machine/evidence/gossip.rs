@@ -41,7 +41,7 @@ impl Evidence {
                     if id == self.own {
                         self.refute(now);
                     } else {
-                        self.accuse(now, id, millis(age_ms.into()));
+                        self.accuse(now, id, millis(age_ms.into()), true);
                     }
                 }
             }
@@ -174,9 +174,9 @@ impl Evidence {
     /// Somebody suspect says that he lives. Others still have to reach him, and get the time for it.
     fn on_refuted(&mut self, id: MemberId) {
         if let Some(known) = self.known.get_mut(&id)
-            && let State::Suspect { since, is_extended: false } = known.state
+            && let State::Suspect { since, is_extended: false, is_confirmed } = known.state
         {
-            known.state = State::Suspect { since, is_extended: true };
+            known.state = State::Suspect { since, is_extended: true, is_confirmed };
             known.until = known.until.after(SUSPICION);
             self.rearm(id);
         }
@@ -340,7 +340,7 @@ impl Evidence {
                     && known.last_answer().is_none_or(|answer| now.since(answer) > LIST.0)
             };
             if self.known.get_mut(&id).filter(is_old).is_some() {
-                self.accuse(now, id, Duration::ZERO);
+                self.accuse(now, id, Duration::ZERO, true);
             }
         }
         if has_news {

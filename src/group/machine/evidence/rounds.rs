@@ -64,7 +64,7 @@ impl Evidence {
     }
 
     fn on_end_of_state(&mut self, now: Timestamp, id: MemberId) {
-        let is_us = self.nobody_answers();
+        let is_us = self.nobody_answers(now);
         let window = ANNOUNCE.mul_f64(2.0).max(self.announce_every().mul_f64(1.5));
         let Some(known) = self.known.get_mut(&id) else { return };
         known.until = Timestamp::NEVER;
@@ -82,9 +82,11 @@ impl Evidence {
                     self.gone.remove(&id);
                 }
             }
-            State::Doubted { .. } | State::Suspect { .. } if is_us && is_heard => self.reach_not(now, id),
+            State::Doubted { .. } | State::Suspect { is_confirmed: false, .. } if is_us && is_heard => {
+                self.reach_not(now, id);
+            }
             State::Doubted { .. } => {
-                self.accuse(now, id, Duration::ZERO);
+                self.accuse(now, id, Duration::ZERO, false);
                 self.say(Message::Suspect(vec![(id, 0)]), To::All);
                 self.repeats.extend(REPEATS.map(|later| (now.after(later), id)));
             }
@@ -115,11 +117,14 @@ impl Evidence {
     }
 
     /// A member answers nobody, as we or another found so long ago.
-    pub(super) fn accuse(&mut self, now: Timestamp, id: MemberId, age: Duration) {
+    pub(super) fn accuse(&mut self, now: Timestamp, id: MemberId, age: Duration, by_another: bool) {
         let left = SUSPICION.saturating_sub(age).max(LOOK);
         let look = now.after(self.dice.between(Duration::ZERO, left / 4));
         let echo = now.after(self.dice.between(Duration::ZERO, millis(500)));
         let Some(known) = self.known.get_mut(&id) else { return };
+        if let State::Suspect { is_confirmed, .. } = &mut known.state {
+            *is_confirmed |= by_another;
+        }
         if !matches!(known.state, State::Healthy | State::Doubted { .. }) {
             return;
         }
@@ -128,7 +133,7 @@ impl Evidence {
         }
         let is_shared = known.is_duty && known.state != State::Healthy;
         let since = Timestamp::from_nanos(now.as_nanos().saturating_sub(age.as_nanos() as u64));
-        known.state = State::Suspect { since, is_extended: false };
+        known.state = State::Suspect { since, is_extended: false, is_confirmed: by_another };
         known.until = now.after(left);
         known.next_check = known.next_check.min(look);
         let member = known.describe();
