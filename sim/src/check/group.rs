@@ -492,7 +492,11 @@ mod tests {
     const STRANGER: GroupSubject = GroupSubject::Stranger(MemberId::from_bytes([9; 16]));
 
     /// A run of members that are all up at 0 s.
-    fn run(nodes: u32, steps: Vec<(f64, (Vec<NodeIndex>, Action))>, script: &[(f64, u32, What)]) -> sample::Run {
+    fn run(
+        nodes: u32,
+        steps: Vec<(f64, (Vec<NodeIndex>, Action))>,
+        script: &[(f64, u32, What)],
+    ) -> sample::Run {
         let mut scenario = sample::scenario(nodes, Duration::from_secs(60));
         for node in &mut scenario.nodes {
             node.config.groups.push(Config::new("g".parse().unwrap()));
