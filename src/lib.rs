@@ -6,6 +6,7 @@
 //! * [`gossip`]: hubs and their clients, for discovery where beacons do not reach. czmq's and the Haskell tools' meet here.
 //! * [`repeater`]: carries beacons between networks that drop broadcasts.
 //! * [`zmtp`]: the ZeroMQ transport that ZRE speaks on TCP.
+//! * [`group`]: LAN groups with health checks. pir can take part.
 //! * [`net`]: the network as the node sees it. [`net::OsNet`] is the real one; the simulator brings its own.
 //! * [`daemon`]: the configuration that starts roles, shared by the program and by the simulator's scenarios.
 //! * [`machine`]: the contract that every decision-making part keeps: no IO, no clock, no randomness of its own.
@@ -32,6 +33,7 @@
 mod codec;
 pub mod daemon;
 pub mod gossip;
+pub mod group;
 pub mod machine;
 pub mod net;
 pub mod repeater;

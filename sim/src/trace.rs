@@ -10,6 +10,10 @@ use hailer::zre::PeerId;
 
 use crate::scenario::{Crash, NodeIndex};
 
+mod group;
+
+pub use group::{GroupSubject, GroupWhat};
+
 /// One thing that happened on or to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
@@ -104,6 +108,8 @@ pub enum What {
     },
     /// Event STOP.
     Stopped,
+    /// Something in the LAN group with this name.
+    Group(String, GroupWhat),
     /// The script cut the node off from others; the text says how.
     Cut(String),
     /// The script undid what had cut the node off.

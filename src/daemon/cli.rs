@@ -16,8 +16,8 @@ use super::{Config, LoadError, Roles, start};
 use crate::net::{Alarm, Net, OsNet};
 use crate::zre::{self, Endpoint, Text};
 
+mod group;
 mod hub;
-
 mod repeater;
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
@@ -95,6 +95,8 @@ enum Verb {
         #[command(flatten)]
         options: repeater::Options,
     },
+    /// Join, watch and list LAN groups with health checks
+    Group(group::GroupArgs),
     /// Run the roles that a configuration file describes, until told to stop
     #[command(after_help = EXAMPLE_FILE)]
     Run {
@@ -219,6 +221,7 @@ pub async fn main() -> ExitCode {
                 return ExitCode::from(EXIT_USAGE);
             }
         },
+        Verb::Group(args) => group::run(&net, args).await,
         Verb::Run { config: path, check, json } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,

@@ -2,12 +2,13 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::Poll;
 
 use futures_core::Stream;
 
 use super::Config;
 use crate::net::Net;
-use crate::{gossip, repeater, zre};
+use crate::{gossip, group, repeater, zre};
 
 /// Running roles. Dropping one ends it without a farewell.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Roles {
     pub gossip: Option<(gossip::Hub, gossip::Events)>,
     /// The repeater and what it tells, when the configuration has one.
     pub repeater: Option<(repeater::Repeater, repeater::Events)>,
+    /// Memberships in LAN groups and what they tell, in the order of the configuration.
+    pub groups: Vec<(group::Group, group::Events)>,
 }
 
 /// What a role tells.
@@ -30,6 +33,8 @@ pub enum RoleEvent {
     Gossip(gossip::Event),
     /// Of the repeater.
     Repeater(repeater::Event),
+    /// Of the membership in this group.
+    Group(group::GroupName, group::Event),
 }
 
 /// Why a role did not start.
@@ -45,6 +50,9 @@ pub enum StartError {
     /// The repeater.
     #[error(transparent)]
     Repeater(#[from] repeater::StartError),
+    /// A membership in a group.
+    #[error(transparent)]
+    Group(#[from] group::JoinError),
 }
 
 /// Starts every role of the configuration.
@@ -62,13 +70,16 @@ pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError>
     if let Some(zre) = config.zre {
         roles.zre = Some(zre::Node::start(net, zre).await?);
     }
+    for group in config.groups {
+        roles.groups.push(group::Group::join(net, group).await?);
+    }
     Ok(roles)
 }
 
 impl Roles {
     /// Whether every role has ended.
     pub fn is_empty(&self) -> bool {
-        self.zre.is_none() && self.gossip.is_none() && self.repeater.is_none()
+        self.zre.is_none() && self.gossip.is_none() && self.repeater.is_none() && self.groups.is_empty()
     }
 
     /// The next event of any role; `None` when all have ended.
@@ -88,6 +99,10 @@ impl Roles {
                     Some(event) => return Some(RoleEvent::Repeater(event)),
                     None => self.repeater = None,
                 },
+                (place, event) = next_of_groups(&mut self.groups) => match event {
+                    Some(event) => return Some(RoleEvent::Group(self.groups[place].0.name().clone(), event)),
+                    None => drop(self.groups.remove(place)),
+                },
             }
         }
         None
@@ -104,6 +119,9 @@ impl Roles {
         if let Some((repeater, _)) = &self.repeater {
             repeater.stop().await;
         }
+        for (group, _) in &self.groups {
+            group.leave().await;
+        }
     }
 }
 
@@ -113,4 +131,17 @@ async fn next_of<R, E: Stream + Unpin>(role: &mut Option<(R, E)>) -> Option<E::I
         Some((_, events)) => poll_fn(|context| Pin::new(&mut *events).poll_next(context)).await,
         None => std::future::pending().await,
     }
+}
+
+/// The next event of any group, with the place of that; `None` at its end. Without groups it waits for ever.
+async fn next_of_groups(groups: &mut [(group::Group, group::Events)]) -> (usize, Option<group::Event>) {
+    poll_fn(|context| {
+        for (place, (_, events)) in groups.iter_mut().enumerate() {
+            if let Poll::Ready(event) = Pin::new(events).poll_next(context) {
+                return Poll::Ready((place, event));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

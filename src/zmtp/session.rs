@@ -256,7 +256,7 @@ impl Session {
     pub fn subscribe(&mut self, subscription: Subscription) {
         match self.phase {
             Phase::Greeting(_) | Phase::Greeted { .. } | Phase::Handshake { .. } => {
-                self.wanted.push(subscription)
+                self.wanted.push(subscription);
             }
             Phase::Traffic => self.outbox.put_frame(&subscription.to_frame(self.minor)),
             Phase::Failed => {}

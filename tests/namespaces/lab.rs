@@ -97,6 +97,18 @@ impl Lab {
         command
     }
 
+    /// Pulls a host's cable out: it sends and hears nothing, and its kernel does not know.
+    #[allow(dead_code, reason = "each test program uses a part of this file")]
+    pub(crate) fn unplug(&self, host: u8) {
+        in_namespace(&self.switch, &format!("ip link set port{} nomaster", host + 1));
+    }
+
+    /// Puts it back.
+    #[allow(dead_code, reason = "each test program uses a part of this file")]
+    pub(crate) fn plug(&self, host: u8) {
+        in_namespace(&self.switch, &format!("ip link set port{} master br0", host + 1));
+    }
+
     /// Loses `percent` of the TCP and UDP packets that come in at every host.
     #[allow(dead_code, reason = "each test program uses a part of this file")]
     pub(crate) fn lose(&self, percent: u8) {

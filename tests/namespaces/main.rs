@@ -10,6 +10,7 @@
 
 mod between_hailers;
 mod consul;
+mod groups;
 mod inside;
 mod lab;
 mod peer;

@@ -52,6 +52,30 @@ impl Peer {
         Self::start(name, command)
     }
 
+    /// `hailer group` with these words.
+    pub(crate) fn hailer_group(lab: &Lab, host: u8, words: &[&str]) -> Self {
+        let mut command = lab.command(host, env!("CARGO_BIN_EXE_hailer"));
+        command.arg("group").args(words);
+        Self::start(&format!("host {host} ({})", words[0]), command)
+    }
+
+    /// A member as pir is one: the original, or what does the same. Returns it with its identity.
+    pub(crate) fn pir(lab: &Lab, host: u8, group: &str, service: &str) -> (Self, String) {
+        let mut command = match std::env::var("HAILER_PIR_GO") {
+            Ok(original) => lab.command(host, &original),
+            Err(_) => {
+                let mut command = lab.command(host, "python3");
+                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/namespaces/pir_peer.py"));
+                command
+            }
+        };
+        command.args([group, service]);
+        let mut peer = Self::start("pir", command);
+        let started = peer.expect(SOON, json!({"event": "STARTED"}));
+        let id = started["member"].as_str().expect("an identity").to_owned();
+        (peer, id)
+    }
+
     /// A pyre node; `words` are groups to join and headers as `KEY=VALUE`. Returns it with its identity.
     pub(crate) fn pyre(lab: &Lab, host: u8, name: &str, words: &[&str]) -> (Self, String) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/namespaces/pyre_peer.py");
@@ -110,6 +134,15 @@ impl Peer {
         if let Some(event) = found {
             panic!("{} said {event}. All it said:\n{}", self.name, self.log);
         }
+    }
+
+    /// Asserts that for so long no event like `pattern` comes.
+    pub(crate) fn stays_quiet(&mut self, time: Duration, pattern: Value) {
+        let end = Instant::now() + time;
+        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            self.note(line);
+        }
+        self.has_not_said(pattern);
     }
 
     fn note(&mut self, line: Line) {

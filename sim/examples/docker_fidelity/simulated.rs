@@ -7,11 +7,12 @@ use std::time::Duration;
 use hailer::Timestamp;
 use hailer::net::Net;
 use hailer_sim::engine::{self, Run, RunError, Script};
+use hailer_sim::executor::Executor;
 use hailer_sim::fabric::HostId;
 use hailer_sim::fabric::random::Stream;
 use hailer_sim::net::{SharedFabric, SimNet};
 use hailer_sim::scenario::{NodeIndex, Scenario};
-use hailer_sim::tasks::{Polls, Tasks};
+use hailer_sim::tasks::Tasks;
 use hailer_sim::world::layout::Layout;
 use hailer_sim::world::proxy::Publication;
 
@@ -31,7 +32,7 @@ struct Seen {
 struct Laboratory {
     scenario: Scenario,
     fabric: SharedFabric,
-    polls: Polls,
+    executor: Executor,
     tasks: Tasks,
     hosts: Vec<HostId>,
     askers: Vec<Asker>,
@@ -52,12 +53,12 @@ pub(crate) fn measure(scenario: &Scenario) -> Result<Matrix, RunError> {
         fabric.appoint(Timestamp::ZERO.after(STEP * step as u32), step as u64);
     }
     let duration = STEP * (askers.len() as u32 + 1);
-    let (polls, seen) = (Polls::default(), Arc::<Mutex<Seen>>::default());
+    let (executor, seen) = (Executor::default(), Arc::<Mutex<Seen>>::default());
     let laboratory = Laboratory {
         scenario: scenario.clone(),
         fabric: SharedFabric::new(fabric),
-        tasks: Tasks::new(polls.clone()),
-        polls,
+        tasks: Tasks::new(&executor, None),
+        executor,
         hosts,
         askers,
         published: Vec::new(),
@@ -89,7 +90,8 @@ impl Laboratory {
         }
         for (index, _) in plan::all(&self.scenario) {
             let fabric = &self.fabric;
-            let published = Publication::new(&self.scenario, SEED, index, &self.hosts, fabric, &self.polls);
+            let published =
+                Publication::new(&self.scenario, SEED, index, &self.hosts, fabric, &self.executor);
             self.published.extend(published);
         }
     }
@@ -123,8 +125,8 @@ impl Script for Laboratory {
         &self.fabric
     }
 
-    fn polls(&self) -> &Polls {
-        &self.polls
+    fn executor(&self) -> &Executor {
+        &self.executor
     }
 
     fn keep(&mut self, token: u64) {

@@ -6,6 +6,7 @@
 //! * [`lives`]: who was up, paused and member of which group, and when.
 //! * [`knowledge`]: whom each node has entered, as of any moment.
 //! * `membership`: `everyone-knows-everyone`, `the-dead-are-gone` and `membership-is-symmetric`.
+//! * `group`: `group-membership-converges`, `no-false-removal`, `no-stranger-is-added` and `the-dead-leave-the-group`.
 //! * `load`: `traffic-stays-below` and `memory-stays-below`.
 //! * [`reach`]: whom the script cut off from whom, and when.
 //! * `exits`: `no-live-peer-exits`.
@@ -18,6 +19,7 @@ use crate::scenario::{Crash, Expect, NodeIndex, Property, Scenario};
 use crate::trace::Trace;
 
 mod exits;
+pub(crate) mod group;
 pub mod knowledge;
 pub mod lives;
 mod load;
@@ -127,13 +129,17 @@ impl Finding {
     /// What it would be (or is) a failure of.
     pub fn failure_kind(&self) -> Failure {
         match self.expect.that {
-            Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric => {
-                Failure::Liveness
-            }
+            Property::EveryoneKnowsEveryone
+            | Property::TheDeadAreGone
+            | Property::MembershipIsSymmetric
+            | Property::GroupMembershipConverges
+            | Property::TheDeadLeaveTheGroup(_) => Failure::Liveness,
             Property::TrafficStaysBelow(_)
             | Property::MemoryStaysBelow(_)
             | Property::NoLivePeerExits
             | Property::NobodyUnknownAppears
+            | Property::NoFalseRemoval
+            | Property::NoStrangerIsAdded
             | Property::NeverMeet(_)
             | Property::ShoutsArriveOnceAndInOrder
             | Property::WhispersArriveOnceAndInOrder => Failure::Safety,
@@ -156,6 +162,10 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
             Property::MembershipIsSymmetric => membership::membership_is_symmetric(&run, expect.by),
             Property::TrafficStaysBelow(limit) => load::traffic_stays_below(&run, limit),
             Property::MemoryStaysBelow(limit) => load::memory_stays_below(&run, limit),
+            Property::GroupMembershipConverges => group::membership_converges(&run, expect.by),
+            Property::NoFalseRemoval => group::no_false_removal(&run),
+            Property::NoStrangerIsAdded => group::no_stranger_is_added(&run),
+            Property::TheDeadLeaveTheGroup(within) => group::the_dead_leave(&run, *within),
             Property::NoLivePeerExits => exits::no_live_peer_exits(&run),
             Property::NobodyUnknownAppears => strangers::nobody_unknown_appears(&run),
             Property::NeverMeet(groups) => meetings::never_meet(&run, groups),
@@ -175,6 +185,10 @@ pub fn property_name(property: &Property) -> &'static str {
         Property::MembershipIsSymmetric => "membership-is-symmetric",
         Property::TrafficStaysBelow(_) => "traffic-stays-below",
         Property::MemoryStaysBelow(_) => "memory-stays-below",
+        Property::GroupMembershipConverges => "group-membership-converges",
+        Property::NoFalseRemoval => "no-false-removal",
+        Property::NoStrangerIsAdded => "no-stranger-is-added",
+        Property::TheDeadLeaveTheGroup(_) => "the-dead-leave-the-group",
         Property::NoLivePeerExits => "no-live-peer-exits",
         Property::NobodyUnknownAppears => "nobody-unknown-appears",
         Property::NeverMeet(_) => "never-meet",
@@ -210,6 +224,17 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
             let nodes = names(scenario, &limit.nodes);
             format!("none of {nodes} holds more than {} bytes of memory", count(limit.bytes))
         }
+        Property::GroupMembershipConverges => {
+            "every running member of a group knows every other, and nobody who is down".to_owned()
+        }
+        Property::NoFalseRemoval => {
+            "nobody removes a member that is up, and that he or whom he reaches can reach".to_owned()
+        }
+        Property::NoStrangerIsAdded => "every member that is added is a node of the scenario".to_owned(),
+        Property::TheDeadLeaveTheGroup(within) => {
+            let within = brief(Timestamp::ZERO.after(*within));
+            format!("everybody who knows a member that goes down removes it within {within}")
+        }
         Property::NoLivePeerExits => "no node sees an EXIT of a peer that is up".to_owned(),
         Property::NobodyUnknownAppears => {
             "every ENTER names an identity that a node of the scenario has".to_owned()
@@ -224,7 +249,10 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
     };
     let is_by_a_time = matches!(
         expect.that,
-        Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric
+        Property::EveryoneKnowsEveryone
+            | Property::TheDeadAreGone
+            | Property::MembershipIsSymmetric
+            | Property::GroupMembershipConverges
     );
     match expect.by {
         Some(by) if is_by_a_time => format!("By {}, {property}", brief(Timestamp::ZERO.after(by))),

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::scenario::Scenario;
-use crate::trace::{Subject, Trace, What};
+use crate::trace::{GroupSubject, GroupWhat, Subject, Trace, What};
 
 use super::text;
 
@@ -93,8 +93,35 @@ pub(super) fn row(scenario: &Scenario, what: &What) -> Row {
             Row { number: number_text(number), intact: intact_text(is_intact), ..with_peer("WHISPER", from) }
         }
         What::Stopped => Row { what: "STOP", ..Row::default() },
+        What::Group(group, what) => group_row(scenario, group, what),
         What::Cut(how) => Row { what: "cut off", text: how.clone(), ..Row::default() },
         What::Mended(how) => Row { what: "mended", text: how.clone(), ..Row::default() },
+    }
+}
+
+fn group_row(scenario: &Scenario, group: &str, what: &GroupWhat) -> Row {
+    let with_member = |what: &'static str, subject: &GroupSubject, text: &str| {
+        let (peer, peer_life) = match subject {
+            GroupSubject::Life(node, life) => {
+                (scenario.nodes[node.0 as usize].name.clone(), life.to_string())
+            }
+            GroupSubject::Stranger(member) => (format!("stranger {member}"), String::new()),
+        };
+        Row { what, peer, peer_life, group: group.to_owned(), text: text.to_owned(), ..Row::default() }
+    };
+    match what {
+        GroupWhat::Up { life, member, .. } => Row {
+            what: "member up",
+            peer_life: life.to_string(),
+            group: group.to_owned(),
+            text: member.to_string(),
+            ..Row::default()
+        },
+        GroupWhat::Added(member) => with_member("ADDED", member, ""),
+        GroupWhat::Removed(member, reason) => with_member("REMOVED", member, reason),
+        GroupWhat::Changed(member, health) => with_member("CHANGED", member, health),
+        GroupWhat::Suspect(member) => with_member("SUSPECT", member, ""),
+        GroupWhat::Left => Row { what: "LEFT", group: group.to_owned(), ..Row::default() },
     }
 }
 

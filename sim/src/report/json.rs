@@ -9,6 +9,7 @@ use crate::scenario::Scenario;
 use crate::trace::{Count, Trace};
 
 use super::figures::{self, EventCounts, Figures};
+use super::group::{GroupFigures, GroupResult};
 use super::samples::Percentiles;
 use super::text;
 
@@ -28,6 +29,8 @@ struct ResultFile<'a> {
     mesh_at_end: MeshAtEnd,
     latency: BTreeMap<&'static str, Option<Percentiles>>,
     deaths: BTreeMap<&'static str, Death>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<GroupResult>,
     events: Events,
     refused: usize,
     traffic: Traffic,
@@ -162,6 +165,7 @@ pub(super) fn result<'a>(
                 (text::crash_key(deaths.crash), death)
             })
             .collect(),
+        groups: GroupFigures::of(scenario, trace).map(|groups| groups.result()),
         events: events(&figures.counts),
         refused: figures.refused.len(),
         traffic: Traffic {

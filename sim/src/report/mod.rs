@@ -18,6 +18,7 @@ use crate::trace::Trace;
 
 mod events;
 mod figures;
+mod group;
 mod html;
 mod json;
 pub(crate) mod lines;

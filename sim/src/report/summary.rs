@@ -9,6 +9,7 @@ use crate::scenario::Scenario;
 use crate::trace::Trace;
 
 use super::figures::Figures;
+use super::group::GroupFigures;
 use super::html::{spans, verdict_words};
 use super::samples::Samples;
 use super::text;
@@ -33,10 +34,14 @@ pub(super) fn text(scenario: &Scenario, trace: &Trace, verdict: &Verdict, styled
     for finding in &verdict.findings {
         expectation(&mut out, paint, finding);
     }
-    let table = table(&figures);
+    let groups = GroupFigures::of(scenario, trace);
+    let table = table(&figures, groups.as_ref());
     if !table.is_empty() {
         line(&mut out, "");
         line(&mut out, &table);
+    }
+    for row in groups.iter().flat_map(|groups| wrapped(&groups.line(), WIDTH - 1)) {
+        line(&mut out, &format!(" {row}"));
     }
     line(&mut out, "");
     line(&mut out, &format!("digest {}", cut(&trace.digest, WIDTH - 7)));
@@ -66,7 +71,7 @@ fn expectation(out: &mut String, paint: Paint, finding: &Finding) {
 }
 
 /// The distributions that have samples.
-fn table(figures: &Figures) -> String {
+fn table(figures: &Figures, groups: Option<&GroupFigures>) -> String {
     let mut rows: Vec<(String, &Samples)> = vec![
         ("discovery".to_owned(), &figures.discovery),
         ("discovery after a restart".to_owned(), &figures.discovery_restart),
@@ -76,6 +81,7 @@ fn table(figures: &Figures) -> String {
     for deaths in &figures.deaths {
         rows.push((format!("EXIT after {}", text::crash(deaths.crash)), &deaths.noticed));
     }
+    rows.extend(groups.map(GroupFigures::rows).unwrap_or_default());
     rows.retain(|(_, samples)| !samples.is_empty());
     if rows.is_empty() {
         return String::new();

@@ -11,6 +11,7 @@ use crate::scenario::Scenario;
 use crate::trace::Trace;
 
 use super::figures::Figures;
+use super::group::{self, GroupFigures, GroupResult};
 use super::html::{figure, page, percentile_table, tile};
 use super::json;
 use super::plot::{Axis, Plot, exponent};
@@ -24,7 +25,7 @@ const FAILURES_MAX: usize = 50;
 const RUNS_MAX: usize = 500;
 
 /// One run of a sweep, reduced to what is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SweepRun {
     /// The seed it ran with.
     pub seed: u64,
@@ -36,6 +37,8 @@ pub struct SweepRun {
     pub discovery: Option<Percentiles>,
     /// Latency of shouts; of whispers when there were no shouts. `None` when no message arrived.
     pub latency: Option<Percentiles>,
+    /// What happened in LAN groups, when there are any.
+    pub(super) groups: Option<GroupResult>,
     /// The expectations that were not met, each with its detail.
     pub failures: Vec<String>,
     /// The command that runs this seed alone.
@@ -62,6 +65,7 @@ impl SweepRun {
             digest: trace.digest.clone(),
             discovery: figures.discovery.percentiles(),
             latency: shouts.or_else(|| figures.whisper_latency.percentiles()),
+            groups: GroupFigures::of(scenario, trace).map(|groups| groups.result()),
             failures: failed.map(in_words).collect(),
             command,
         }
@@ -102,6 +106,10 @@ pub fn sweep_summary(scenario: &Scenario, runs: &[SweepRun]) -> String {
             let [min, median, max] = [min, median, max].map(text::duration);
             lines.push(format!("  {what}: p95 of each run: least {min}, median {median}, most {max}"));
         }
+    }
+    let groups: Vec<&GroupResult> = runs.iter().filter_map(|run| run.groups.as_ref()).collect();
+    if !groups.is_empty() {
+        lines.push(GroupResult::over(&groups));
     }
     let failed: Vec<&SweepRun> = runs.iter().filter(|run| !run.passed).collect();
     for run in failed.iter().take(FAILURES_SHOWN) {
@@ -282,6 +290,8 @@ struct RunEntry<'a> {
     digest: &'a str,
     discovery: Option<Percentiles>,
     latency: Option<Percentiles>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<&'a GroupResult>,
     failures: &'a [String],
     command: &'a str,
 }
@@ -301,6 +311,7 @@ fn result(scenario: &Scenario, runs: &[SweepRun], command: &str) -> String {
                 digest: &run.digest,
                 discovery: run.discovery,
                 latency: run.latency,
+                groups: run.groups.as_ref(),
                 failures: &run.failures,
                 command: &run.command,
             })
@@ -315,6 +326,10 @@ fn write_runs(out: impl io::Write, runs: &[SweepRun]) -> io::Result<()> {
         header.push(format!("{what}_n"));
         header.extend(["min", "p50", "p90", "p95", "p99", "max"].map(|column| format!("{what}_{column}_ms")));
     }
+    let has_groups = runs.iter().any(|run| run.groups.is_some());
+    if has_groups {
+        header.extend(group::COLUMNS.map(str::to_owned));
+    }
     header.push("failures".to_owned());
     csv.write_record(&header)?;
     for run in runs {
@@ -328,6 +343,10 @@ fn write_runs(out: impl io::Write, runs: &[SweepRun]) -> io::Result<()> {
                 }
                 None => row.extend(vec![String::new(); 7]),
             }
+        }
+        if has_groups {
+            let empty = || vec![String::new(); group::COLUMNS.len()];
+            row.extend(run.groups.as_ref().map_or_else(empty, GroupResult::cells));
         }
         row.push(run.failures.join("; "));
         csv.write_record(&row)?;

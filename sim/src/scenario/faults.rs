@@ -102,9 +102,11 @@ pub(super) fn storm(value: Value<'_>) -> Result<Storm, Refused> {
             Ok(lasting)
         });
         let bytes = table.optional("bytes", integer(0..=STORM_BYTES_MAX, STORM_BYTES_DEFAULT));
+        let to = table.optional("to", one_of(&[("beacons", false), ("groups", true)]));
         let (every, lasting, bytes) = (every?.value, lasting?.value, bytes?);
+        let is_for_groups = to?.is_some_and(|to| to.value);
         let bytes = bytes.map_or(STORM_BYTES_DEFAULT, |bytes| bytes.value) as usize;
-        Ok(Storm { every, lasting, bytes })
+        Ok(Storm { every, lasting, bytes, is_for_groups })
     })
 }
 

@@ -26,7 +26,7 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 const ABOUT_BYTES_MAX: usize = 1000;
 
 /// Names of properties, and whether each is about every moment. Limits are in keys of their own.
-const PROPERTIES: [(&str, Property, bool); 10] = [
+const PROPERTIES: [(&str, Property, bool); 14] = [
     ("everyone-knows-everyone", Property::EveryoneKnowsEveryone, false),
     ("the-dead-are-gone", Property::TheDeadAreGone, false),
     ("membership-is-symmetric", Property::MembershipIsSymmetric, false),
@@ -35,6 +35,10 @@ const PROPERTIES: [(&str, Property, bool); 10] = [
     ("never-meet", Property::NeverMeet(Vec::new()), true),
     ("shouts-arrive-once-and-in-order", Property::ShoutsArriveOnceAndInOrder, true),
     ("whispers-arrive-once-and-in-order", Property::WhispersArriveOnceAndInOrder, true),
+    ("group-membership-converges", Property::GroupMembershipConverges, false),
+    ("no-false-removal", Property::NoFalseRemoval, true),
+    ("no-stranger-is-added", Property::NoStrangerIsAdded, true),
+    ("the-dead-leave-the-group", Property::TheDeadLeaveTheGroup(Duration::ZERO), true),
     ("traffic-stays-below", Property::TrafficStaysBelow(limits::NO_TRAFFIC_LIMIT), true),
     ("memory-stays-below", Property::MemoryStaysBelow(limits::NO_MEMORY_LIMIT), true),
 ];

@@ -1,6 +1,8 @@
 //! Limits in an `[[expect]]`: keys beside the name of a property that says that something stays below them.
 
-use hailer::daemon::reader::{Given, Refused, Table, integer};
+use std::time::Duration;
+
+use hailer::daemon::reader::{Given, Refused, Table, duration, integer};
 
 use super::amounts::size;
 use super::nodes::Nodes;
@@ -23,6 +25,7 @@ pub(super) struct Limits {
     packets_per_s: Option<Given<u64>>,
     bytes_per_s: Option<Given<u64>>,
     bytes: Option<Given<u64>>,
+    within: Option<Given<Duration>>,
 }
 
 /// Takes the keys of limits, whether or not the property has any.
@@ -31,31 +34,36 @@ pub(super) fn limits(table: &mut Table<'_>, nodes: &Nodes) -> Result<Limits, Ref
     let packets_per_s = table.optional("packets_per_s", integer(1..=PACKETS_MAX, 200));
     let bytes_per_s = table.optional("bytes_per_s", size);
     let bytes = table.optional("bytes", size);
+    let within = table.optional("within", duration);
     Ok(Limits {
         all: (0..nodes.list.len() as u32).map(NodeIndex).collect(),
         nodes: selected?,
         packets_per_s: packets_per_s?,
         bytes_per_s: bytes_per_s?,
         bytes: bytes?,
+        within: within?,
     })
 }
 
 impl Limits {
     /// The property with its limits. Those that it does not have are refused.
     pub(super) fn of(self, table: &mut Table<'_>, property: Property) -> Result<Property, Refused> {
-        let Self { all, nodes, packets_per_s, bytes_per_s, bytes } = self;
+        let Self { all, nodes, packets_per_s, bytes_per_s, bytes, within } = self;
         let place = |given: &Option<Given<u64>>| given.as_ref().map(|given| given.span.clone());
         const TRAFFIC: &str = "traffic-stays-below";
         const MEMORY: &str = "memory-stays-below";
+        const DEAD: &str = "the-dead-leave-the-group";
         let given = [
             ("node", nodes.as_ref().map(|given| given.span.clone()), &[TRAFFIC, MEMORY] as &[&str]),
             ("packets_per_s", place(&packets_per_s), &[TRAFFIC]),
             ("bytes_per_s", place(&bytes_per_s), &[TRAFFIC]),
             ("bytes", place(&bytes), &[MEMORY]),
+            ("within", within.as_ref().map(|given| given.span.clone()), &[DEAD]),
         ];
         let name = match property {
             Property::TrafficStaysBelow(_) => TRAFFIC,
             Property::MemoryStaysBelow(_) => MEMORY,
+            Property::TheDeadLeaveTheGroup(_) => DEAD,
             _ => "",
         };
         let mut outcome = Ok(());
@@ -84,6 +92,13 @@ impl Limits {
                 None => {
                     let message = "this expects memory to stay below nothing in particular";
                     Err(table.refuse_missing(&["bytes"], message, "add for example `bytes = \"4 MiB\"`"))
+                }
+            },
+            Property::TheDeadLeaveTheGroup(_) => match within {
+                Some(within) => Ok(Property::TheDeadLeaveTheGroup(within.value)),
+                None => {
+                    let message = "this does not say in which time the dead have to leave";
+                    Err(table.refuse_missing(&["within"], message, "add for example `within = \"6 s\"`"))
                 }
             },
             other => Ok(other),

@@ -438,6 +438,8 @@ pub struct Storm {
     pub lasting: Duration,
     /// Size of each that is garbage, in bytes.
     pub bytes: usize,
+    /// Whether it is sent to LAN groups, and made of what harms them, instead of beacons.
+    pub is_for_groups: bool,
 }
 
 /// A cut between two sets of nodes.
@@ -555,6 +557,14 @@ pub enum Property {
     NoLivePeerExits,
     /// `nobody-unknown-appears` (always): every ENTER names an identity that a node of the scenario has.
     NobodyUnknownAppears,
+    /// `group-membership-converges` (by): every running member of a group knows every other, and nobody who is down.
+    GroupMembershipConverges,
+    /// `no-false-removal` (always): nobody removes a member of a group that is up and that he, or whom he reaches, can reach.
+    NoFalseRemoval,
+    /// `no-stranger-is-added` (always): every member of a group that is added is a node of the scenario.
+    NoStrangerIsAdded,
+    /// `the-dead-leave-the-group` (always): everybody who knows a member that goes down removes it in this time.
+    TheDeadLeaveTheGroup(Duration),
     /// `never-meet` (always): no node of one of these groups enters a node of another of them.
     NeverMeet(Vec<Vec<NodeIndex>>),
     /// `shouts-arrive-once-and-in-order` (always): every shout reaches every member that its sender knew, whole, once,

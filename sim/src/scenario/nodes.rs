@@ -299,6 +299,12 @@ fn refuse_shared_identities(file: &Table<'_>, raws: &[RawNode]) -> Result<(), Re
     let mut owners: BTreeMap<PeerId, Span> = BTreeMap::new();
     let mut outcome = Ok(());
     for raw in raws {
+        let is_many = raw.count.is_some_and(|count| count > 1);
+        if is_many && raw.config.groups.iter().any(|group| group.identity.is_some()) {
+            let help = "leave the `identity` of its group out for one that is drawn from the seed";
+            let message = "several nodes can't share an identity in a group";
+            outcome = Err(file.refuse(raw.name.span.clone(), message, help));
+        }
         let Some(identity) = raw.config.zre.as_ref().and_then(|zre| zre.identity) else { continue };
         let (span, help) = (raw.identity_span.clone(), "leave it out for one that is drawn from the seed");
         if raw.count.is_some_and(|count| count > 1) {

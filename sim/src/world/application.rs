@@ -34,7 +34,7 @@ pub(super) async fn run<N: Net>(
     for group in groups {
         author.record(What::Joined(group));
     }
-    let mut member = roles.zre.take().map(|(node, events)| Member::new(&net, node, events, author));
+    let mut member = roles.zre.take().map(|(node, events)| Member::new(&net, node, events, author.clone()));
     loop {
         tokio::select! {
             biased;
@@ -44,7 +44,7 @@ pub(super) async fn run<N: Net>(
                 (Some(_), None) => {}
                 (None, _) => return,
             },
-            _ = roles.next(), if !roles.is_empty() => {}
+            Some(event) = roles.next(), if !roles.is_empty() => author.role_event(&event),
         }
     }
     if let Some(member) = member {
@@ -53,7 +53,9 @@ pub(super) async fn run<N: Net>(
         member.listening.detach();
     }
     roles.stop().await;
-    while roles.next().await.is_some() {}
+    while let Some(event) = roles.next().await {
+        author.role_event(&event);
+    }
 }
 
 /// A user of the ZRE node.

@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hailer::Timestamp;
+use hailer::group::MemberId;
 use hailer::zre::{Event, PeerId};
+
+pub(super) mod group;
 
 use super::journal::Journal;
 use super::message::Label;
@@ -32,6 +35,8 @@ struct State {
     /// The identity of each node's last life.
     peers: BTreeMap<NodeIndex, PeerId>,
     journal: Option<Journal>,
+    /// Whose identity in a LAN group is whose.
+    members: BTreeMap<MemberId, (NodeIndex, u32)>,
 }
 
 /// The pen of one life of one node.

@@ -1,7 +1,7 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
-//! * `storm`: what a broadcast storm is made of. `processor`: how a busy machine lets its program run.
+//! * `storm` and `group_storm`: what broadcast storms are made of. `processor`: how a busy machine lets its program run.
 //! * `machine`: clocks, slowness, addresses. `measures`: what nodes send and hold, where somebody asks.
 //! * [`flat`]: the same on turmoil's own network, as far as that goes.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
@@ -38,6 +38,7 @@ use proxy::Publication;
 mod application;
 mod consul;
 pub mod flat;
+mod group_storm;
 mod journal;
 pub mod layout;
 mod log;
@@ -238,6 +239,7 @@ impl World {
         let mut random = Stream::new(self.seed, &format!("{}/life {number}", node.name));
         let mut config = node.config.clone();
         let peer = identify(&mut config, &mut random);
+        log::group::identify(&mut config, &mut random);
         let tasks = Tasks::new(&self.executor, state.account.clone());
         if let Some(processor) = &state.processor {
             tasks.take_turns(Arc::new(processor.clone()));
@@ -253,6 +255,7 @@ impl World {
             self.log.record(now, index, What::Mended("address".to_owned()));
         }
         let author = self.log.born(now, index, number, peer);
+        author.begins_in_groups(&config);
         if peer.is_none() && number > 0 {
             // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
             self.log.record(now, index, What::Mended("power".to_owned()));
@@ -275,7 +278,7 @@ impl World {
     fn publish(&mut self, index: NodeIndex) {
         let hosts: Vec<HostId> = self.nodes.iter().map(|state| state.host).collect();
         let publication =
-            Publication::new(&self.scenario, self.seed, index, &hosts, &self.fabric, &self.polls);
+            Publication::new(&self.scenario, self.seed, index, &hosts, &self.fabric, &self.executor);
         self.nodes[index.0 as usize].publication = publication;
     }
 
@@ -342,9 +345,14 @@ impl World {
         let state = &mut self.nodes[node.0 as usize];
         let name = &self.scenario.nodes[node.0 as usize].name;
         let stream = state.storm.get_or_insert_with(|| Stream::new(self.seed, &format!("{name}/storm")));
-        let payload = storm::payload(stream, storm.bytes);
+        let (payload, port) = match group_storm::target(&self.scenario) {
+            Some((group, port)) if storm.is_for_groups => {
+                (group_storm::payload(stream, group, &self.log.members(), storm.bytes), port)
+            }
+            _ => (storm::payload(stream, storm.bytes), beacon_port(&self.scenario)),
+        };
         let mut fabric = self.fabric.lock();
-        fabric.broadcast(state.host, storm::FROM_PORT, beacon_port(&self.scenario), &payload);
+        fabric.broadcast(state.host, storm::FROM_PORT, port, &payload);
         let next = fabric.now().after(storm.every);
         if next < Timestamp::ZERO.after(step.at + storm.lasting) {
             fabric.appoint(next, token);

@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use hailer::net::{Alarm, Net, TcpListener, UdpOptions, UdpSocket};
 
+use crate::executor::Executor;
 use crate::fabric::HostId;
 use crate::fabric::random::Stream;
 use crate::net::{SharedFabric, SimNet};
 use crate::scenario::{Forward, Kind, NodeIndex, Protocol, Scenario};
-use crate::tasks::{Polls, Tasks};
+use crate::tasks::Tasks;
 
 /// After how long without a datagram to or from it the proxy forgets a sender.
 const UDP_IDLE: Duration = Duration::from_secs(90);
@@ -45,7 +46,7 @@ impl Publication {
         container: NodeIndex,
         hosts: &[HostId],
         fabric: &SharedFabric,
-        polls: &Polls,
+        executor: &Executor,
     ) -> Option<Self> {
         let node = &scenario.nodes[container.0 as usize];
         let Kind::Container(docker_host) = node.kind else { return None };
@@ -61,7 +62,7 @@ impl Publication {
             return None;
         }
         let host = hosts[docker_host.0 as usize];
-        let tasks = || Tasks::new(polls.clone());
+        let tasks = || Tasks::new(executor, None);
         let publication = Self { fabric: fabric.clone(), host, ports, listening: tasks(), relaying: tasks() };
         let net = |tasks: &Tasks| {
             let random = Stream::new(seed, &format!("{}/proxy", node.name));

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostics, LoadError};
 use super::reader::{self, Refused, Table};
-use crate::{gossip, repeater, zre};
+use crate::{gossip, group, repeater, zre};
 
 mod gossip_table;
+mod group_table;
 mod repeater_table;
 mod zre_table;
 
@@ -22,10 +23,12 @@ pub struct Config {
     pub gossip: Option<gossip::Config>,
     /// A beacon repeater: the table `[repeater]`.
     pub repeater: Option<repeater::Config>,
+    /// Memberships in LAN groups: the tables `[[group]]`, or one `[group]`.
+    pub groups: Vec<group::Config>,
 }
 
 /// The tables, one for each role.
-const ROLES: &[&str] = &["zre", "gossip", "repeater"];
+const ROLES: &[&str] = &["zre", "gossip", "repeater", "group"];
 
 impl Config {
     /// Reads a configuration file's text; `source_name` is what messages call the file.
@@ -60,10 +63,12 @@ impl Config {
         let zre = table.optional("zre", |value| value.table(zre_table::read));
         let gossip = table.optional("gossip", |value| value.table(gossip_table::read));
         let repeater = table.optional("repeater", |value| value.table(repeater_table::read));
+        let groups = table.optional("group", group_table::read);
         Ok(Self {
             zre: zre?.map(|zre| zre.value),
             gossip: gossip?.map(|gossip| gossip.value),
             repeater: repeater?.map(|repeater| repeater.value),
+            groups: groups?.map(|groups| groups.value).unwrap_or_default(),
         })
     }
 }

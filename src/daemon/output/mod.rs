@@ -10,8 +10,11 @@ use serde_json::Value;
 use crate::daemon::RoleEvent;
 
 mod gossip;
+mod group;
 mod repeater;
 mod zre;
+
+pub(super) use group::{member_as_json, member_in_words};
 
 /// How an event of a role is told.
 pub(super) trait Told {
@@ -29,6 +32,7 @@ impl Told for RoleEvent {
             Self::Zre(event) => event.as_json(),
             Self::Gossip(event) => event.as_json(),
             Self::Repeater(event) => event.as_json(),
+            Self::Group(name, event) => group::as_json(name, event),
         }
     }
 
@@ -37,6 +41,7 @@ impl Told for RoleEvent {
             Self::Zre(event) => event.in_words(),
             Self::Gossip(event) => event.in_words(),
             Self::Repeater(event) => event.in_words(),
+            Self::Group(name, event) => group::in_words(name, event),
         }
     }
 }
@@ -63,6 +68,14 @@ impl Output {
             event.in_words().map(|line| harmless(&line))
         };
         line.map_or(Ok(()), |line| print(&line))
+    }
+
+    /// Prints a line on standard output.
+    ///
+    /// # Errors
+    /// As [`Output::event`].
+    pub(super) fn line(&self, line: &str) -> io::Result<()> {
+        print(&harmless(line))
     }
 
     /// Says what is no event, on standard error. Each line of `text` is one; other control characters are made harmless.
