@@ -255,7 +255,7 @@ impl<N: Net> Driver<N> {
                 self.feed(state, Input::Interfaces(interfaces)).await;
             }
             Err(error @ error::JoinError::Bind { .. }) => {
-                warn!(%error, "the new addresses can't be used yet")
+                warn!(%error, "the new addresses can't be used yet");
             }
             Err(error) => debug!(%error, "no addresses"),
         }
