@@ -289,7 +289,7 @@ mod tests {
             (Message::Ask(vec![entry().member; 2]), "ask", format!("{ID};{ID}")),
         ] {
             let datagram = format!("hailer1+abc|{ID}|hailer:{kind}|hailer:{body}");
-            assert_eq!(told(message.clone()).encode(), [datagram.clone()]);
+            assert_eq!(told(message.clone()).encode(), std::slice::from_ref(&datagram));
             assert_eq!(Told::decode(datagram.as_bytes()), Ok(told(message)));
         }
     }
@@ -323,7 +323,7 @@ mod tests {
         for datagram in [
             format!("abc|{ID}|hailer:leave|hailer:"),
             format!("hailer1+|{ID}|hailer:leave|hailer:"),
-            format!("hailer1+abc|x|hailer:leave|hailer:"),
+            "hailer1+abc|x|hailer:leave|hailer:".to_owned(),
             format!("hailer1+abc|{ID}|hailer:dance|hailer:"),
             format!("hailer1+abc|{ID}|hailer:leave|x"),
             format!("hailer1+abc|{ID}|hailer:suspect|hailer:{ID}"),
