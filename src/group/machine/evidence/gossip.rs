@@ -174,6 +174,8 @@ impl Evidence {
     /// Somebody suspect says that he lives. Others still have to reach him, and get the time for it.
     fn on_refuted(&mut self, id: MemberId) {
         if let Some(known) = self.known.get_mut(&id)
+            // That the program lives says nothing of a service that is checked by itself.
+            && known.entry.check.is_none()
             && let State::Suspect { since, is_extended: false, is_confirmed } = known.state
         {
             known.state = State::Suspect { since, is_extended: true, is_confirmed };
