@@ -14,7 +14,7 @@ use super::output::Output;
 use super::reader::parse_duration;
 use super::{Config, LoadError, start};
 use crate::net::{Alarm, Net, OsNet};
-use crate::zre::{self, Events, Text};
+use crate::zre::{self, Events, Node, Text};
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -89,6 +89,9 @@ enum Verb {
         /// Print one JSON object an event
         #[arg(long)]
         json: bool,
+        /// At the end, say what was counted: peers, and odd or hostile input by its cause
+        #[arg(long)]
+        counters: bool,
     },
 }
 
@@ -116,6 +119,9 @@ struct NodeOptions {
     /// Print one JSON object an event
     #[arg(long)]
     json: bool,
+    /// At the end, say what was counted: peers, and odd or hostile input by its cause
+    #[arg(long)]
+    counters: bool,
 }
 
 fn parse_text(text: &str) -> Result<String, String> {
@@ -137,6 +143,10 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 }
 
 impl NodeOptions {
+    fn shown(&self) -> Shown {
+        Shown { is_json: self.json, with_counters: self.counters }
+    }
+
     fn config(&self, groups: &[String]) -> Config {
         let headers =
             self.header.iter().map(|(key, value)| (Text::from(key.as_str()), Text::from(value.as_str())));
@@ -176,11 +186,11 @@ pub async fn main() -> ExitCode {
     let net = OsNet::new();
     let _force = net.spawn("end by force", end_by_force(net.clone()));
     let outcome = match cli.command {
-        Verb::Peers { node, group } => watch(&net, node.config(&group), node.json).await,
+        Verb::Peers { node, group } => watch(&net, node.config(&group), node.shown()).await,
         Verb::Chat { group, node } => {
-            talk(&net, node.config(std::slice::from_ref(&group)), node.json, group).await
+            talk(&net, node.config(std::slice::from_ref(&group)), node.shown(), group).await
         }
-        Verb::Run { config: path, check, json } => {
+        Verb::Run { config: path, check, json, counters } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
                 Err(LoadError::Invalid(diagnostics)) => {
@@ -196,7 +206,7 @@ pub async fn main() -> ExitCode {
                 println!("{}: ok", path.display());
                 return ExitCode::SUCCESS;
             }
-            watch(&net, config, json).await
+            watch(&net, config, Shown { is_json: json, with_counters: counters }).await
         }
     };
     match outcome {
@@ -222,15 +232,29 @@ fn start_logs(verbose: u8) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal).init();
 }
 
+/// What is printed, and how.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    is_json: bool,
+    with_counters: bool,
+}
+
+/// Stops a node and shows what it still has to tell.
+async fn finish(node: &Node, events: &mut Events, output: &Output, shown: Shown) -> io::Result<()> {
+    let counters = if shown.with_counters { node.counters().await.ok() } else { None };
+    node.stop().await;
+    drain(events, output).await?;
+    counters.map_or(Ok(()), |counters| output.counters(&counters))
+}
+
 /// Shows events until told to stop.
-async fn watch(net: &OsNet, config: Config, is_json: bool) -> io::Result<()> {
-    let output = Output::new(is_json);
+async fn watch(net: &OsNet, config: Config, shown: Shown) -> io::Result<()> {
+    let output = Output::new(shown.is_json);
     let roles = start(net, config).await.map_err(io::Error::other)?;
     let Some((node, mut events)) = roles.zre else { return Ok(()) };
     output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
     let outcome = show(&mut events, &output).await;
-    node.stop().await;
-    outcome.and(drain(&mut events, &output).await)
+    outcome.and(finish(&node, &mut events, &output, shown).await)
 }
 
 async fn show(events: &mut Events, output: &Output) -> io::Result<()> {
@@ -248,13 +272,12 @@ async fn show(events: &mut Events, output: &Output) -> io::Result<()> {
     }
 }
 
-async fn talk(net: &OsNet, config: Config, is_json: bool, group: String) -> io::Result<()> {
-    let output = Output::new(is_json);
+async fn talk(net: &OsNet, config: Config, shown: Shown, group: String) -> io::Result<()> {
+    let output = Output::new(shown.is_json);
     let roles = start(net, config).await.map_err(io::Error::other)?;
     let Some((node, mut events)) = roles.zre else { return Ok(()) };
     let outcome = chat::run(&node, &mut events, &output, group, stop_requested(&output)).await;
-    node.stop().await;
-    outcome.and(drain(&mut events, &output).await)
+    outcome.and(finish(&node, &mut events, &output, shown).await)
 }
 
 /// Shows the last events of a node that was asked to stop.

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::zre::Event;
+use crate::zre::{Counters, Event};
 
 /// Where events go.
 #[derive(Debug)]
@@ -28,6 +28,22 @@ impl Output {
     pub(super) fn event(&self, event: &Event) -> io::Result<()> {
         let line = if self.is_json { Some(as_json(event).to_string()) } else { in_words(event) };
         line.map_or(Ok(()), |line| print(&line))
+    }
+
+    /// Prints what a node counted: everything as JSON, and in words, on standard error, what is not zero.
+    ///
+    /// # Errors
+    /// As [`Output::event`].
+    pub(super) fn counters(&self, counters: &Counters) -> io::Result<()> {
+        if self.is_json {
+            let all: Map<String, Value> =
+                counters.iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+            return print(&json!({ "event": "COUNTERS", "counters": all }).to_string());
+        }
+        for (name, count) in counters.iter().filter(|(_, count)| *count > 0) {
+            self.remark(&format!("{count:8}  {}", name.replace('_', " ")));
+        }
+        Ok(())
     }
 
     /// Says what is no event, on standard error. Each line of `text` is one; other control characters are made harmless.

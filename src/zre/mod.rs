@@ -9,6 +9,7 @@
 pub mod beacon;
 mod config;
 mod content;
+mod counters;
 mod driver;
 mod endpoint;
 mod error;
@@ -26,10 +27,11 @@ mod text;
 
 pub use config::Config;
 pub use content::Content;
+pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CommandError, ConfigError, StartError};
 pub use event::{Event, ExitReason, Headers, PeerId};
-pub use limits::{Counters, Limits};
+pub use limits::Limits;
 pub use node::{Events, Node, NodeBuilder};
 pub use peer::PeerInfo;
 pub use text::Text;

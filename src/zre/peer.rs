@@ -43,6 +43,8 @@ pub(super) struct Peer {
     /// What it said; `None` until it is ready.
     pub(super) introduction: Option<Introduction>,
     pub(super) groups: BTreeSet<Text>,
+    /// The status that it told last.
+    pub(super) status: u8,
     /// The link its messages come on.
     pub(super) inbound: Option<InboundLink>,
     pub(super) received: Sequence,
@@ -65,6 +67,7 @@ impl Peer {
         Self {
             introduction: None,
             groups: BTreeSet::new(),
+            status: 0,
             inbound: None,
             received: Sequence::default(),
             outbound: Outbound::new(link),

@@ -426,6 +426,7 @@ impl<N: Net> Driver<N> {
             && let Some(oldest) = self.handshakes.pop_first()
         {
             debug!(link = oldest.number(), "connection closed: too many handshakes");
+            self.machine.counters_mut().handshakes_over_limit += 1;
             self.inbound.remove(&oldest);
         }
         self.last_inbound += 1;
@@ -531,6 +532,9 @@ impl<N: Net> Driver<N> {
                     }
                 }
                 Intake::Closed { link } => {
+                    if self.handshakes.contains(&link) {
+                        self.machine.counters_mut().handshakes_failed += 1;
+                    }
                     self.forget_inbound(link);
                     self.feed(Input::InboundClosed { link });
                 }

@@ -37,6 +37,19 @@ const ECHO: Duration = Duration::from_secs(10);
 /// 0.2 s (see `net`), so even at 30 % loss PING and PING-OK are there by then but once in 10,000 times.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
+/// Why a HELLO is not believed.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    /// It is not the first message of a link.
+    Sequence,
+    /// It names no place where its sender could be.
+    NoPlace,
+    /// It names our own endpoint.
+    OurPlace,
+    /// There are too many peers, or too many groups in it.
+    Limit,
+}
+
 impl NodeMachine {
     pub(super) fn on_beacon(
         &mut self,
@@ -44,9 +57,9 @@ impl NodeMachine {
         from: SocketAddr,
         beacon: Result<Beacon, BeaconError>,
     ) {
-        let Ok(beacon) = beacon else {
-            self.counters.datagrams_malformed += 1;
-            return;
+        let beacon = match beacon {
+            Ok(beacon) => beacon,
+            Err(error) => return self.counters.refuse_beacon(error),
         };
         if beacon.peer == self.id {
             return;
@@ -68,7 +81,11 @@ impl NodeMachine {
     fn on_newcomer(&mut self, now: Timestamp, id: PeerId, address: SocketAddr) {
         let endpoint = Endpoint::from(address);
         let is_full = self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
-        if endpoint == self.endpoint || is_full || !self.newcomers.take(now) {
+        if endpoint == self.endpoint {
+            self.counters.beacons_of_our_place += 1;
+            return;
+        }
+        if is_full || !self.newcomers.take(now) {
             self.counters.beacons_over_limit += 1;
             return;
         }
@@ -124,14 +141,22 @@ impl NodeMachine {
             self.counters.messages_ignored += 1;
             return self.close_inbound(link);
         }
-        let Some(endpoints) = self.places_of(id, remote, sequence, &hello) else {
-            self.counters.hellos_refused += 1;
-            if current == Some(link) {
-                self.exit(id, ExitReason::OutOfSequence);
-            } else {
-                self.close_inbound(link);
+        let endpoints = match self.places_of(id, remote, sequence, &hello) {
+            Ok(endpoints) => endpoints,
+            Err(refusal) => {
+                *match refusal {
+                    Refusal::Sequence => &mut self.counters.hellos_out_of_sequence,
+                    Refusal::NoPlace => &mut self.counters.hellos_without_place,
+                    Refusal::OurPlace => &mut self.counters.hellos_of_our_place,
+                    Refusal::Limit => &mut self.counters.hellos_over_limit,
+                } += 1;
+                if current == Some(link) {
+                    self.exit(id, ExitReason::OutOfSequence);
+                } else {
+                    self.close_inbound(link);
+                }
+                return;
             }
-            return;
         };
         match self.peers.get(&id).map(Peer::is_ready) {
             None => {
@@ -145,23 +170,26 @@ impl NodeMachine {
         self.introduce(now, id, hello);
     }
 
-    /// Where the sender of a HELLO can be reached, best first; `None` when the HELLO is not one to believe.
+    /// Where the sender of a HELLO can be reached, best first, unless the HELLO is not one to believe.
     fn places_of(
         &self,
         id: PeerId,
         remote: SocketAddr,
         sequence: u16,
         hello: &Hello,
-    ) -> Option<Vec<Endpoint>> {
+    ) -> Result<Vec<Endpoint>, Refusal> {
         let known = self.peers.get(&id);
         let is_room = known.is_some() || self.peers.len() < self.limits.peers;
-        if sequence != 1 || !is_room || hello.groups.len() > self.limits.groups_per_peer {
-            return None;
+        if sequence != 1 {
+            return Err(Refusal::Sequence);
+        }
+        if !is_room || hello.groups.len() > self.limits.groups_per_peer {
+            return Err(Refusal::Limit);
         }
         let text = hello.endpoint.as_str().unwrap_or_default();
         let said = text.parse::<Endpoint>().ok();
         if said.as_ref() == Some(&self.endpoint) {
-            return None;
+            return Err(Refusal::OurPlace);
         }
         let port = said
             .as_ref()
@@ -172,7 +200,7 @@ impl NodeMachine {
         let seen = port.map(|port| Endpoint::from(SocketAddr::new(remote.ip(), port)));
         let seen = seen.filter(|seen| *seen != self.endpoint && said.as_ref() != Some(seen));
         let places: Vec<Endpoint> = said.into_iter().chain(seen).collect();
-        if places.is_empty() { None } else { Some(places) }
+        if places.is_empty() { Err(Refusal::NoPlace) } else { Ok(places) }
     }
 
     /// A peer that we wait for is there.
@@ -218,6 +246,7 @@ impl NodeMachine {
         peer.received.advance();
         peer.liveness.hear_link(now);
         let due = peer.liveness.due(&self.patience);
+        peer.status = hello.status;
         let Hello { endpoint, groups, name, headers, status: _ } = hello;
         let introduction =
             Introduction { name: name.clone(), headers: headers.clone(), endpoint: endpoint.clone() };
@@ -235,6 +264,7 @@ impl NodeMachine {
     pub(super) fn enter_group(&mut self, id: PeerId, group: Text) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.groups.contains(&group) {
+            self.counters.groups_unchanged += 1;
             return;
         }
         if peer.groups.len() >= self.limits.groups_per_peer {
@@ -254,6 +284,8 @@ impl NodeMachine {
             let name = peer.name();
             self.members.remove(&group, id);
             self.event(Event::Leave { peer: id, name, group });
+        } else {
+            self.counters.groups_unchanged += 1;
         }
     }
 
@@ -266,7 +298,7 @@ impl NodeMachine {
             self.members.remove(&group, id);
         }
         if is_ready {
-            self.counters.exited += 1;
+            self.counters.exit(reason);
             self.event(Event::Exit { peer: id, name, reason });
         }
     }

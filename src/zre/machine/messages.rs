@@ -1,6 +1,7 @@
 //! What peers say, what the application wants said, and the numbers on it.
 //!
-//! The status byte of JOIN and LEAVE is written exactly, because zyre and pyre abort when it is not, and never read.
+//! The status byte of JOIN and LEAVE is written exactly, because zyre and pyre abort when it is not, and what is read of it is
+//! counted and nothing more.
 
 use bytes::Bytes;
 
@@ -80,8 +81,14 @@ impl NodeMachine {
         match body {
             Body::Whisper { content } => self.event(Event::Whisper { peer: id, name, content }),
             Body::Shout { group, content } => self.event(Event::Shout { peer: id, name, group, content }),
-            Body::Join { group, .. } => self.enter_group(id, group),
-            Body::Leave { group, .. } => self.leave_group(id, group),
+            Body::Join { group, status } => {
+                self.check_status(id, status);
+                self.enter_group(id, group);
+            }
+            Body::Leave { group, status } => {
+                self.check_status(id, status);
+                self.leave_group(id, group);
+            }
             Body::Ping => self.send(id, Body::PingOk),
             Body::PingOk => peer.liveness.end_probe(now),
             Body::Goodbye => self.exit(id, ExitReason::Left),
@@ -89,6 +96,13 @@ impl NodeMachine {
             Body::Elect { .. } | Body::Leader { .. } => {}
             Body::Hello(_) => unreachable!("HELLO goes its own way"),
         }
+    }
+
+    /// The status of a peer counts its JOINs and LEAVEs. Where it does not, the group is what counts all the same.
+    fn check_status(&mut self, id: PeerId, status: u8) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        self.counters.statuses_wrong += u64::from(status != peer.status.wrapping_add(1));
+        peer.status = status;
     }
 
     pub(super) fn on_command(&mut self, command: Command) {

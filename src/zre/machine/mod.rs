@@ -351,6 +351,11 @@ impl NodeMachine {
         self.counters
     }
 
+    /// For what the driver sees and the machine does not.
+    pub(in crate::zre) const fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
     fn introduction(&self) -> Message {
         let hello = Hello {
             endpoint: self.endpoint.to_string().into(),

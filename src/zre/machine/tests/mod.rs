@@ -15,6 +15,7 @@ mod discovery;
 mod hostile;
 mod links;
 mod messages;
+mod odd;
 mod pairs;
 mod quiet;
 mod wire;
