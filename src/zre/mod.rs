@@ -25,7 +25,7 @@ mod peer;
 mod sequence;
 mod text;
 
-pub use config::Config;
+pub use config::{Broadcast, Config, Multicast};
 pub use content::Content;
 pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointError};

@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, info_span};
 
 use super::driver::{self, Driver, Request};
 use super::machine::{Command, NodeMachine};
 use super::{
-    CommandError, Config, Content, Counters, Endpoint, Event, Limits, PeerId, PeerInfo, StartError, Text,
+    Broadcast, CommandError, Config, Content, Counters, Endpoint, Event, Limits, Multicast, PeerId, PeerInfo,
+    StartError, Text,
 };
 use crate::net::Net;
 
@@ -51,7 +52,7 @@ pub struct Node(Arc<Handle>);
 struct Handle {
     id: PeerId,
     name: Text,
-    endpoint: Endpoint,
+    endpoint: watch::Receiver<Endpoint>,
     requests: mpsc::Sender<Request>,
 }
 
@@ -84,7 +85,8 @@ impl Node {
         let id = config.identity.unwrap_or_else(|| PeerId::from_random(random));
         let mut seed = [0; 8];
         net.random(&mut seed);
-        let endpoint = Endpoint::from(sockets.inbox);
+        let endpoint = Endpoint::from(sockets.inbox());
+        let multicast = config.multicast;
         let machine = NodeMachine::new(
             config,
             limits.clone(),
@@ -96,7 +98,9 @@ impl Node {
         let name = machine.name().clone();
         let (requests, requests_rx) = mpsc::channel(REQUESTS);
         let (events_tx, events) = mpsc::channel(limits.events);
-        let driver = Driver::new(net.clone(), machine, limits, requests_rx, events_tx);
+        let (place, endpoint) = watch::channel(endpoint);
+        let driver =
+            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, place);
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();
@@ -113,9 +117,9 @@ impl Node {
         &self.0.name
     }
 
-    /// Where peers reach this node.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.0.endpoint
+    /// Where peers reach this node: at the first of its addresses, when it has several.
+    pub fn endpoint(&self) -> Endpoint {
+        self.0.endpoint.borrow().clone()
     }
 
     /// Enters a group and tells all peers. Nothing happens when the node is in it already.
@@ -231,7 +235,7 @@ impl fmt::Debug for Node {
         f.debug_struct("Node")
             .field("id", id)
             .field("name", name)
-            .field("endpoint", endpoint)
+            .field("endpoint", &*endpoint.borrow())
             .finish_non_exhaustive()
     }
 }
@@ -296,9 +300,27 @@ impl NodeBuilder {
         self
     }
 
-    /// The interface to use, by name, index or address.
+    /// Adds an interface to use, by name, index or address; `*` for all.
     pub fn interface(mut self, interface: impl Into<String>) -> Self {
-        self.config.interface = Some(interface.into());
+        self.config.interfaces.push(interface.into());
+        self
+    }
+
+    /// Uses link-local IPv6 beside IPv4.
+    pub fn ipv6(mut self, ipv6: bool) -> Self {
+        self.config.ipv6 = ipv6;
+        self
+    }
+
+    /// What is done about the multicast groups of hzre, gyre and go-zyre.
+    pub fn multicast(mut self, multicast: Multicast) -> Self {
+        self.config.multicast = multicast;
+        self
+    }
+
+    /// Which broadcast beacons go to.
+    pub fn broadcast(mut self, broadcast: Broadcast) -> Self {
+        self.config.broadcast = broadcast;
         self
     }
 

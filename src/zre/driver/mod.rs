@@ -19,27 +19,29 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, trace, warn};
 
 use self::link::{Intake, Note, Outbound};
 use self::queue::Dial;
+use self::sockets::{GROUPS, Sockets, Way};
 use super::beacon::Beacon;
 use super::interface::Site;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
-use super::{CommandError, Event, ExitReason, Limits};
+use super::{CommandError, Config, Endpoint, Event, ExitReason, Limits, Multicast};
 use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task, TcpListener, UdpSocket};
 
 mod link;
 mod queue;
-mod start;
+mod sockets;
 
-pub(super) use start::bind;
+pub(super) use sockets::bind;
 
 /// How much of one source a round takes.
 const BATCH: usize = 64;
@@ -52,6 +54,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long a peer whose queue is half full may take nothing, when the application waits for it. Long enough for some
 /// packets that are lost in a row.
 const HOLD: Duration = Duration::from_secs(3);
+/// How long beacons go to a group after the last one of a peer that may hear nothing else.
+const GROUP_SPOKEN: Duration = Duration::from_secs(60);
 /// Longer than any beacon, so that a datagram that was cut to it is seen to be none.
 const DATAGRAM: usize = 128;
 
@@ -61,20 +65,6 @@ pub(super) enum Request {
     Command(Command, oneshot::Sender<Result<usize, CommandError>>),
     /// Something to look up.
     Look(Box<dyn FnOnce(&NodeMachine) + Send>),
-}
-
-/// The sockets of a node.
-#[derive(Debug)]
-pub(super) struct Sockets<N: Net> {
-    /// Bound to the beacon port at any address: hears beacons.
-    pub(super) ear: N::Udp,
-    /// Bound to the interface's address: sends beacons, so that they carry it.
-    pub(super) mouth: N::Udp,
-    pub(super) broadcast: SocketAddr,
-    pub(super) listener: N::Listener,
-    pub(super) inbox: SocketAddr,
-    /// Tells who is a neighbour here.
-    pub(super) site: Site,
 }
 
 /// The node's task, without its sockets.
@@ -97,6 +87,13 @@ pub(super) struct Driver<N: Net> {
     /// Waits for room, while there is a backlog.
     room: Option<Room>,
     beacons: VecDeque<[u8; Beacon::LEN]>,
+    multicast: Multicast,
+    /// Until when beacons go to each group.
+    spoken: [Timestamp; GROUPS.len()],
+    /// When to look for changed addresses.
+    next_listing: Timestamp,
+    /// Tells the handles where the node is.
+    place: watch::Sender<Endpoint>,
     outbound: BTreeMap<OutboundLink, Outbound>,
     full: Vec<OutboundLink>,
     notes: mpsc::UnboundedReceiver<Note>,
@@ -136,8 +133,10 @@ impl<N: Net> Driver<N> {
         net: N,
         machine: NodeMachine,
         limits: Limits,
+        multicast: Multicast,
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
+        place: watch::Sender<Endpoint>,
     ) -> Self {
         let (notes_tx, notes) = mpsc::unbounded_channel();
         let (intake_tx, intake) = mpsc::channel(INTAKE);
@@ -155,6 +154,10 @@ impl<N: Net> Driver<N> {
             backlog: VecDeque::new(),
             room: None,
             beacons: VecDeque::new(),
+            multicast,
+            spoken: [Timestamp::ZERO; GROUPS.len()],
+            next_listing: Timestamp::ZERO,
+            place,
             outbound: BTreeMap::new(),
             full: Vec::new(),
             notes,
@@ -170,10 +173,12 @@ impl<N: Net> Driver<N> {
     }
 
     /// Runs the node until it stops, and then until the application has its last event.
-    pub(super) async fn run(mut self, sockets: Sockets<N>) {
+    pub(super) async fn run(mut self, mut sockets: Sockets<N>) {
         info!(peer = %self.machine.id(), name = %self.machine.name(), endpoint = %self.machine.endpoint(),
-            broadcast = %sockets.broadcast, "node started");
-        self.rounds(&sockets).await;
+            "node started");
+        self.next_listing = self.net.now().after(Config::INTERFACES_CHECK_INTERVAL);
+        self.feed(Input::Homes(sockets.homes()));
+        self.rounds(&mut sockets).await;
         drop(sockets);
         self.outbound.clear();
         self.inbound.clear();
@@ -189,42 +194,54 @@ impl<N: Net> Driver<N> {
         }
     }
 
-    async fn rounds(&mut self, sockets: &Sockets<N>) {
+    async fn rounds(&mut self, sockets: &mut Sockets<N>) {
         // These live across rounds, because a future that is dropped is not woken.
-        let mut hearing = pin!(hear(&sockets.ear));
-        let mut accepting = pin!(sockets.listener.accept());
-        let say = |beacon| say(&sockets.mouth, beacon, sockets.broadcast);
-        let mut saying = pin!(self.beacons.pop_front().map(say));
+        let ears = sockets.ears.iter().map(|ear| (ear.way, Arc::clone(&ear.socket)));
+        let mut hearing: Vec<_> =
+            ears.map(|(way, ear)| (way, Box::pin(hear(Arc::clone(&ear))), ear)).collect();
+        let listeners = |sockets: &Sockets<N>| -> Vec<_> {
+            let listeners = sockets.doors.iter().map(|door| Arc::clone(&door.listener));
+            listeners.map(|listener| (Box::pin(accept(Arc::clone(&listener))), listener)).collect()
+        };
+        let mut accepting = listeners(sockets);
+        let mut saying = pin!(None);
         poll_fn(|context| {
             loop {
                 let mut is_served = self.serve_time(context);
+                if self.look_around(sockets) {
+                    accepting = listeners(sockets);
+                }
                 is_served &= self.serve_notes(context);
-                is_served &= is_exhausted(|| {
-                    let accepted = ready!(accepting.as_mut().poll(context));
-                    accepting.set(sockets.listener.accept());
-                    self.on_accepted(accepted);
-                    Poll::Ready(())
-                });
-                is_served &= is_exhausted(|| {
-                    let heard = ready!(hearing.as_mut().poll(context));
-                    hearing.set(hear(&sockets.ear));
-                    self.on_heard(&sockets.site, heard);
-                    Poll::Ready(())
-                });
+                for (accepted, listener) in &mut accepting {
+                    is_served &= is_exhausted(|| {
+                        let connection = ready!(accepted.as_mut().poll(context));
+                        accepted.set(accept(Arc::clone(listener)));
+                        self.on_accepted(connection);
+                        Poll::Ready(())
+                    });
+                }
+                for (way, heard, ear) in &mut hearing {
+                    is_served &= is_exhausted(|| {
+                        let datagram = ready!(heard.as_mut().poll(context));
+                        heard.set(hear(Arc::clone(ear)));
+                        self.on_heard(&sockets.site, *way, datagram);
+                        Poll::Ready(())
+                    });
+                }
                 is_served &= self.serve_requests(context);
                 is_served &= self.serve_backlog(context);
                 is_served &= self.serve_intake(context);
                 self.finish_stop();
-                if saying.is_none() {
-                    saying.set(self.beacons.pop_front().map(say));
-                }
-                while let Some(said) = saying.as_mut().as_pin_mut().map(|said| said.poll(context)) {
-                    match said {
-                        Poll::Pending => break,
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(error)) => debug!(%error, "beacon not sent"),
+                loop {
+                    if saying.is_none() {
+                        let Some(beacon) = self.beacons.pop_front() else { break };
+                        let targets = sockets.targets(|way| self.is_spoken(way));
+                        saying.set(Some(say(targets, beacon)));
                     }
-                    saying.set(self.beacons.pop_front().map(say));
+                    if saying.as_mut().as_pin_mut().is_some_and(|said| said.poll(context).is_pending()) {
+                        break;
+                    }
+                    saying.set(None);
                 }
                 if self.is_stopped && saying.is_none() {
                     return Poll::Ready(());
@@ -235,6 +252,34 @@ impl<N: Net> Driver<N> {
             }
         })
         .await;
+    }
+
+    /// Looks, now and then, whether the addresses are what they were; whether there are other listeners now.
+    fn look_around(&mut self, sockets: &mut Sockets<N>) -> bool {
+        let now = self.net.now();
+        if now < self.next_listing || self.is_stopped {
+            return false;
+        }
+        self.next_listing = now.after(Config::INTERFACES_CHECK_INTERVAL);
+        if !sockets.renew(&self.net) {
+            return false;
+        }
+        self.feed(Input::Homes(sockets.homes()));
+        let place = self.machine.endpoint();
+        info!(endpoint = %place, addresses = sockets.doors.len(), "addresses changed");
+        self.place.send_replace(place.clone());
+        true
+    }
+
+    /// Whether beacons go there, too.
+    fn is_spoken(&self, way: Way) -> bool {
+        match (way, self.multicast) {
+            (Way::Common, _) | (_, Multicast::Always) => true,
+            (_, Multicast::Never) => false,
+            (Way::Group(group), Multicast::Auto) => {
+                self.spoken.get(group).is_some_and(|until| self.net.now() < *until)
+            }
+        }
     }
 
     /// Whether serving the sources made something new to wait for.
@@ -367,7 +412,8 @@ impl<N: Net> Driver<N> {
     fn deadline(&self) -> Option<Timestamp> {
         let stop = self.stop.as_ref().map(|stop| stop.until);
         let held = self.held.first().map(|held| held.until);
-        self.machine.deadline().into_iter().chain(stop).chain(held).min()
+        let listing = (!self.is_stopped).then_some(self.next_listing);
+        self.machine.deadline().into_iter().chain(stop).chain(held).chain(listing).min()
     }
 
     // Each of these serves one source, and returns whether that has no more and wakes the task when it has.
@@ -437,13 +483,19 @@ impl<N: Net> Driver<N> {
         self.handshakes.insert(link);
     }
 
-    fn on_heard(&mut self, site: &Site, heard: io::Result<Heard>) {
+    fn on_heard(&mut self, site: &Site, way: Way, heard: io::Result<Heard>) {
         match heard {
             Ok(Heard { from, .. }) if site.is_elsewhere(from.ip()) => {
                 trace!(%from, "beacon ignored: it comes from another network of this machine");
             }
             Ok(Heard { from, datagram, len }) => {
-                self.feed(Input::Beacon { from, beacon: Beacon::decode(&datagram[..len]) });
+                let beacon = Beacon::decode(&datagram[..len]);
+                if let (Way::Group(group), Ok(beacon)) = (way, &beacon)
+                    && self.machine.is_of_another_kind(beacon.peer)
+                {
+                    self.spoken[group] = self.net.now().after(GROUP_SPOKEN);
+                }
+                self.feed(Input::Beacon { from, beacon });
             }
             Err(error) => debug!(%error, "no datagram"),
         }
@@ -560,13 +612,20 @@ struct Heard {
     len: usize,
 }
 
-async fn hear<U: UdpSocket>(ear: &U) -> io::Result<Heard> {
+async fn hear<U: UdpSocket>(ear: Arc<U>) -> io::Result<Heard> {
     let mut datagram = [0; DATAGRAM];
     let (len, from) = ear.recv_from(&mut datagram).await?;
     Ok(Heard { from, datagram, len })
 }
 
-async fn say<U: UdpSocket>(mouth: &U, beacon: [u8; Beacon::LEN], to: SocketAddr) -> io::Result<()> {
-    mouth.send_to(&beacon, to).await?;
-    Ok(())
+async fn accept<L: TcpListener>(listener: Arc<L>) -> io::Result<(L::Stream, SocketAddr)> {
+    listener.accept().await
+}
+
+async fn say<U: UdpSocket>(targets: Vec<(Arc<U>, SocketAddr)>, beacon: [u8; Beacon::LEN]) {
+    for (mouth, to) in targets {
+        if let Err(error) = mouth.send_to(&beacon, to).await {
+            debug!(%to, %error, "beacon not sent");
+        }
+    }
 }

@@ -20,7 +20,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{InboundLink, NodeMachine, Output};
+use super::{InboundLink, KIND_HEADER, NodeMachine, Output};
 use crate::Timestamp;
 use crate::zre::beacon::{Beacon, BeaconError};
 use crate::zre::message::{Body, Hello};
@@ -64,13 +64,14 @@ impl NodeMachine {
         if beacon.peer == self.id {
             return;
         }
-        let address = SocketAddr::new(from.ip(), beacon.port);
+        let mut address = from;
+        address.set_port(beacon.port);
         match self.peers.get_mut(&beacon.peer) {
             Some(_) if beacon.is_leaving() => self.exit(beacon.peer, ExitReason::Left),
             Some(peer) => {
                 peer.liveness.hear(now);
-                if peer.beacon != Some(address) {
-                    self.on_new_place(now, beacon.peer, address);
+                if let Some(is_move) = peer.hear_at(now, address) {
+                    self.on_new_place(now, beacon.peer, address, is_move);
                 }
             }
             None if beacon.is_leaving() => {}
@@ -81,7 +82,7 @@ impl NodeMachine {
     fn on_newcomer(&mut self, now: Timestamp, id: PeerId, address: SocketAddr) {
         let endpoint = Endpoint::from(address);
         let is_full = self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
-        if endpoint == self.endpoint {
+        if self.is_our_place(&endpoint) {
             self.counters.beacons_of_our_place += 1;
             return;
         }
@@ -91,15 +92,14 @@ impl NodeMachine {
         }
         self.create(now, id, vec![endpoint]);
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.beacon = Some(address);
+            peer.hear_at(now, address);
         }
         self.dial(id);
     }
 
     /// Beacons of a known peer come from elsewhere: it moved, or it can be heard on two networks. The link tells which.
-    fn on_new_place(&mut self, now: Timestamp, id: PeerId, address: SocketAddr) {
+    fn on_new_place(&mut self, now: Timestamp, id: PeerId, address: SocketAddr, is_move: bool) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let is_move = peer.beacon.replace(address).is_some();
         peer.add_endpoint(address.into());
         if is_move && peer.is_ready() && matches!(peer.outbound.state, State::Open { .. }) {
             self.probe(now, id);
@@ -188,7 +188,8 @@ impl NodeMachine {
         }
         let text = hello.endpoint.as_str().unwrap_or_default();
         let said = text.parse::<Endpoint>().ok();
-        if said.as_ref() == Some(&self.endpoint) {
+        let said = said.map(|said| said.seen_from(remote));
+        if said.as_ref().is_some_and(|said| self.is_our_place(said)) {
             return Err(Refusal::OurPlace);
         }
         let port = said
@@ -197,8 +198,12 @@ impl NodeMachine {
             .or_else(|| text.rsplit_once(':')?.1.parse().ok().filter(|port| *port != 0))
             .or_else(|| known.map(|peer| peer.endpoints[0].port));
         let said = said.filter(|said| is_reachable_from(said, remote));
-        let seen = port.map(|port| Endpoint::from(SocketAddr::new(remote.ip(), port)));
-        let seen = seen.filter(|seen| *seen != self.endpoint && said.as_ref() != Some(seen));
+        let seen = port.map(|port| {
+            let mut seen = remote;
+            seen.set_port(port);
+            Endpoint::from(seen)
+        });
+        let seen = seen.filter(|seen| !self.is_our_place(seen) && said.as_ref() != Some(seen));
         let places: Vec<Endpoint> = said.into_iter().chain(seen).collect();
         if places.is_empty() { Err(Refusal::NoPlace) } else { Ok(places) }
     }
@@ -247,9 +252,14 @@ impl NodeMachine {
         peer.liveness.hear_link(now);
         let due = peer.liveness.due(&self.patience);
         peer.status = hello.status;
-        let Hello { endpoint, groups, name, headers, status: _ } = hello;
-        let introduction =
-            Introduction { name: name.clone(), headers: headers.clone(), endpoint: endpoint.clone() };
+        let Hello { endpoint, groups, name, mut headers, status: _ } = hello;
+        let is_hailer = headers.remove(&Text::from(KIND_HEADER)).is_some();
+        let introduction = Introduction {
+            name: name.clone(),
+            headers: headers.clone(),
+            endpoint: endpoint.clone(),
+            is_hailer,
+        };
         peer.introduction = Some(introduction);
         self.check_by(due);
         self.counters.entered += 1;

@@ -130,8 +130,8 @@ impl NodeMachine {
         if !self.own.join(group.clone()) {
             return Ok(0);
         }
-        match self.introduction().encode() {
-            Ok(hello) => self.hello = hello,
+        match self.introductions() {
+            Ok(hellos) => self.hellos = hellos,
             Err(error) => {
                 self.own = before;
                 return Err(error.into());
@@ -145,7 +145,7 @@ impl NodeMachine {
         if !self.own.leave(group) {
             return Ok(0);
         }
-        self.hello = self.introduction().encode()?;
+        self.hellos = self.introductions()?;
         let status = self.own.status();
         self.send_to_all(Body::Leave { group: group.clone(), status })
     }
@@ -193,8 +193,10 @@ impl NodeMachine {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.sent = Sequence::new(peer.sent.wraps_early());
         peer.sent.advance();
-        let link = peer.outbound.link;
-        self.output(Output::Send { link, frames: self.hello.clone() });
+        let (link, place) = (peer.outbound.link, peer.endpoint().clone());
+        let home = self.home_of(&place);
+        let frames = self.hellos.get(home).unwrap_or(&self.hellos[0]).clone();
+        self.output(Output::Send { link, frames });
     }
 
     fn stop(&mut self) {

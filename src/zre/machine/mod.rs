@@ -3,7 +3,7 @@
 //! [`NodeMachine`] is pure: it does no IO, reads no clock and draws no randomness but from its seed. This file has what
 //! goes in and out; the decisions are in four rooms:
 //!
-//! * `discovery`: beacons and HELLOs; how peers come to be, and how they end.
+//! * `discovery`: beacons and HELLOs; how peers come to be, and how they end. `homes`: our own addresses.
 //! * `links`: our link to each peer and its links to us.
 //! * `messages`: what peers say, and what we say.
 //! * `timers`: beacons to send, quiet peers, attempts to repeat.
@@ -32,11 +32,20 @@ use crate::Timestamp;
 use crate::machine::Machine;
 
 mod discovery;
+mod homes;
 mod links;
 mod messages;
 #[cfg(test)]
 mod tests;
 mod timers;
+
+pub use homes::Home;
+
+/// The header by which Hailers know each other, and so that they may say what others would die of (pyre takes an ELECT for
+/// a lost message, and gyre panics). Nothing on the wire tells kinds of nodes apart. Applications don't see it.
+const KIND_HEADER: &str = "X-HAILER";
+/// Its value: the kind of node, to be told apart should that ever be needed.
+const KIND: &str = "1";
 
 /// Our link to a peer: a queue of messages and, when it is connected, a ZMTP connection from our DEALER. Its number is
 /// never used again.
@@ -76,6 +85,8 @@ impl InboundLink {
 pub enum Input {
     /// The deadline has come.
     Timeout,
+    /// These are our addresses now, the one for peers of no network of ours first.
+    Homes(Vec<Home>),
     /// A datagram came to the beacon port.
     Beacon {
         /// Who sent it.
@@ -227,13 +238,15 @@ pub struct NodeMachine {
     id: PeerId,
     name: Text,
     headers: Headers,
+    /// Where peers of no network of ours are told to reach us.
     endpoint: Endpoint,
+    homes: Vec<Home>,
     interval: Duration,
     patience: Patience,
     limits: Limits,
     own: OwnGroups,
-    /// Our HELLO as it goes out, until a group changes. It is the same for all peers.
-    hello: Vec<Bytes>,
+    /// Our HELLO as it goes out, until a group changes: one for the peers of each home.
+    hellos: Vec<Vec<Bytes>>,
     peers: BTreeMap<PeerId, Peer>,
     not_ready: usize,
     members: Members,
@@ -286,10 +299,11 @@ impl NodeMachine {
             name: config.name.unwrap_or_else(|| Text::from(&id.to_string()[..6])),
             headers: config.headers,
             endpoint,
+            homes: Vec::new(),
             interval: config.interval,
             patience,
             own,
-            hello: Vec::new(),
+            hellos: Vec::new(),
             peers: BTreeMap::new(),
             not_ready: 0,
             members: Members::default(),
@@ -307,7 +321,7 @@ impl NodeMachine {
             outputs: VecDeque::new(),
             is_stopped: false,
         };
-        machine.hello = machine.introduction().encode().map_err(ConfigError::Introduction)?;
+        machine.hellos = machine.introductions().map_err(ConfigError::Introduction)?;
         Ok(machine)
     }
 
@@ -341,6 +355,11 @@ impl NodeMachine {
         self.members.of(group)
     }
 
+    /// Whether a peer entered that is no Hailer.
+    pub(in crate::zre) fn is_of_another_kind(&self, id: PeerId) -> bool {
+        self.peers.get(&id).and_then(|peer| peer.introduction.as_ref()).is_some_and(|it| !it.is_hailer)
+    }
+
     /// The groups that we are in, in the order of their bytes.
     pub fn own_groups(&self) -> impl Iterator<Item = &Text> {
         self.own.iter()
@@ -356,13 +375,15 @@ impl NodeMachine {
         &mut self.counters
     }
 
-    fn introduction(&self) -> Message {
+    fn introduction(&self, endpoint: &Endpoint) -> Message {
+        let mut headers = self.headers.clone();
+        headers.insert(KIND_HEADER.into(), KIND.into());
         let hello = Hello {
-            endpoint: self.endpoint.to_string().into(),
+            endpoint: endpoint.to_string().into(),
             groups: self.own.iter().cloned().collect(),
             status: self.own.status(),
             name: self.name.clone(),
-            headers: self.headers.clone(),
+            headers,
         };
         Message { sequence: 1, body: Body::Hello(hello) }
     }
@@ -397,6 +418,7 @@ impl Machine for NodeMachine {
         }
         match input {
             Input::Timeout => self.on_timeout(now),
+            Input::Homes(homes) => self.on_homes(now, homes),
             Input::Beacon { from, beacon } => self.on_beacon(now, from, beacon),
             Input::Opened { link } => self.on_opened(now, link),
             Input::DialFailed { link, attempt, failure } => self.on_dial_failed(now, link, attempt, failure),

@@ -218,11 +218,19 @@ fn a_peer_that_moves_is_dialled_where_it_is_when_its_link_is_dead() {
     let outputs = rig.beacon(ALICE, "10.0.0.77:49152");
     assert_eq!(sent(&outputs, outbound), [Message { sequence: 2, body: Body::Ping }]);
     assert_eq!(rig.receive(inbound, 2, Body::PingOk), [], "heard on two networks: all is well");
-    let outputs = rig.beacon(ALICE, "10.0.0.2:49152");
-    assert_eq!(sent(&outputs, outbound).len(), 1);
-    rig.receive(inbound, 3, Body::PingOk);
-    rig.beacon(ALICE, "10.0.0.77:49152");
-    let outputs = rig.until(3000);
+    for second in 1..=3 {
+        rig.until(second * 1000);
+        assert_eq!(rig.beacon(ALICE, "10.0.0.2:49152"), [], "and no reason to ask each second");
+        assert_eq!(rig.beacon(ALICE, "10.0.0.77:49152"), []);
+    }
+    for second in 4..=7 {
+        rig.until(second * 1000);
+        assert_eq!(rig.beacon(ALICE, "10.0.0.77:49152"), []);
+    }
+    rig.until(8000);
+    let outputs = rig.beacon(ALICE, "10.0.0.77:49152");
+    assert_eq!(sent(&outputs, outbound).len(), 1, "it is silent at the place that our link goes to");
+    let outputs = rig.until(11_000);
     assert_eq!(dialled(&outputs)[0].1, "tcp://10.0.0.77:49152");
     assert_eq!(story(&outputs), "");
 }

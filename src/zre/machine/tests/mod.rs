@@ -12,6 +12,7 @@ use crate::zre::message::Hello;
 use crate::zre::{ExitReason, Limits};
 
 mod discovery;
+mod homes;
 mod hostile;
 mod links;
 mod messages;
