@@ -12,9 +12,9 @@ use tracing_subscriber::EnvFilter;
 use super::chat;
 use super::output::Output;
 use super::reader::parse_duration;
-use super::{Config, LoadError, start};
+use super::{Config, LoadError, Roles, start};
 use crate::net::{Alarm, Net, OsNet};
-use crate::zre::{self, Events, Node, Text};
+use crate::zre::{self, Text};
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -89,7 +89,7 @@ enum Verb {
         /// Print one JSON object an event
         #[arg(long)]
         json: bool,
-        /// At the end, say what was counted: peers, and odd or hostile input by its cause
+        /// At the end, tell what was counted: peers, and odd or hostile input by its cause
         #[arg(long)]
         counters: bool,
     },
@@ -97,9 +97,13 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct NodeOptions {
-    /// Interface to use: its name, index or address [default: the first that can broadcast]
+    /// Interface to use: its name, index or address, or * for all; may be given several times [default: the first that
+    /// can broadcast]
     #[arg(long, short, value_name = "INTERFACE")]
-    interface: Option<String>,
+    interface: Vec<String>,
+    /// Use link-local IPv6 too, on the same interfaces
+    #[arg(long, short = '6')]
+    ipv6: bool,
     /// UDP port of the beacons; another port is another, isolated network
     #[arg(long, short, value_name = "PORT", default_value_t = zre::Config::PORT,
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -119,7 +123,7 @@ struct NodeOptions {
     /// Print one JSON object an event
     #[arg(long)]
     json: bool,
-    /// At the end, say what was counted: peers, and odd or hostile input by its cause
+    /// At the end, tell what was counted: peers, and odd or hostile input by its cause
     #[arg(long)]
     counters: bool,
 }
@@ -158,7 +162,8 @@ impl NodeOptions {
                 name: self.name.as_deref().map(Text::from),
                 headers: headers.collect(),
                 groups: groups.iter().map(|group| Text::from(group.as_str())).collect(),
-                interface: self.interface.clone(),
+                interfaces: self.interface.clone(),
+                ipv6: self.ipv6,
                 port: self.port,
                 tcp_port: self.tcp_port.unwrap_or(0),
                 interval: self.interval,
@@ -239,32 +244,36 @@ struct Shown {
     with_counters: bool,
 }
 
-/// Stops a node and shows what it still has to tell.
-async fn finish(node: &Node, events: &mut Events, output: &Output, shown: Shown) -> io::Result<()> {
-    let counters = if shown.with_counters { node.counters().await.ok() } else { None };
-    node.stop().await;
-    drain(events, output).await?;
-    counters.map_or(Ok(()), |counters| output.counters(&counters))
+/// Stops the roles and shows what they still have to tell.
+async fn finish(mut roles: Roles, output: &Output, shown: Shown) -> io::Result<()> {
+    let counters = match &roles.zre {
+        Some((node, _)) if shown.with_counters => node.counters().await.ok(),
+        _ => None,
+    };
+    roles.stop().await;
+    drain(&mut roles, output).await?;
+    counters.map_or(Ok(()), |counters| output.event(&counters))
 }
 
-/// Shows events until told to stop.
+/// Runs the roles and shows what they tell until told to stop.
 async fn watch(net: &OsNet, config: Config, shown: Shown) -> io::Result<()> {
     let output = Output::new(shown.is_json);
-    let roles = start(net, config).await.map_err(io::Error::other)?;
-    let Some((node, mut events)) = roles.zre else { return Ok(()) };
-    output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
-    let outcome = show(&mut events, &output).await;
-    outcome.and(finish(&node, &mut events, &output, shown).await)
+    let mut roles = start(net, config).await.map_err(io::Error::other)?;
+    if let Some((node, _)) = &roles.zre {
+        output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
+    }
+    let outcome = show(&mut roles, &output).await;
+    outcome.and(finish(roles, &output, shown).await)
 }
 
-async fn show(events: &mut Events, output: &Output) -> io::Result<()> {
+async fn show(roles: &mut Roles, output: &Output) -> io::Result<()> {
     let stop = stop_requested(output);
     tokio::pin!(stop);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
-            event = events.next() => match event {
+            event = roles.next() => match event {
                 Some(event) => output.event(&event)?,
                 None => return Ok(()),
             },
@@ -274,15 +283,15 @@ async fn show(events: &mut Events, output: &Output) -> io::Result<()> {
 
 async fn talk(net: &OsNet, config: Config, shown: Shown, group: String) -> io::Result<()> {
     let output = Output::new(shown.is_json);
-    let roles = start(net, config).await.map_err(io::Error::other)?;
-    let Some((node, mut events)) = roles.zre else { return Ok(()) };
-    let outcome = chat::run(&node, &mut events, &output, group, stop_requested(&output)).await;
-    outcome.and(finish(&node, &mut events, &output, shown).await)
+    let mut roles = start(net, config).await.map_err(io::Error::other)?;
+    let Some((node, events)) = &mut roles.zre else { return Ok(()) };
+    let outcome = chat::run(node, events, &output, group, stop_requested(&output)).await;
+    outcome.and(finish(roles, &output, shown).await)
 }
 
-/// Shows the last events of a node that was asked to stop.
-async fn drain(events: &mut Events, output: &Output) -> io::Result<()> {
-    while let Some(event) = events.next().await {
+/// Shows the last events of roles that were asked to stop.
+async fn drain(roles: &mut Roles, output: &Output) -> io::Result<()> {
+    while let Some(event) = roles.next().await {
         output.event(&event)?;
     }
     Ok(())

@@ -2,13 +2,30 @@
 
 use super::Config;
 use crate::net::Net;
-use crate::zre::{Events, Node, StartError};
+use crate::zre;
 
-/// Running roles.
-#[derive(Debug)]
+/// Running roles. Dropping one ends it without a farewell.
+#[derive(Debug, Default)]
 pub struct Roles {
     /// The ZRE node and what it tells, when the configuration has one.
-    pub zre: Option<(Node, Events)>,
+    pub zre: Option<(zre::Node, zre::Events)>,
+}
+
+/// What a role tells.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RoleEvent {
+    /// Of the ZRE node.
+    Zre(zre::Event),
+}
+
+/// Why a role did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The ZRE node.
+    #[error(transparent)]
+    Zre(#[from] zre::StartError),
 }
 
 /// Starts every role of the configuration.
@@ -16,9 +33,45 @@ pub struct Roles {
 /// # Errors
 /// When one can't start; those that had started are stopped again.
 pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError> {
-    let zre = match config.zre {
-        Some(zre) => Some(Node::start(net, zre).await?),
-        None => None,
-    };
-    Ok(Roles { zre })
+    let mut roles = Roles::default();
+    if let Some(zre) = config.zre {
+        roles.zre = Some(zre::Node::start(net, zre).await?);
+    }
+    Ok(roles)
+}
+
+impl Roles {
+    /// Whether every role has ended.
+    pub fn is_empty(&self) -> bool {
+        self.zre.is_none()
+    }
+
+    /// The next event of any role; `None` when all have ended.
+    pub async fn next(&mut self) -> Option<RoleEvent> {
+        while !self.is_empty() {
+            tokio::select! {
+                biased;
+                event = next_of(&mut self.zre) => match event {
+                    Some(event) => return Some(RoleEvent::Zre(event)),
+                    None => self.zre = None,
+                },
+            }
+        }
+        None
+    }
+
+    /// Asks every role to end. Their last events are still to be taken.
+    pub async fn stop(&self) {
+        if let Some((node, _)) = &self.zre {
+            node.stop().await;
+        }
+    }
+}
+
+/// The next event of a role, `None` at its end. A role that is not there never tells anything.
+async fn next_of(role: &mut Option<(zre::Node, zre::Events)>) -> Option<zre::Event> {
+    match role {
+        Some((_, events)) => events.next().await,
+        None => std::future::pending().await,
+    }
 }

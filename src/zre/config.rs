@@ -15,6 +15,8 @@ pub struct Config {
     pub headers: Headers,
     /// Groups joined from the start.
     pub groups: Vec<Text>,
+    /// Groups in whose elections this node stands for leader. See [`Event::Leader`](super::Event::Leader).
+    pub contest: Vec<Text>,
     /// The interfaces to use, each by its name, its index or one of its addresses, or `*` for all but loopbacks and
     /// tunnels. Without any, the first that is up, is not a loopback or a tunnel, and can broadcast. Those that are not there
     /// are taken when they appear, as long as one is there at the start.
@@ -80,6 +82,7 @@ impl Default for Config {
             identity: None,
             headers: Headers::new(),
             groups: Vec::new(),
+            contest: Vec::new(),
             interfaces: Vec::new(),
             ipv6: false,
             broadcast: Broadcast::Directed,

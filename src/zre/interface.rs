@@ -76,9 +76,8 @@ pub(super) fn choose(
     wanted: &Wanted,
     before: Option<&Site>,
 ) -> Result<Site, StartError> {
-    let is_usable = |it: &&Interface| {
-        it.is_up && (it.address.is_ipv4() || wanted.ipv6 && is_link_local(it.address))
-    };
+    let is_usable =
+        |it: &&Interface| it.is_up && (it.address.is_ipv4() || wanted.ipv6 && is_link_local(it.address));
     let usable: Vec<&Interface> = interfaces.iter().filter(is_usable).collect();
     let is_ordinary = |it: &Interface| !it.is_loopback && !it.is_point_to_point;
     let mut homes: Vec<&Interface> = if wanted.interfaces.is_empty() {
@@ -131,9 +130,8 @@ pub(super) fn choose(
 }
 
 fn first_of_each_family<'a>(usable: &[&'a Interface], name: &str) -> Vec<&'a Interface> {
-    let of_family = |is_v6: bool| {
-        usable.iter().copied().find(|it| it.name == name && it.address.is_ipv6() == is_v6)
-    };
+    let of_family =
+        |is_v6: bool| usable.iter().copied().find(|it| it.name == name && it.address.is_ipv6() == is_v6);
     of_family(false).into_iter().chain(of_family(true)).collect()
 }
 

@@ -99,8 +99,7 @@ impl Node {
         let (requests, requests_rx) = mpsc::channel(REQUESTS);
         let (events_tx, events) = mpsc::channel(limits.events);
         let (place, endpoint) = watch::channel(endpoint);
-        let driver =
-            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, place);
+        let driver = Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, place);
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();

@@ -208,10 +208,9 @@ impl<N: Net> Sockets<N> {
             }
         }
         match (doors.is_empty(), homes.first()) {
-            (true, Some(home)) => Err(StartError::Listen {
-                at: at(home, port),
-                source: io::ErrorKind::AddrNotAvailable.into(),
-            }),
+            (true, Some(home)) => {
+                Err(StartError::Listen { at: at(home, port), source: io::ErrorKind::AddrNotAvailable.into() })
+            }
             _ => Ok(doors),
         }
     }
@@ -222,16 +221,18 @@ impl<N: Net> Sockets<N> {
             .listen(listen_at)
             .and_then(|listener| Ok((listener.local_addr()?, listener)))
             .map_err(|source| StartError::Listen { at: listen_at, source })?;
-        let options = UdpOptions {
-            broadcast: true,
-            multicast_from: Some(home.address),
-            ..UdpOptions::at(at(home, 0))
-        };
-        let mouth =
-            net.bind_udp(&options).map_err(|source| StartError::Beacon { at: options.at, source })?;
+        let options =
+            UdpOptions { broadcast: true, multicast_from: Some(home.address), ..UdpOptions::at(at(home, 0)) };
+        let mouth = net.bind_udp(&options).map_err(|source| StartError::Beacon { at: options.at, source })?;
         self.join_groups(home);
         let (common, groups) = self.destinations(home);
-        Ok(Door { home: home.clone(), mouth: Arc::new(mouth), listener: Arc::new(listener.1), common, groups })
+        Ok(Door {
+            home: home.clone(),
+            mouth: Arc::new(mouth),
+            listener: Arc::new(listener.1),
+            common,
+            groups,
+        })
     }
 
     /// Hears the groups on this interface.

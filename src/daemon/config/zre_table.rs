@@ -1,21 +1,12 @@
-//! The daemon's configuration: from a file to values that are complete and checked.
-//!
-//! The tables are read by [`Config::read`], for `hailer run --config FILE` and for the nodes of a scenario alike, so that
-//! the two can't drift. It opens nothing and starts nothing.
+//! The table `[zre]`.
 
-use std::path::Path;
 use std::time::Duration;
 
-use super::diagnostic::{Diagnostics, LoadError, Span};
-use super::reader::{self, Given, Refused, Table, Value, duration, integer, text, text_up_to, written};
-use crate::zre::{self, Headers, PeerId, Text};
-
-/// Which roles run, each with complete settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Config {
-    /// A ZRE node: the table `[zre]`.
-    pub zre: Option<zre::Config>,
-}
+use crate::daemon::diagnostic::Span;
+use crate::daemon::reader::{
+    Given, Refused, Table, Value, duration, integer, one_of, text, text_up_to, written,
+};
+use crate::zre::{self, Broadcast, Headers, Multicast, PeerId, Text};
 
 /// Names, groups and header keys are strings of the protocol, which carry their length in one byte (RFC 36).
 const NAME_BYTES_MAX: usize = 255;
@@ -24,42 +15,16 @@ const NAME_BYTES_MAX: usize = 255;
 /// something shorter is a mistyped unit.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-impl Config {
-    /// Reads a configuration file's text; `source_name` is what messages call the file.
-    ///
-    /// # Errors
-    /// All its mistakes. A file without a role is one.
-    pub fn parse(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
-        reader::read(source_name, text, |file| {
-            let config = Self::read(file)?;
-            if config.zre.is_none() {
-                let help = "add the table `[zre]`; it may be empty";
-                return Err(file.refuse_missing(&["zre"], "this file starts no role", help));
-            }
-            Ok(config)
-        })
-    }
+const BROADCASTS: &[(&str, Broadcast)] =
+    &[("directed", Broadcast::Directed), ("limited", Broadcast::Limited), ("both", Broadcast::Both)];
+const MULTICASTS: &[(&str, Multicast)] =
+    &[("auto", Multicast::Auto), ("always", Multicast::Always), ("never", Multicast::Never)];
 
-    /// Reads the configuration file at `path`.
-    ///
-    /// # Errors
-    /// When it can't be read, or has mistakes.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self, LoadError> {
-        LoadError::load(path.as_ref(), Self::parse)
-    }
-
-    /// Takes the tables of all roles from the table that holds them: the top of a configuration file, or a node of a
-    /// scenario. There may be none.
-    ///
-    /// # Errors
-    /// When something in them is wrong.
-    pub fn read(table: &mut Table<'_>) -> Result<Self, Refused> {
-        let zre = table.optional("zre", |value| value.table(read_zre))?;
-        Ok(Self { zre: zre.map(|zre| zre.value) })
-    }
-}
-
-fn read_zre(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
+/// Reads the settings of a node.
+///
+/// # Errors
+/// When one is wrong, or contradicts another.
+pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
     let default = zre::Config::default();
     let name = table.optional("name", text_up_to(NAME_BYTES_MAX));
     let identity = table.optional("identity", identity);
@@ -67,7 +32,13 @@ fn read_zre(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
     let groups = table.optional("groups", |value| {
         value.list("a list of groups", "`groups = [\"CHAT\"]`", text_up_to(NAME_BYTES_MAX))
     });
-    let interface = table.optional("interface", text_up_to(NAME_BYTES_MAX));
+    let contest = table.optional("contest", |value| {
+        value.list("a list of groups", "`contest = [\"CHAT\"]`", text_up_to(NAME_BYTES_MAX))
+    });
+    let interface = table.optional("interface", interfaces);
+    let ipv6 = table.optional("ipv6", yes_or_no);
+    let broadcast = table.optional("broadcast", one_of(BROADCASTS));
+    let multicast = table.optional("multicast", one_of(MULTICASTS));
     let port = table.optional("port", integer(1..=u64::from(u16::MAX), 5670));
     let tcp_port = table.optional("tcp_port", integer(0..=u64::from(u16::MAX), 49200));
     let interval = table.optional("interval", duration);
@@ -77,6 +48,8 @@ fn read_zre(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
 
     let groups =
         groups.and_then(|groups| distinct(table, groups.map_or_else(Vec::new, |groups| groups.value)));
+    let contest =
+        contest.and_then(|groups| distinct(table, groups.map_or_else(Vec::new, |groups| groups.value)));
     let timers = read_timers(
         table,
         [
@@ -95,7 +68,11 @@ fn read_zre(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
         identity: identity?.map(|identity| identity.value),
         headers: headers?.map(|headers| headers.value).unwrap_or_default(),
         groups: groups?,
-        interface: interface?.map(|interface| interface.value),
+        contest: contest?,
+        interfaces: interface?.map(|interface| interface.value).unwrap_or_default(),
+        ipv6: ipv6?.is_some_and(|ipv6| ipv6.value),
+        broadcast: broadcast?.map(|broadcast| broadcast.value).unwrap_or_default(),
+        multicast: multicast?.map(|multicast| multicast.value).unwrap_or_default(),
         port: port_of(port?, default.port),
         tcp_port: port_of(tcp_port?, default.tcp_port),
         interval,
@@ -103,6 +80,22 @@ fn read_zre(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
         silent,
         expired,
     })
+}
+
+/// One interface, or several.
+fn interfaces(value: Value<'_>) -> Result<Vec<String>, Refused> {
+    if !value.is_list() {
+        return text_up_to(NAME_BYTES_MAX)(value).map(|one| vec![one]);
+    }
+    let several =
+        value.list("an interface", "`interface = [\"eth0\", \"eth1\"]`", text_up_to(NAME_BYTES_MAX))?;
+    Ok(several.into_iter().map(|interface| interface.value).collect())
+}
+
+fn yes_or_no(value: Value<'_>) -> Result<bool, Refused> {
+    value
+        .as_bool()
+        .ok_or_else(|| value.refuse_kind("`true` or `false`", "write `true` or `false`, without quotes"))
 }
 
 /// A key of a timer, what was given for it, and its default.
@@ -184,26 +177,7 @@ fn distinct(table: &Table<'_>, groups: Vec<Given<String>>) -> Result<Vec<Text>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Blocks of lines: with `+` those of a configuration file, below them what must be said about it.
-    const MISTAKES: &str = include_str!("config_mistakes.txt");
-
-    #[test]
-    fn every_mistake_is_reported_at_its_place_with_what_would_be_right() {
-        let blocks = MISTAKES.split("\n\n").filter(|block| block.starts_with('+'));
-        for block in blocks.clone() {
-            let (file, expected): (Vec<_>, Vec<_>) =
-                block.trim_end().lines().partition(|line| line.starts_with('+'));
-            let file: String = file.iter().map(|line| format!("{}\n", line[1..].trim_start())).collect();
-            let found = Config::parse("hailer.toml", &file).expect_err(&file);
-            let told = found.problems().iter().flat_map(|problem| {
-                let (line, column) = found.position(problem);
-                [format!("{line}:{column} {}", problem.message), format!("    {}", problem.help)]
-            });
-            assert_eq!(told.collect::<Vec<_>>(), expected, "of this file:\n{file}");
-        }
-        assert!(blocks.count() > 30);
-    }
+    use crate::daemon::Config;
 
     #[test]
     fn names_have_up_to_255_bytes() {
@@ -239,7 +213,11 @@ mod tests {
             name = "robot-3"
             identity = "67e5504410b1426f9247bb680e5fe0c8"
             groups = ["CHAT", "status"]
+            contest = ["status"]
             interface = "eth0"
+            ipv6 = true
+            broadcast = "both"
+            multicast = "always"
             port = 5671
             tcp_port = 49200
             interval = "250 ms"
@@ -254,7 +232,11 @@ mod tests {
             identity: Some("67E5504410B1426F9247BB680E5FE0C8".parse().unwrap()),
             headers: Headers::from([("X-ROLE".into(), "camera".into())]),
             groups: vec!["CHAT".into(), "status".into()],
-            interface: Some("eth0".to_owned()),
+            contest: vec!["status".into()],
+            interfaces: vec!["eth0".to_owned()],
+            ipv6: true,
+            broadcast: Broadcast::Both,
+            multicast: Multicast::Always,
             port: 5671,
             tcp_port: 49200,
             interval: Duration::from_millis(250),
@@ -273,14 +255,5 @@ mod tests {
             .unwrap(),
             expected
         );
-    }
-
-    #[test]
-    fn the_file_on_disk_is_named_in_what_is_said_about_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("hailer.toml");
-        std::fs::write(&path, "[zre]\nport = 0\n").unwrap();
-        let told = Config::load(&path).unwrap_err().to_string();
-        assert!(told.contains(&format!("--> {}:2:8", path.display())), "{told}");
     }
 }
