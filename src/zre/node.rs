@@ -193,6 +193,23 @@ impl Node {
         self.look(|machine| machine.own_groups().cloned().collect()).await
     }
 
+    /// The groups that somebody is in, this node or a peer.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn groups(&self) -> Result<Vec<Text>, CommandError> {
+        self.look(NodeMachine::groups).await
+    }
+
+    /// Who leads a group: this node, a peer, or nobody yet. See [`Event::Leader`].
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn leader(&self, group: impl Into<Text>) -> Result<Option<PeerId>, CommandError> {
+        let group = group.into();
+        self.look(move |machine| machine.leader(&group)).await
+    }
+
     /// What the node counted since its start.
     ///
     /// # Errors
@@ -296,6 +313,12 @@ impl NodeBuilder {
     /// Adds a group that is joined from the start.
     pub fn group(mut self, group: impl Into<Text>) -> Self {
         self.config.groups.push(group.into());
+        self
+    }
+
+    /// Stands for leader in a group, while the node is in it.
+    pub fn contest(mut self, group: impl Into<Text>) -> Self {
+        self.config.contest.push(group.into());
         self
     }
 

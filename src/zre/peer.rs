@@ -47,6 +47,8 @@ pub(super) struct Peer {
     pub(super) groups: BTreeSet<Text>,
     /// The status that it told last.
     pub(super) status: u8,
+    /// It spoke of elections itself, so it understands what is said of them.
+    pub(super) knows_elections: bool,
     /// The link its messages come on.
     pub(super) inbound: Option<InboundLink>,
     pub(super) received: Sequence,
@@ -74,6 +76,7 @@ impl Peer {
             introduction: None,
             groups: BTreeSet::new(),
             status: 0,
+            knows_elections: false,
             inbound: None,
             received: Sequence::default(),
             outbound: Outbound::new(link),
@@ -87,6 +90,11 @@ impl Peer {
 
     pub(super) fn is_ready(&self) -> bool {
         self.introduction.is_some()
+    }
+
+    /// Whether it is one of us.
+    pub(super) fn is_hailer(&self) -> bool {
+        self.introduction.as_ref().is_some_and(|introduction| introduction.is_hailer)
     }
 
     /// Its name; empty until it is ready.

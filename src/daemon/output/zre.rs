@@ -28,6 +28,9 @@ impl Told for Event {
             Self::Leave { peer, name, group } => {
                 json!({ "event": "LEAVE", "peer": peer.to_string(), "name": name.to_string(), "group": group.to_string() })
             }
+            Self::Leader { peer, name, group } => {
+                json!({ "event": "LEADER", "peer": peer.to_string(), "name": name.to_string(), "group": group.to_string() })
+            }
             Self::Evasive { peer, name } => {
                 json!({ "event": "EVASIVE", "peer": peer.to_string(), "name": name.to_string() })
             }
@@ -60,6 +63,7 @@ impl Told for Event {
             Self::Exit { name, reason, .. } => format!("- {name} is gone ({reason})"),
             Self::Join { name, group, .. } => format!("  {name} joined {group}"),
             Self::Leave { name, group, .. } => format!("  {name} left {group}"),
+            Self::Leader { name, group, .. } => format!("* {name} leads {group}"),
             Self::Evasive { name, .. } => format!("? {name} does not answer"),
             Self::Silent { name, .. } => format!("? {name} has been silent for long"),
             Self::Whisper { name, content, .. } => format!("{name} whispers: {}", joined(content)),

@@ -67,7 +67,7 @@ impl NodeMachine {
         let mut address = from;
         address.set_port(beacon.port);
         match self.peers.get_mut(&beacon.peer) {
-            Some(_) if beacon.is_leaving() => self.exit(beacon.peer, ExitReason::Left),
+            Some(_) if beacon.is_leaving() => self.exit(now, beacon.peer, ExitReason::Left),
             Some(peer) => {
                 peer.liveness.hear(now);
                 if let Some(is_move) = peer.hear_at(now, address) {
@@ -121,7 +121,7 @@ impl NodeMachine {
         if let Some(&other) = self.places.get(&endpoints[0])
             && other != id
         {
-            self.exit(other, ExitReason::Replaced);
+            self.exit(now, other, ExitReason::Replaced);
         }
         let link = self.new_link();
         self.places.insert(endpoints[0].clone(), id);
@@ -151,7 +151,7 @@ impl NodeMachine {
                     Refusal::Limit => &mut self.counters.hellos_over_limit,
                 } += 1;
                 if current == Some(link) {
-                    self.exit(id, ExitReason::OutOfSequence);
+                    self.exit(now, id, ExitReason::OutOfSequence);
                 } else {
                     self.close_inbound(link);
                 }
@@ -221,7 +221,7 @@ impl NodeMachine {
 
     /// A ready peer starts anew. See the head of this file.
     fn meet_again(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>) {
-        self.end_stream(id, ExitReason::Replaced);
+        self.end_stream(now, id, ExitReason::Replaced);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let is_elsewhere = !peer.endpoints.contains(&endpoints[0]);
         if is_elsewhere {
@@ -265,13 +265,13 @@ impl NodeMachine {
         self.counters.entered += 1;
         self.event(Event::Enter { peer: id, name, headers, endpoint });
         for group in groups {
-            self.enter_group(id, group);
+            self.enter_group(now, id, group);
         }
     }
 
     /// A peer entered a group. It is an event only when it was not in it: JOIN and LEAVE of a group alternate, whatever
     /// peers send twice (the Haskell tools do).
-    pub(super) fn enter_group(&mut self, id: PeerId, group: Text) {
+    pub(super) fn enter_group(&mut self, now: Timestamp, id: PeerId, group: Text) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.groups.contains(&group) {
             self.counters.groups_unchanged += 1;
@@ -284,38 +284,44 @@ impl NodeMachine {
         peer.groups.insert(group.clone());
         let name = peer.name();
         self.members.add(&group, id);
-        self.event(Event::Join { peer: id, name, group });
+        self.event(Event::Join { peer: id, name, group: group.clone() });
+        self.on_member_joined(now, id, &group);
     }
 
     /// A peer left a group.
-    pub(super) fn leave_group(&mut self, id: PeerId, group: Text) {
+    pub(super) fn leave_group(&mut self, now: Timestamp, id: PeerId, group: Text) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.groups.remove(&group) {
             let name = peer.name();
             self.members.remove(&group, id);
-            self.event(Event::Leave { peer: id, name, group });
+            self.event(Event::Leave { peer: id, name, group: group.clone() });
+            self.on_member_left(now, id, &group);
         } else {
             self.counters.groups_unchanged += 1;
         }
     }
 
     /// Tells the application that a peer is gone, when it knew of it.
-    fn end_stream(&mut self, id: PeerId, reason: ExitReason) {
+    fn end_stream(&mut self, now: Timestamp, id: PeerId, reason: ExitReason) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let is_ready = peer.is_ready();
         let name = peer.name();
-        for group in std::mem::take(&mut peer.groups) {
-            self.members.remove(&group, id);
+        let groups = std::mem::take(&mut peer.groups);
+        for group in &groups {
+            self.members.remove(group, id);
         }
         if is_ready {
             self.counters.exit(reason);
             self.event(Event::Exit { peer: id, name, reason });
         }
+        for group in &groups {
+            self.on_member_left(now, id, group);
+        }
     }
 
     /// Forgets a peer and closes its links.
-    pub(super) fn exit(&mut self, id: PeerId, reason: ExitReason) {
-        self.end_stream(id, reason);
+    pub(super) fn exit(&mut self, now: Timestamp, id: PeerId, reason: ExitReason) {
+        self.end_stream(now, id, reason);
         let Some(peer) = self.peers.remove(&id) else { return };
         self.not_ready -= usize::from(!peer.is_ready());
         if self.places.get(&peer.endpoints[0]) == Some(&id) {

@@ -28,6 +28,7 @@ impl NodeMachine {
         self.outbound.insert(link, id);
         self.output(Output::Open { link, peer: id });
         self.send_hello(id);
+        self.stand_again(id);
     }
 
     /// Starts the next attempt to connect the link to a peer.
@@ -96,7 +97,7 @@ impl NodeMachine {
         match (peer.outbound.failed(reason.is_some(), peer.endpoints.len()), reason) {
             // Without HELLO there is nothing but a beacon to believe in, and the next one brings the peer back.
             (AfterFailure::AllRefused, Some(reason)) if !peer.is_ready() || peer.inbound.is_none() => {
-                self.exit(id, reason);
+                self.exit(now, id, reason);
             }
             (AfterFailure::TryNext, _) => self.dial(id),
             (AfterFailure::AllFailed, _) if failure == DialFailure::TimedOut => self.dial(id),
@@ -122,9 +123,9 @@ impl NodeMachine {
         }
     }
 
-    pub(super) fn on_queue_full(&mut self, link: OutboundLink) {
+    pub(super) fn on_queue_full(&mut self, now: Timestamp, link: OutboundLink) {
         if let Some(&id) = self.outbound.get(&link) {
-            self.exit(id, ExitReason::TooSlow);
+            self.exit(now, id, ExitReason::TooSlow);
         }
     }
 
@@ -154,13 +155,13 @@ impl NodeMachine {
         self.check_by(hello_by);
     }
 
-    pub(super) fn on_inbound_closed(&mut self, link: InboundLink) {
+    pub(super) fn on_inbound_closed(&mut self, now: Timestamp, link: InboundLink) {
         let Some(id) = self.forget_inbound(link) else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.inbound == Some(link) {
             peer.inbound = None;
             if peer.is_ready() && peer.outbound.was_refused() {
-                self.exit(id, ExitReason::Refused);
+                self.exit(now, id, ExitReason::Refused);
             }
         }
     }

@@ -33,7 +33,7 @@ impl NodeMachine {
             Err(DecodeError::Malformed { sequence, .. }) => {
                 self.counters.messages_malformed += 1;
                 if self.is_next(now, id, link, sequence) {
-                    self.exit(id, ExitReason::OutOfSequence);
+                    self.exit(now, id, ExitReason::OutOfSequence);
                 } else if self.peers.get(&id).is_none_or(|peer| peer.inbound != Some(link)) {
                     self.close_inbound(link);
                 }
@@ -65,7 +65,7 @@ impl NodeMachine {
             }
         };
         if !peer.received.accept(sequence) {
-            self.exit(id, ExitReason::OutOfSequence);
+            self.exit(now, id, ExitReason::OutOfSequence);
             return false;
         }
         if peer.received.wraps_early() {
@@ -83,17 +83,17 @@ impl NodeMachine {
             Body::Shout { group, content } => self.event(Event::Shout { peer: id, name, group, content }),
             Body::Join { group, status } => {
                 self.check_status(id, status);
-                self.enter_group(id, group);
+                self.enter_group(now, id, group);
             }
             Body::Leave { group, status } => {
                 self.check_status(id, status);
-                self.leave_group(id, group);
+                self.leave_group(now, id, group);
             }
             Body::Ping => self.send(id, Body::PingOk),
             Body::PingOk => peer.liveness.end_probe(now),
-            Body::Goodbye => self.exit(id, ExitReason::Left),
-            // We take no part in elections, and say nothing that others could count on.
-            Body::Elect { .. } | Body::Leader { .. } => {}
+            Body::Goodbye => self.exit(now, id, ExitReason::Left),
+            Body::Elect { group, challenger } => self.on_elect(now, id, &group, &challenger),
+            Body::Leader { group, leader } => self.on_leader(id, &group, &leader),
             Body::Hello(_) => unreachable!("HELLO goes its own way"),
         }
     }
@@ -105,10 +105,10 @@ impl NodeMachine {
         peer.status = status;
     }
 
-    pub(super) fn on_command(&mut self, command: Command) {
+    pub(super) fn on_command(&mut self, now: Timestamp, command: Command) {
         let answer = match command {
-            Command::Join(group) => self.join(group),
-            Command::Leave(group) => self.leave(&group),
+            Command::Join(group) => self.join(now, group),
+            Command::Leave(group) => self.leave(now, &group),
             Command::Whisper { peer, content } => {
                 if self.peers.get(&peer).is_some_and(Peer::is_ready) {
                     self.send_to([peer], Body::Whisper { content: content.into_frames() })
@@ -125,7 +125,7 @@ impl NodeMachine {
         self.output(Output::Answer(answer));
     }
 
-    fn join(&mut self, group: Text) -> Result<usize, CommandError> {
+    fn join(&mut self, now: Timestamp, group: Text) -> Result<usize, CommandError> {
         let before = self.own.clone();
         if !self.own.join(group.clone()) {
             return Ok(0);
@@ -138,16 +138,20 @@ impl NodeMachine {
             }
         }
         let status = self.own.status();
-        self.send_to_all(Body::Join { group, status })
+        self.send_to_all(Body::Join { group: group.clone(), status })?;
+        self.on_own_groups_changed(now, &group);
+        Ok(0)
     }
 
-    fn leave(&mut self, group: &Text) -> Result<usize, CommandError> {
+    fn leave(&mut self, now: Timestamp, group: &Text) -> Result<usize, CommandError> {
         if !self.own.leave(group) {
             return Ok(0);
         }
         self.hellos = self.introductions()?;
         let status = self.own.status();
-        self.send_to_all(Body::Leave { group: group.clone(), status })
+        self.send_to_all(Body::Leave { group: group.clone(), status })?;
+        self.on_own_groups_changed(now, group);
+        Ok(0)
     }
 
     /// Tells every peer, ready or not: what they hear before our HELLO is not counted, and it comes after it.
@@ -184,7 +188,7 @@ impl NodeMachine {
     /// Sends one of our own messages, which always fits.
     pub(super) fn send(&mut self, id: PeerId, body: Body) {
         if let Err(error) = self.send_message(id, &mut Message { sequence: 0, body }) {
-            debug_assert!(false, "PING and PING-OK have no fields: {error}");
+            debug_assert!(false, "our own messages are short: {error}");
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! * `discovery`: beacons and HELLOs; how peers come to be, and how they end. `homes`: our own addresses.
 //! * `links`: our link to each peer and its links to us.
-//! * `messages`: what peers say, and what we say.
+//! * `messages`: what peers say, and what we say. `election`: who leads which group.
 //! * `timers`: beacons to send, quiet peers, attempts to repeat.
 //!
 //! Two decisions run through all of it. *One HELLO, one stream*: a HELLO starts the count of messages anew, so whatever
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::election::Elections;
 use super::beacon::{Beacon, BeaconError};
 use super::group::{Members, OwnGroups};
 use super::limits::Budget;
@@ -32,6 +33,7 @@ use crate::Timestamp;
 use crate::machine::Machine;
 
 mod discovery;
+mod election;
 mod homes;
 mod links;
 mod messages;
@@ -250,6 +252,7 @@ pub struct NodeMachine {
     peers: BTreeMap<PeerId, Peer>,
     not_ready: usize,
     members: Members,
+    elections: Elections,
     /// The peer at each peer's first endpoint: two can't be at the same.
     places: BTreeMap<Endpoint, PeerId>,
     outbound: BTreeMap<OutboundLink, PeerId>,
@@ -290,6 +293,7 @@ impl NodeMachine {
         if !is_ordered {
             return Err(ConfigError::Patience);
         }
+        let elections = Elections::new(&config.contest);
         let mut own = OwnGroups::default();
         for group in config.groups {
             own.join(group);
@@ -307,6 +311,7 @@ impl NodeMachine {
             peers: BTreeMap::new(),
             not_ready: 0,
             members: Members::default(),
+            elections,
             places: BTreeMap::new(),
             outbound: BTreeMap::new(),
             inbound: BTreeMap::new(),
@@ -322,6 +327,9 @@ impl NodeMachine {
             is_stopped: false,
         };
         machine.hellos = machine.introductions().map_err(ConfigError::Introduction)?;
+        for group in machine.own.iter().cloned().collect::<Vec<_>>() {
+            machine.on_own_groups_changed(now, &group);
+        }
         Ok(machine)
     }
 
@@ -363,6 +371,12 @@ impl NodeMachine {
     /// The groups that we are in, in the order of their bytes.
     pub fn own_groups(&self) -> impl Iterator<Item = &Text> {
         self.own.iter()
+    }
+
+    /// The groups that somebody is in, in the order of their bytes.
+    pub fn groups(&self) -> Vec<Text> {
+        let all: BTreeSet<&Text> = self.own.iter().chain(self.members.groups()).collect();
+        all.into_iter().cloned().collect()
     }
 
     /// What was counted so far.
@@ -423,13 +437,13 @@ impl Machine for NodeMachine {
             Input::Opened { link } => self.on_opened(now, link),
             Input::DialFailed { link, attempt, failure } => self.on_dial_failed(now, link, attempt, failure),
             Input::Closed { link } => self.on_closed(now, link),
-            Input::QueueFull { link } => self.on_queue_full(link),
+            Input::QueueFull { link } => self.on_queue_full(now, link),
             Input::InboundOpened { link, identity, remote } => {
                 self.on_inbound_opened(now, link, &identity, remote);
             }
-            Input::InboundClosed { link } => self.on_inbound_closed(link),
+            Input::InboundClosed { link } => self.on_inbound_closed(now, link),
             Input::Received { link, frames } => self.on_received(now, link, frames),
-            Input::Command(command) => self.on_command(command),
+            Input::Command(command) => self.on_command(now, command),
         }
     }
 

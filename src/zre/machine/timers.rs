@@ -32,6 +32,7 @@ impl NodeMachine {
         if self.next_check <= now {
             self.check_peers(now);
             self.check_inbound(now);
+            self.check_elections(now);
             self.next_check = self.next_due();
         }
     }
@@ -59,7 +60,7 @@ impl NodeMachine {
     fn next_due(&self) -> Timestamp {
         let peers = self.peers.values().map(|peer| peer.due(&self.patience));
         let links = self.inbound.values().filter_map(|inbound| inbound.hello_by);
-        peers.chain(links).min().unwrap_or(Timestamp::NEVER)
+        peers.chain(links).min().unwrap_or(Timestamp::NEVER).min(self.elections.due())
     }
 
     fn check_peers(&mut self, now: Timestamp) {
@@ -79,7 +80,7 @@ impl NodeMachine {
         if !peer.is_ready() {
             // Beacons do not keep it: perhaps only our HELLO got lost, and a fresh link heals that.
             if peer.since.after(self.patience.not_ready()) <= now {
-                self.exit(id, ExitReason::Expired);
+                self.exit(now, id, ExitReason::Expired);
             }
             return;
         }
@@ -91,7 +92,7 @@ impl NodeMachine {
                 Sign::Ping => self.send(id, Body::Ping),
                 Sign::Evasive => self.event(Event::Evasive { peer: id, name }),
                 Sign::Silent => self.event(Event::Silent { peer: id, name }),
-                Sign::Expired => self.exit(id, ExitReason::Expired),
+                Sign::Expired => self.exit(now, id, ExitReason::Expired),
                 Sign::Probe => self.send(id, Body::Ping),
                 Sign::LinkDead => self.renew_link(now, id),
             }

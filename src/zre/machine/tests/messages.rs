@@ -161,13 +161,10 @@ fn a_group_that_does_not_fit_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn goodbye_is_an_exit_and_elections_are_ignored() {
+fn goodbye_is_an_exit() {
     let mut rig = Rig::new();
     let (link, _) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
-    let elect = Body::Elect { group: "A".into(), challenger: ALICE.to_string().into() };
-    let leader = Body::Leader { group: "A".into(), leader: ALICE.to_string().into() };
-    assert_eq!((rig.receive(link, 2, elect), rig.receive(link, 3, leader)), (vec![], vec![]));
-    assert_eq!(story(&rig.receive(link, 4, Body::Goodbye)), "-left");
+    assert_eq!(story(&rig.receive(link, 2, Body::Goodbye)), "-left");
 }
 
 #[test]

@@ -129,7 +129,12 @@ pub(super) fn id(host: usize) -> PeerId {
 }
 
 pub(super) fn machine(host: usize, now: Timestamp) -> NodeMachine {
-    let config = Config { groups: groups(host), ..Config::default() };
+    standing(host, now, Vec::new())
+}
+
+/// One that stands in these groups.
+fn standing(host: usize, now: Timestamp, contest: Vec<Text>) -> NodeMachine {
+    let config = Config { groups: groups(host), contest, ..Config::default() };
     NodeMachine::new(config, Limits::default(), id(host), endpoint(host), host as u64, now).unwrap()
 }
 
@@ -151,6 +156,19 @@ impl Wire {
         let hailer = (0..hailers).map(|host| Mind::Hailer(Box::new(machine(host, Timestamp::ZERO))));
         let zyre = (hailers..hailers + zyres)
             .map(|host| Mind::Zyre(Zyre::new(id(host), endpoint(host), groups(host))));
+        Self::of(hailer.chain(zyre).collect())
+    }
+
+    /// As [`Wire::with_zyre`]; these hosts stand for leader in ALL.
+    pub(super) fn electing(hailers: usize, zyres: usize, candidates: &[usize]) -> Self {
+        let contest = |host: usize| if candidates.contains(&host) { vec![text("ALL")] } else { Vec::new() };
+        let hailer =
+            (0..hailers).map(|host| Mind::Hailer(Box::new(standing(host, Timestamp::ZERO, contest(host)))));
+        let zyre = (hailers..hailers + zyres).map(|host| {
+            let mut zyre = Zyre::new(id(host), endpoint(host), groups(host));
+            zyre.contested = contest(host).into_iter().collect();
+            Mind::Zyre(zyre)
+        });
         Self::of(hailer.chain(zyre).collect())
     }
 
@@ -469,7 +487,7 @@ impl Wire {
                     Event::Evasive { peer, .. } | Event::Silent { peer, .. } => {
                         assert!(present.contains_key(&peer), "suspicion of a stranger");
                     }
-                    Event::Shout { .. } | Event::Stop => {}
+                    Event::Shout { .. } | Event::Leader { .. } | Event::Stop => {}
                 }
             }
         }
