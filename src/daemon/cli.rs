@@ -3,18 +3,20 @@
 use std::io;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use super::chat;
 use super::output::Output;
 use super::reader::parse_duration;
 use super::{Config, LoadError, Roles, start};
+use super::{chat, editor, tools};
 use crate::net::{Alarm, Net, OsNet};
-use crate::zre::{self, Text};
+use crate::zre::{self, Events, Node, Text};
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -74,6 +76,64 @@ enum Verb {
     Chat {
         /// The group to join and to shout to
         group: String,
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Copy standard input to groups, and what they say to standard output (as zrecat)
+    Cat {
+        /// The groups
+        #[arg(required = true)]
+        group: Vec<String>,
+        /// Let peers be found for this long before anything is said
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
+        wait: Duration,
+        /// Go on listening when the input has ended
+        #[arg(long, short)]
+        stay: bool,
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Tell the group `time` each second what time it is (as zretime)
+    Time {
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Join the group that is whispered, and work: an example (as zreworker)
+    Worker {
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Measure how long peers take to answer
+    Ping {
+        /// Names or first digits of identities [default: everybody]
+        peer: Vec<String>,
+        /// End after so many rounds [default: go on until Ctrl-C]
+        #[arg(long, short, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
+        count: Option<u32>,
+        /// Time between two rounds
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+        every: Duration,
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Measure messages a second and round trips between two nodes: both of this program, or one of another `bench --serve`
+    Bench {
+        /// Be the other node, until Ctrl-C
+        #[arg(long, conflicts_with = "with")]
+        serve: bool,
+        /// Measure with the server of this name, here or on another machine
+        #[arg(long, value_name = "NAME")]
+        with: Option<String>,
+        /// Size of messages in bytes; several are measured one after the other
+        #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "10,1024,65536",
+              value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+        bytes: Vec<u32>,
+        /// Messages of each size that are sent as fast as possible
+        #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+        messages: u32,
+        /// Messages of each size that go to and fro one by one
+        #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+        round_trips: u32,
         #[command(flatten)]
         node: NodeOptions,
     },
@@ -140,6 +200,10 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+fn parse_time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|problem| problem.to_string())
+}
+
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text).map_err(|problem| problem.to_string())?;
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
@@ -194,6 +258,42 @@ pub async fn main() -> ExitCode {
         Verb::Peers { node, group } => watch(&net, node.config(&group), node.shown()).await,
         Verb::Chat { group, node } => {
             talk(&net, node.config(std::slice::from_ref(&group)), node.shown(), group).await
+        }
+        Verb::Cat { group, wait, stay, node } => {
+            let output = Output::new(node.json).quiet();
+            let (config, shown) = (node.config(&group), node.shown());
+            let cat = tools::cat::Cat { groups: group, wait, stay };
+            with_node(&net, config, output, shown, async |node, output, stop| {
+                tools::cat::run(&net, node, output, cat, stop).await
+            })
+            .await
+        }
+        Verb::Time { node } => {
+            let output = Output::new(node.json);
+            let config = node.config(&[tools::time::GROUP.to_owned()]);
+            with_node(&net, config, output, node.shown(), async |node, output, stop| {
+                tools::time::run(&net, node, output, stop).await
+            })
+            .await
+        }
+        Verb::Worker { node } => {
+            let output = Output::new(node.json);
+            with_node(&net, node.config(&[]), output, node.shown(), async |node, output, stop| {
+                tools::worker::run(&net, node, output, stop).await
+            })
+            .await
+        }
+        Verb::Ping { peer, count, every, node } => {
+            let ping = tools::ping::Ping { peers: peer, count, interval: every };
+            let output = Output::new(node.json).quiet();
+            with_node(&net, node.config(&[]), output, node.shown(), async |node, output, stop| {
+                tools::ping::run(&net, node, output, ping, stop).await
+            })
+            .await
+        }
+        Verb::Bench { serve, with, bytes, messages, round_trips, node } => {
+            let bytes = bytes.into_iter().map(|bytes| bytes as usize).collect();
+            bench(&net, &node, serve, (tools::bench::Bench { bytes, messages, round_trips }, with)).await
         }
         Verb::Run { config: path, check, json, counters } => {
             let config = match Config::load(&path) {
@@ -282,11 +382,74 @@ async fn show(roles: &mut Roles, output: &Output) -> io::Result<()> {
 }
 
 async fn talk(net: &OsNet, config: Config, shown: Shown, group: String) -> io::Result<()> {
-    let output = Output::new(shown.is_json);
+    let mut output = Output::new(shown.is_json);
+    // Lines can be edited where a person types them and sees what comes.
+    let lines = if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        let (editor, lines) = editor::start(chat::COMMANDS)?;
+        output = output.at(Arc::clone(&editor));
+        chat::Lines::Typed(editor, lines)
+    } else {
+        chat::Lines::of_stdin()
+    };
+    with_node(net, config, output, shown, async |(node, events), output, stop| {
+        chat::run(node, events, output, (group, lines), stop).await
+    })
+    .await
+}
+
+/// Starts a node, lets a tool use it, and stops it.
+async fn with_node<Tool>(
+    net: &OsNet,
+    config: Config,
+    output: Output,
+    shown: Shown,
+    tool: Tool,
+) -> io::Result<()>
+where
+    Tool:
+        AsyncFnOnce((&Node, &mut Events), &Output, Pin<Box<dyn Future<Output = ()> + '_>>) -> io::Result<()>,
+{
     let mut roles = start(net, config).await.map_err(io::Error::other)?;
     let Some((node, events)) = &mut roles.zre else { return Ok(()) };
-    let outcome = chat::run(node, events, &output, group, stop_requested(&output)).await;
+    let outcome = tool((&*node, events), &output, Box::pin(stop_requested(&output))).await;
     outcome.and(finish(roles, &output, shown).await)
+}
+
+/// Measures with a server: this program's own, unless another one is meant.
+async fn bench(
+    net: &OsNet,
+    options: &NodeOptions,
+    is_server: bool,
+    (bench, peer): (tools::bench::Bench, Option<String>),
+) -> io::Result<()> {
+    let group = [tools::bench::GROUP.to_owned()];
+    let shown = options.shown();
+    if is_server {
+        let output = Output::new(shown.is_json);
+        return with_node(net, options.config(&group), output, shown, async |node, output, stop| {
+            tools::bench::serve(node, output, stop).await
+        })
+        .await;
+    }
+    let mut own_server = None;
+    let mut wanted = peer.clone();
+    if peer.is_none() {
+        let config = zre::Config { name: None, ..options.config(&group).zre.unwrap_or_default() };
+        let (node, mut events) = Node::start(net, config).await.map_err(io::Error::other)?;
+        wanted = Some(node.name().to_string());
+        own_server = Some(net.spawn("bench server", async move {
+            let quiet = Output::new(false).quiet();
+            // It is measured until the program ends.
+            let _ = tools::bench::serve((&node, &mut events), &quiet, std::future::pending()).await;
+        }));
+    }
+    let output = Output::new(shown.is_json).quiet();
+    let outcome = with_node(net, options.config(&[]), output, shown, async |node, output, stop| {
+        tools::bench::run(net, node, output, (bench, wanted), stop).await
+    })
+    .await;
+    drop(own_server);
+    outcome
 }
 
 /// Shows the last events of roles that were asked to stop.

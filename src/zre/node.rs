@@ -160,6 +160,17 @@ impl Node {
         self.command(Command::Whisper { peer, content: content.into() }).await.map(drop)
     }
 
+    /// Sends PING to a peer, which every ZRE node answers, and returns how long the answer took. It waits for as long as the
+    /// peer is there.
+    ///
+    /// # Errors
+    /// When there is no such peer, it exited or its connection was made anew before it answered, or the node has stopped.
+    pub async fn ping(&self, peer: PeerId) -> Result<Duration, CommandError> {
+        let (asker, answer) = oneshot::channel();
+        self.request(Request::Ping(peer, asker)).await?;
+        answer.await.unwrap_or(Err(CommandError::UnknownPeer(peer)))
+    }
+
     /// The peers that entered.
     ///
     /// # Errors

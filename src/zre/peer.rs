@@ -3,7 +3,7 @@
 //! A peer is *ready* once it introduced itself with HELLO. Before that it is only a place to dial, and the application
 //! does not know of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -61,6 +61,9 @@ pub(super) struct Peer {
     pub(super) heard_at: Vec<(SocketAddr, Timestamp)>,
     pub(super) since: Timestamp,
     pub(super) liveness: Liveness,
+    /// PINGs that were not answered yet, oldest first: answers come in their order. Those that the application asked for have
+    /// a token.
+    pub(super) pings: VecDeque<Option<u64>>,
 }
 
 impl Peer {
@@ -85,6 +88,7 @@ impl Peer {
             heard_at: Vec::new(),
             since: now,
             liveness: Liveness::new(now),
+            pings: VecDeque::new(),
         }
     }
 

@@ -32,7 +32,7 @@ use self::sockets::{GROUPS, Sockets, Way};
 use super::beacon::Beacon;
 use super::interface::Site;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
-use super::{CommandError, Config, Endpoint, Event, ExitReason, Limits, Multicast};
+use super::{CommandError, Config, Endpoint, Event, ExitReason, Limits, Multicast, PeerId};
 use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task, TcpListener, UdpSocket};
@@ -63,6 +63,8 @@ const DATAGRAM: usize = 128;
 pub(super) enum Request {
     /// Something to do.
     Command(Command, oneshot::Sender<Result<usize, CommandError>>),
+    /// How long a peer takes to answer; nothing when it exits before.
+    Ping(PeerId, oneshot::Sender<Result<Duration, CommandError>>),
     /// Something to look up.
     Look(Box<dyn FnOnce(&NodeMachine) + Send>),
 }
@@ -77,6 +79,9 @@ pub(super) struct Driver<N: Net> {
     requests: mpsc::Receiver<Request>,
     /// Whom the answer to the command in the machine goes to.
     asker: Option<Asker>,
+    /// PINGs under way, by their token: when they were sent, and who asked.
+    pings: BTreeMap<u64, (Timestamp, oneshot::Sender<Result<Duration, CommandError>>)>,
+    last_ping: u64,
     /// Half full links that the command in the machine sends on.
     busy: Vec<OutboundLink>,
     /// Answers that wait for room in a queue, oldest first.
@@ -148,6 +153,8 @@ impl<N: Net> Driver<N> {
             armed: None,
             requests,
             asker: None,
+            pings: BTreeMap::new(),
+            last_ping: 0,
             busy: Vec::new(),
             held: Vec::new(),
             events,
@@ -336,6 +343,14 @@ impl<N: Net> Driver<N> {
                         self.busy.push(link);
                     }
                 }
+                Output::Pong { token, is_answered } => {
+                    // Without an answer the asker hears that there will be none.
+                    if let Some((since, asker)) = self.pings.remove(&token)
+                        && is_answered
+                    {
+                        let _ = asker.send(Ok(self.net.now().since(since)));
+                    }
+                }
                 Output::Close(link) => {
                     self.outbound.remove(&link);
                     self.release(link);
@@ -509,6 +524,7 @@ impl<N: Net> Driver<N> {
             match self.requests.poll_recv(context) {
                 Poll::Pending => return true,
                 Poll::Ready(Some(Request::Look(look))) => look(&self.machine),
+                Poll::Ready(Some(Request::Ping(peer, asker))) => self.ping(peer, asker),
                 Poll::Ready(Some(Request::Command(Command::Stop, asker))) => self.begin_stop(Some(asker)),
                 Poll::Ready(Some(Request::Command(command, asker))) => {
                     if self.stop.is_some() {
@@ -524,6 +540,17 @@ impl<N: Net> Driver<N> {
             }
         }
         false
+    }
+
+    fn ping(&mut self, peer: PeerId, asker: oneshot::Sender<Result<Duration, CommandError>>) {
+        if self.machine.peer(peer).is_none() {
+            let _ = asker.send(Err(CommandError::UnknownPeer(peer)));
+            return;
+        }
+        self.last_ping += 1;
+        let token = self.last_ping;
+        self.pings.insert(token, (self.net.now(), asker));
+        self.feed(Input::Command(Command::Ping { peer, token }));
     }
 
     fn begin_stop(&mut self, asker: Option<Asker>) {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::{InboundLink, KIND_HEADER, NodeMachine, Output};
 use crate::Timestamp;
 use crate::zre::beacon::{Beacon, BeaconError};
-use crate::zre::message::{Body, Hello};
+use crate::zre::message::Hello;
 use crate::zre::peer::{Introduction, Peer, State};
 use crate::zre::sequence::Sequence;
 use crate::zre::{Endpoint, Event, ExitReason, PeerId, Text};
@@ -112,7 +112,7 @@ impl NodeMachine {
         if peer.liveness.probe(now, ANSWER_WAIT) {
             let due = peer.liveness.due(&self.patience);
             self.check_by(due);
-            self.send(id, Body::Ping);
+            self.ping(id, None);
         }
     }
 
@@ -322,6 +322,7 @@ impl NodeMachine {
     /// Forgets a peer and closes its links.
     pub(super) fn exit(&mut self, now: Timestamp, id: PeerId, reason: ExitReason) {
         self.end_stream(now, id, reason);
+        self.forget_pings(id);
         let Some(peer) = self.peers.remove(&id) else { return };
         self.not_ready -= usize::from(!peer.is_ready());
         if self.places.get(&peer.endpoints[0]) == Some(&id) {

@@ -49,6 +49,7 @@ impl NodeMachine {
     /// Gives a peer a fresh link, queue and HELLO, not dialled yet.
     pub(super) fn replace_link(&mut self, now: Timestamp, id: PeerId) {
         let link = self.new_link();
+        self.forget_pings(id);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let old = peer.outbound.link;
         peer.outbound.replace(link);

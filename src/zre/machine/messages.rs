@@ -13,6 +13,9 @@ use crate::zre::peer::Peer;
 use crate::zre::sequence::Sequence;
 use crate::zre::{CommandError, Event, ExitReason, PeerId, Text};
 
+/// PINGs to one peer that may be unanswered at a time.
+const PINGS_MAX: usize = 64;
+
 impl NodeMachine {
     pub(super) fn on_received(&mut self, now: Timestamp, link: InboundLink, frames: Vec<Bytes>) {
         // A link that we closed may still have delivered.
@@ -90,7 +93,12 @@ impl NodeMachine {
                 self.leave_group(now, id, group);
             }
             Body::Ping => self.send(id, Body::PingOk),
-            Body::PingOk => peer.liveness.end_probe(now),
+            Body::PingOk => {
+                peer.liveness.end_probe(now);
+                if let Some(Some(token)) = peer.pings.pop_front() {
+                    self.output(Output::Pong { token, is_answered: true });
+                }
+            }
             Body::Goodbye => self.exit(now, id, ExitReason::Left),
             Body::Elect { group, challenger } => self.on_elect(now, id, &group, &challenger),
             Body::Leader { group, leader } => self.on_leader(id, &group, &leader),
@@ -119,6 +127,14 @@ impl NodeMachine {
             Command::Shout { group, content } => {
                 let members: Vec<PeerId> = self.members.of(&group).collect();
                 self.send_to(members, Body::Shout { group, content: content.into_frames() })
+            }
+            Command::Ping { peer, token } => {
+                if self.peers.get(&peer).is_some_and(Peer::is_ready) {
+                    self.ping(peer, Some(token));
+                    Ok(1)
+                } else {
+                    Err(CommandError::UnknownPeer(peer))
+                }
             }
             Command::Stop => return self.stop(),
         };
@@ -189,6 +205,26 @@ impl NodeMachine {
     pub(super) fn send(&mut self, id: PeerId, body: Body) {
         if let Err(error) = self.send_message(id, &mut Message { sequence: 0, body }) {
             debug_assert!(false, "our own messages are short: {error}");
+        }
+    }
+
+    /// Asks a peer for a sign of life, and remembers whom its answer is for.
+    pub(super) fn ping(&mut self, id: PeerId, token: Option<u64>) {
+        self.send(id, Body::Ping);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.pings.len() < PINGS_MAX {
+            peer.pings.push_back(token);
+        } else if let Some(token) = token {
+            // It answers none, or far too late to say anything of use.
+            self.output(Output::Pong { token, is_answered: false });
+        }
+    }
+
+    /// The link is another one: what the peer did not answer before it never will.
+    pub(super) fn forget_pings(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        for token in std::mem::take(&mut peer.pings).into_iter().flatten() {
+            self.output(Output::Pong { token, is_answered: false });
         }
     }
 

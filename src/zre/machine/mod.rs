@@ -179,6 +179,13 @@ pub enum Command {
         /// What.
         content: Content,
     },
+    /// Send PING to one peer; [`Output::Pong`] follows when it answers, or has exited.
+    Ping {
+        /// To whom.
+        peer: PeerId,
+        /// What [`Output::Pong`] names it by.
+        token: u64,
+    },
     /// Say goodbye and end.
     Stop,
 }
@@ -219,6 +226,13 @@ pub enum Output {
     Close(OutboundLink),
     /// Close a connection to us.
     CloseInbound(InboundLink),
+    /// The answer to [`Command::Ping`].
+    Pong {
+        /// Which.
+        token: u64,
+        /// Whether the peer answered; if not, it has exited.
+        is_answered: bool,
+    },
     /// Tell the application.
     Event(Event),
     /// The node has ended. Nothing follows.

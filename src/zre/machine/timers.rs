@@ -10,7 +10,6 @@ use crate::Timestamp;
 use crate::machine::Machine;
 use crate::zre::beacon::Beacon;
 use crate::zre::liveness::Sign;
-use crate::zre::message::Body;
 use crate::zre::peer::State;
 use crate::zre::{Event, ExitReason, PeerId};
 
@@ -89,11 +88,11 @@ impl NodeMachine {
         {
             let name = peer.name();
             match sign {
-                Sign::Ping => self.send(id, Body::Ping),
+                Sign::Ping => self.ping(id, None),
                 Sign::Evasive => self.event(Event::Evasive { peer: id, name }),
                 Sign::Silent => self.event(Event::Silent { peer: id, name }),
                 Sign::Expired => self.exit(now, id, ExitReason::Expired),
-                Sign::Probe => self.send(id, Body::Ping),
+                Sign::Probe => self.ping(id, None),
                 Sign::LinkDead => self.renew_link(now, id),
             }
         }

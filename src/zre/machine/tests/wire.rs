@@ -241,7 +241,7 @@ impl Wire {
                 connection.up.push_back(Item::Closed);
             }
             Output::Event(event) => self.hosts[from].events.push(event),
-            Output::Answer(_) | Output::Stopped => {}
+            Output::Answer(_) | Output::Pong { .. } | Output::Stopped => {}
         }
     }
 
