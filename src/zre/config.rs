@@ -51,6 +51,8 @@ pub enum Broadcast {
     Limited,
     /// Both, for networks where some nodes or switches mind one of them.
     Both,
+    /// None: beacons go to multicast groups alone, over IPv4 to those of [`Multicast`].
+    Never,
 }
 
 /// What is done about the multicast groups that some implementations beacon to: 225.25.25.25 (the Haskell tools),

@@ -5,6 +5,7 @@
 //!
 //! * [`lives`]: who was up, paused and member of which group, and when.
 //! * [`knowledge`]: whom each node has entered, as of any moment.
+//! * `leaders`: `leaders-are-agreed`.
 //! * `membership`: `everyone-knows-everyone`, `the-dead-are-gone` and `membership-is-symmetric`.
 //! * `load`: `traffic-stays-below` and `memory-stays-below`.
 //! * [`reach`]: whom the script cut off from whom, and when.
@@ -19,6 +20,7 @@ use crate::trace::Trace;
 
 mod exits;
 pub mod knowledge;
+mod leaders;
 pub mod lives;
 mod load;
 mod meetings;
@@ -127,9 +129,10 @@ impl Finding {
     /// What it would be (or is) a failure of.
     pub fn failure_kind(&self) -> Failure {
         match self.expect.that {
-            Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric => {
-                Failure::Liveness
-            }
+            Property::EveryoneKnowsEveryone
+            | Property::TheDeadAreGone
+            | Property::MembershipIsSymmetric
+            | Property::LeadersAreAgreed => Failure::Liveness,
             Property::TrafficStaysBelow(_)
             | Property::MemoryStaysBelow(_)
             | Property::NoLivePeerExits
@@ -154,6 +157,7 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
             }
             Property::TheDeadAreGone => membership::the_dead_are_gone(&run, expect.by),
             Property::MembershipIsSymmetric => membership::membership_is_symmetric(&run, expect.by),
+            Property::LeadersAreAgreed => leaders::leaders_are_agreed(&run, expect.by),
             Property::TrafficStaysBelow(limit) => load::traffic_stays_below(&run, limit),
             Property::MemoryStaysBelow(limit) => load::memory_stays_below(&run, limit),
             Property::NoLivePeerExits => exits::no_live_peer_exits(&run),
@@ -173,6 +177,7 @@ pub fn property_name(property: &Property) -> &'static str {
         Property::EveryoneKnowsEveryone => "everyone-knows-everyone",
         Property::TheDeadAreGone => "the-dead-are-gone",
         Property::MembershipIsSymmetric => "membership-is-symmetric",
+        Property::LeadersAreAgreed => "leaders-are-agreed",
         Property::TrafficStaysBelow(_) => "traffic-stays-below",
         Property::MemoryStaysBelow(_) => "memory-stays-below",
         Property::NoLivePeerExits => "no-live-peer-exits",
@@ -200,6 +205,10 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
         Property::MembershipIsSymmetric => {
             "who runs and is known by another running node knows that node, too".to_owned()
         }
+        Property::LeadersAreAgreed => {
+            "the members of a group that can talk with each other know one leader, who is one of them"
+                .to_owned()
+        }
         Property::TrafficStaysBelow(limit) => {
             let limits = [(limit.packets_per_s, "packets"), (limit.bytes_per_s, "bytes")];
             let limits = limits.iter().filter_map(|(most, what)| Some(format!("{} {what}", count((*most)?))));
@@ -224,7 +233,10 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
     };
     let is_by_a_time = matches!(
         expect.that,
-        Property::EveryoneKnowsEveryone | Property::TheDeadAreGone | Property::MembershipIsSymmetric
+        Property::EveryoneKnowsEveryone
+            | Property::TheDeadAreGone
+            | Property::MembershipIsSymmetric
+            | Property::LeadersAreAgreed
     );
     match expect.by {
         Some(by) if is_by_a_time => format!("By {}, {property}", brief(Timestamp::ZERO.after(by))),

@@ -17,7 +17,7 @@ use crate::scenario::{Action, NodeIndex, Partition, Scenario};
 use super::lives::Span;
 
 /// How long a running program may take to notice that its machine has another address, and to say so.
-const NOTICED: Duration = Config::INTERFACES_CHECK_INTERVAL.saturating_add(Duration::from_secs(1));
+pub const NOTICED: Duration = Config::INTERFACES_CHECK_INTERVAL.saturating_add(Duration::from_secs(1));
 
 /// Everything that cuts nodes off over a run.
 #[derive(Clone, Debug, Default)]

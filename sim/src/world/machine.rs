@@ -40,7 +40,7 @@ impl World {
         }
     }
 
-    /// A program that runs is cut off from everybody by that: it goes on with the address that it knows.
+    /// A program that runs is cut off from everybody by that, until it notices.
     pub(super) fn move_to(&mut self, index: NodeIndex, new: Move) {
         let state = &mut self.nodes[index.0 as usize];
         let mut fabric = self.fabric.lock();
@@ -48,6 +48,14 @@ impl World {
         if state.life.is_some() {
             state.is_moved = true;
             self.log.record(fabric.now(), index, What::Cut(format!("new address {}", new.address)));
+        }
+    }
+
+    /// It has had its time.
+    pub(super) fn notice(&mut self, index: NodeIndex) {
+        let state = &mut self.nodes[index.0 as usize];
+        if state.life.is_some() && std::mem::take(&mut state.is_moved) {
+            self.log.record(self.fabric.lock().now(), index, What::Mended("address".to_owned()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
-//! * `storm`: what a broadcast storm is made of. `processor`: how a busy machine lets its program run.
+//! * `storm`: what a broadcast storm is made of. `assault`: a machine that means harm. `processor`: how a busy machine lets its program run.
 //! * `machine`: clocks, slowness, addresses. `measures`: what nodes send and hold, where somebody asks.
 //! * [`flat`]: the same on turmoil's own network, as far as that goes.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
@@ -17,6 +17,7 @@ use hailer::daemon::Config;
 use hailer::zre::PeerId;
 use tokio::sync::mpsc;
 
+use crate::check::reach::NOTICED;
 use crate::engine::{self, RunError, Script};
 use crate::fabric::capture::Capture;
 use crate::fabric::random::Stream;
@@ -33,6 +34,7 @@ use measures::Measures;
 use processor::Processor;
 
 mod application;
+mod assault;
 pub mod flat;
 mod journal;
 mod log;
@@ -128,6 +130,8 @@ struct Life {
 enum Appointment {
     Start(NodeIndex),
     Step(usize),
+    /// A program that got another address has had its time to notice.
+    Noticed(NodeIndex),
     /// The next broadcast of a storm.
     Storm {
         step: usize,
@@ -253,6 +257,7 @@ impl World {
                     self.act(*node, &step.action);
                 }
             }
+            Appointment::Noticed(node) => self.notice(node),
             Appointment::Storm { step, node } => self.storm(token, step, node),
             Appointment::Turn(node) => {
                 if let Some(life) = &self.nodes[node.0 as usize].life {
@@ -293,7 +298,11 @@ impl World {
             // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
             self.log.record(now, index, What::Mended("power".to_owned()));
         }
-        let program = || tasks.spawn(application::run(net, config, author, inbox)).detach();
+        let assault = node.assault;
+        let program = || match assault {
+            Some(victim) => tasks.spawn(assault::run(net, victim)).detach(),
+            None => tasks.spawn(application::run(net, config, author, inbox)).detach(),
+        };
         match &state.account {
             Some(account) => account.during(program),
             None => program(),
@@ -527,5 +536,8 @@ fn appointments(scenario: &Scenario) -> Vec<(Duration, Appointment)> {
         let nodes = step.nodes.iter().filter(move |_| is_storm);
         nodes.map(move |node| (step.at, Appointment::Storm { step: index, node: *node }))
     });
-    starts.chain(steps).chain(traffic).chain(storms).collect()
+    let moves = scenario.steps.iter().filter(|step| matches!(step.action, Action::Address(_)));
+    let noticed =
+        moves.flat_map(|step| step.nodes.iter().map(|node| (step.at + NOTICED, Appointment::Noticed(*node))));
+    starts.chain(steps).chain(traffic).chain(storms).chain(noticed).collect()
 }

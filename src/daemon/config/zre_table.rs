@@ -15,8 +15,12 @@ const NAME_BYTES_MAX: usize = 255;
 /// something shorter is a mistyped unit.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-const BROADCASTS: &[(&str, Broadcast)] =
-    &[("directed", Broadcast::Directed), ("limited", Broadcast::Limited), ("both", Broadcast::Both)];
+const BROADCASTS: &[(&str, Broadcast)] = &[
+    ("directed", Broadcast::Directed),
+    ("limited", Broadcast::Limited),
+    ("both", Broadcast::Both),
+    ("never", Broadcast::Never),
+];
 const MULTICASTS: &[(&str, Multicast)] =
     &[("auto", Multicast::Auto), ("always", Multicast::Always), ("never", Multicast::Never)];
 

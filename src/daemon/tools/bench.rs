@@ -14,7 +14,7 @@ use super::super::output::Output;
 use super::{in_ms, quantile};
 use crate::Timestamp;
 use crate::net::Net;
-use crate::zre::{Event, Events, Node, PeerId, Text};
+use crate::zre::{Event, Events, Node, PeerId};
 
 /// Where servers are found.
 pub(in crate::daemon) const GROUP: &str = "hailer-bench";
@@ -127,7 +127,7 @@ async fn find(events: &mut Events, wanted: Option<&str>) -> io::Result<PeerId> {
     loop {
         match events.next().await {
             Some(Event::Join { peer, name, group })
-                if group == GROUP && wanted.is_none_or(|wanted| name == Text::from(wanted)) =>
+                if group == GROUP && wanted.is_none_or(|wanted| name == *wanted) =>
             {
                 return Ok(peer);
             }

@@ -264,6 +264,7 @@ impl<N: Net> Sockets<N> {
                     Broadcast::Directed => vec![directed],
                     Broadcast::Limited => vec![limited],
                     Broadcast::Both => vec![directed, limited],
+                    Broadcast::Never => Vec::new(),
                 };
                 common.dedup();
                 (common, GROUPS.map(to).to_vec())
