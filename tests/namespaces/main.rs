@@ -9,6 +9,7 @@
 #![cfg(all(target_os = "linux", feature = "cli"))]
 
 mod between_hailers;
+mod elsewhere;
 mod inside;
 mod lab;
 mod peer;

@@ -52,6 +52,26 @@ impl Peer {
         Self::start(name, command)
     }
 
+    /// A verb of `hailer` with its arguments.
+    pub(crate) fn hailer(lab: &Lab, host: u8, name: &str, words: &[&str]) -> Self {
+        let mut command = lab.command(host, env!("CARGO_BIN_EXE_hailer"));
+        command.args(words).args(["--json", "--interface", "eth0"]);
+        Self::start(name, command)
+    }
+
+    /// `hailer run` with a configuration file of this text.
+    pub(crate) fn hailer_run(lab: &Lab, host: u8, name: &str, file: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("hailer.toml");
+        std::fs::write(&path, file).expect("the folder is ours");
+        let mut command = lab.command(host, env!("CARGO_BIN_EXE_hailer"));
+        command.args(["run", "--json", "--config"]).arg(&path);
+        let mut peer = Self::start(name, command);
+        // It has read the file.
+        peer.expect_remark(SOON, "looking for peers");
+        peer
+    }
+
     /// A pyre node; `words` are groups to join and headers as `KEY=VALUE`. Returns it with its identity.
     pub(crate) fn pyre(lab: &Lab, host: u8, name: &str, words: &[&str]) -> (Self, String) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/namespaces/pyre_peer.py");
@@ -96,6 +116,20 @@ impl Peer {
                     };
                     panic!("{} did not say {pattern}: {reason}. All it said:\n{}", self.name, self.log);
                 }
+            }
+        }
+    }
+
+    /// Waits until it has said something on standard error that has this in it.
+    ///
+    /// # Panics
+    /// When it has not within `patience`.
+    pub(crate) fn expect_remark(&mut self, patience: Duration, text: &str) {
+        let deadline = Instant::now() + patience;
+        while !self.log.contains(text) {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.note(line),
+                Err(_) => panic!("{} did not say {text:?}. All it said:\n{}", self.name, self.log),
             }
         }
     }

@@ -42,7 +42,7 @@ struct Dial {
 /// Who thinks in a host.
 pub(super) enum Mind {
     Hailer(Box<NodeMachine>),
-    Zyre(Zyre),
+    Zyre(Box<Zyre>),
 }
 
 impl Mind {
@@ -155,7 +155,7 @@ impl Wire {
     pub(super) fn with_zyre(hailers: usize, zyres: usize) -> Self {
         let hailer = (0..hailers).map(|host| Mind::Hailer(Box::new(machine(host, Timestamp::ZERO))));
         let zyre = (hailers..hailers + zyres)
-            .map(|host| Mind::Zyre(Zyre::new(id(host), endpoint(host), groups(host))));
+            .map(|host| Mind::Zyre(Box::new(Zyre::new(id(host), endpoint(host), groups(host)))));
         Self::of(hailer.chain(zyre).collect())
     }
 
@@ -167,7 +167,7 @@ impl Wire {
         let zyre = (hailers..hailers + zyres).map(|host| {
             let mut zyre = Zyre::new(id(host), endpoint(host), groups(host));
             zyre.contested = contest(host).into_iter().collect();
-            Mind::Zyre(zyre)
+            Mind::Zyre(Box::new(zyre))
         });
         Self::of(hailer.chain(zyre).collect())
     }
