@@ -84,7 +84,9 @@ pub(super) fn choose(
         let earlier = before.and_then(|site| site.homes.first()).map(|home| home.name.as_str());
         let rank = |it: &&&Interface| {
             let is_earlier = Some(it.name.as_str()) == earlier;
-            (!is_earlier, it.address.is_ipv6(), it.broadcast.is_none())
+            // An address that a machine gave itself means that nobody gave it one.
+            let is_makeshift = matches!(it.address, IpAddr::V4(v4) if v4.is_link_local());
+            (!is_earlier, it.address.is_ipv6(), is_makeshift, it.broadcast.is_none())
         };
         let best = usable.iter().filter(|it| is_ordinary(it)).min_by_key(rank);
         best.map_or_else(Vec::new, |best| first_of_each_family(&usable, &best.name))
@@ -259,6 +261,18 @@ mod tests {
         now.pop();
         let other = choose(&now, &Wanted::default(), Some(&before)).unwrap();
         assert_eq!(addresses(&other), ["10.0.0.1"], "it is gone");
+    }
+
+    #[test]
+    fn an_address_that_a_machine_gave_itself_is_used_when_there_is_no_other() {
+        let makeshift = interface("eth9", 9, "169.254.7.7", Some("169.254.255.255"));
+        let both = [makeshift.clone(), interface("eth0", 4, "10.0.0.1", None)];
+        let chosen =
+            |interfaces: &[Interface]| addresses(&choose(interfaces, &Wanted::default(), None).unwrap());
+        assert_eq!(
+            (chosen(&both), chosen(&both[..1])),
+            (vec!["10.0.0.1".into()], vec!["169.254.7.7".into()])
+        );
     }
 
     #[test]

@@ -66,6 +66,7 @@ fn a_hailer_that_gets_another_address_is_back_in_seconds_for_hailer_and_for_pyre
     let mut stayer = Peer::hailer_chat(&lab, 1, "stayer", "CHAT");
     let (mut snake, _) = Peer::pyre(&lab, 2, "snake", &["CHAT"]);
     for peer in [&mut stayer, &mut snake] {
+        peer.expect(SOON, json!({"event": "ENTER", "name": "mover"}));
         peer.expect(SOON, json!({"event": "JOIN", "name": "mover"}));
     }
     mover.expect(SOON, json!({"event": "JOIN", "name": "stayer"}));
