@@ -122,6 +122,9 @@ struct NodeOptions {
     /// Gossip hub to be found through, as tcp://HOST:PORT; may be given several times
     #[arg(long, short = 'G', value_name = "ENDPOINT")]
     gossip: Vec<Endpoint>,
+    /// Place where a node is, whoever it is, as tcp://HOST:PORT; may be given several times
+    #[arg(long, short = 'P', value_name = "ENDPOINT")]
+    peer: Vec<Endpoint>,
     /// Where peers are told to reach this node, as tcp://HOST:PORT [default: where it listens]
     #[arg(long, value_name = "ENDPOINT")]
     advertise: Option<Endpoint>,
@@ -171,6 +174,7 @@ impl NodeOptions {
                 tcp_port: self.tcp_port.unwrap_or(0),
                 beacon: !self.no_beacon,
                 gossip: self.gossip.clone(),
+                peers: self.peer.clone(),
                 advertise: self.advertise.clone(),
                 interval: self.interval,
                 evasive: stretched(defaults.evasive, 2),

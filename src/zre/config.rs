@@ -22,6 +22,8 @@ pub struct Config {
     pub beacon: bool,
     /// Gossip hubs through which nodes find each other, beside whatever else there is.
     pub gossip: Vec<Endpoint>,
+    /// Places where a node is, whoever it is: they are connected to without anybody telling of them.
+    pub peers: Vec<Endpoint>,
     /// Where peers are told to reach us, instead of where we listen: the outside of a NAT, or a name.
     pub advertise: Option<Endpoint>,
     /// UDP port of beacons. 5670 is registered for ZRE; another port isolates a network.
@@ -55,6 +57,7 @@ impl Default for Config {
             interface: None,
             beacon: true,
             gossip: Vec::new(),
+            peers: Vec::new(),
             advertise: None,
             port: Self::PORT,
             tcp_port: 0,

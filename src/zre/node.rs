@@ -333,6 +333,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Adds a place where a node is, whoever it is.
+    pub fn peer(mut self, place: Endpoint) -> Self {
+        self.config.peers.push(place);
+        self
+    }
+
     /// Where peers are told to reach the node, instead of where it listens.
     pub fn advertise(mut self, endpoint: Endpoint) -> Self {
         self.config.advertise = Some(endpoint);

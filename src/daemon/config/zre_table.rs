@@ -31,6 +31,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
     let tcp_port = table.optional("tcp_port", integer(0..=u64::from(u16::MAX), 49200));
     let beacon = table.optional("beacon", yes_or_no);
     let gossip = table.optional("gossip", endpoints);
+    let peers = table.optional("peers", endpoints);
     let advertise = table.optional("advertise", endpoint);
     let interval = table.optional("interval", duration);
     let evasive = table.optional("evasive", duration);
@@ -60,6 +61,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
         interface: interface?.map(|interface| interface.value),
         beacon: beacon?.is_none_or(|beacon| beacon.value),
         gossip: gossip?.map(|gossip| gossip.value).unwrap_or_default(),
+        peers: peers?.map(|peers| peers.value).unwrap_or_default(),
         advertise: advertise?.map(|advertise| advertise.value),
         port: port_of(port?, default.port),
         tcp_port: port_of(tcp_port?, default.tcp_port),
@@ -188,6 +190,7 @@ mod tests {
             interface = "eth0"
             beacon = false
             gossip = ["tcp://hub:31337", "tcp://10.0.0.9:5671"]
+            peers = ["tcp://robot-4:49200"]
             advertise = "tcp://203.0.113.7:5000"
             port = 5671
             tcp_port = 49200
@@ -206,6 +209,7 @@ mod tests {
             interface: Some("eth0".to_owned()),
             beacon: false,
             gossip: vec!["tcp://hub:31337".parse().unwrap(), "tcp://10.0.0.9:5671".parse().unwrap()],
+            peers: vec!["tcp://robot-4:49200".parse().unwrap()],
             advertise: Some("tcp://203.0.113.7:5000".parse().unwrap()),
             port: 5671,
             tcp_port: 49200,

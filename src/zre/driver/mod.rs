@@ -283,7 +283,13 @@ impl<N: Net> Driver<N> {
                 }
                 Output::Open { link, peer } => {
                     let (own, notes) = (self.machine.id(), self.notes_tx.clone());
-                    let outbound = Outbound::start(&self.net, link, peer, own, &self.limits, notes);
+                    let outbound = Outbound::start(&self.net, link, Some(peer), own, &self.limits, notes);
+                    self.outbound.insert(link, outbound);
+                }
+                Output::Knock { link, endpoint, timeout } => {
+                    let (own, notes) = (self.machine.id(), self.notes_tx.clone());
+                    let outbound = Outbound::start(&self.net, link, None, own, &self.limits, notes);
+                    outbound.dial(Dial { attempt: 1, endpoint, timeout });
                     self.outbound.insert(link, outbound);
                 }
                 Output::Dial { link, attempt, endpoint, timeout } => {
@@ -403,11 +409,14 @@ impl<N: Net> Driver<N> {
         for _ in 0..BATCH {
             let Poll::Ready(Some(note)) = self.notes.poll_recv(context) else { return true };
             match note {
-                Note::Opened { link } => {
-                    if let Some(outbound) = self.outbound.get_mut(&link) {
-                        outbound.is_open = true;
+                Note::Opened { link, peer, at } => {
+                    let Some(outbound) = self.outbound.get_mut(&link) else { continue };
+                    outbound.is_open = true;
+                    if std::mem::take(&mut outbound.is_knock) {
+                        self.feed(Input::Answered { link, peer, at });
+                    } else {
+                        self.feed(Input::Opened { link });
                     }
-                    self.feed(Input::Opened { link });
                 }
                 Note::DialFailed { link, attempt, failure } => {
                     self.feed(Input::DialFailed { link, attempt, failure });

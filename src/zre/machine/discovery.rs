@@ -91,8 +91,7 @@ impl NodeMachine {
 
     /// Makes a peer of somebody who was heard of, and says whether there is one now.
     fn on_newcomer(&mut self, now: Timestamp, id: PeerId, endpoint: Endpoint) -> bool {
-        let is_full = self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
-        if self.is_own(&endpoint) || is_full || !self.newcomers.take(now) {
+        if self.is_own(&endpoint) || self.is_full() || !self.newcomers.take(now) {
             self.counters.beacons_over_limit += 1;
             return false;
         }
@@ -121,20 +120,42 @@ impl NodeMachine {
         }
     }
 
+    /// Whether there is no room for another peer that is not ready.
+    pub(super) fn is_full(&self) -> bool {
+        self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready
+    }
+
     /// Makes a peer that is not ready, and its link. Whoever was at its place is gone.
     fn create(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>) {
+        let link = self.new_link();
+        self.insert(now, id, endpoints, link);
+        self.open_link(id);
+    }
+
+    /// Makes a peer that is not ready, with a link that is there and open.
+    pub(super) fn create_on(
+        &mut self,
+        now: Timestamp,
+        id: PeerId,
+        endpoints: Vec<Endpoint>,
+        link: super::OutboundLink,
+    ) {
+        self.insert(now, id, endpoints, link);
+        self.outbound.insert(link, id);
+        self.on_opened(now, link);
+    }
+
+    fn insert(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>, link: super::OutboundLink) {
         if let Some(&other) = self.places.get(&endpoints[0])
             && other != id
         {
             self.exit(other, ExitReason::Replaced);
         }
-        let link = self.new_link();
         self.places.insert(endpoints[0].clone(), id);
         let peer = Peer::new(now, endpoints, link);
         self.check_by(peer.due(&self.patience));
         self.not_ready += 1;
         self.peers.insert(id, peer);
-        self.open_link(id);
     }
 
     pub(super) fn on_hello(&mut self, now: Timestamp, link: InboundLink, sequence: u16, hello: Hello) {
@@ -156,6 +177,7 @@ impl NodeMachine {
             return;
         };
         match self.peers.get(&id).map(Peer::is_ready) {
+            None if self.adopt_seed(now, id, &endpoints) => {}
             None => {
                 self.create(now, id, endpoints);
                 self.dial(id);

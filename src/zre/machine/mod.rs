@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::seeds::Seed;
 use super::beacon::{Beacon, BeaconError};
 use super::group::{Members, OwnGroups};
 use super::limits::Budget;
@@ -34,6 +35,7 @@ use crate::machine::Machine;
 mod discovery;
 mod links;
 mod messages;
+mod seeds;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -94,6 +96,15 @@ pub enum Input {
     Opened {
         /// Which.
         link: OutboundLink,
+    },
+    /// A link to a static peer ([`Output::Knock`]) is through its handshake.
+    Answered {
+        /// Which.
+        link: OutboundLink,
+        /// Who answered, if it says so.
+        peer: Option<PeerId>,
+        /// At which address.
+        at: SocketAddr,
     },
     /// An attempt to connect failed.
     DialFailed {
@@ -202,6 +213,15 @@ pub enum Output {
         /// How long to try. After that the attempt failed.
         timeout: Duration,
     },
+    /// Make a link to a static peer and try to connect it; [`Input::Answered`] or [`Input::DialFailed`] follows.
+    Knock {
+        /// Its name from now on.
+        link: OutboundLink,
+        /// Where to.
+        endpoint: Endpoint,
+        /// How long to try. After that the attempt failed.
+        timeout: Duration,
+    },
     /// Queue a message on a link.
     Send {
         /// Which.
@@ -257,6 +277,8 @@ pub struct NodeMachine {
     last_link: u64,
     newcomers: Budget,
     random: u64,
+    /// Static peers.
+    seeds: Vec<Seed>,
     next_beacon: Timestamp,
     next_check: Timestamp,
     counters: Counters,
@@ -314,6 +336,7 @@ impl NodeMachine {
             newcomers: Budget::new(limits.new_peers_per_second, limits.peers_not_ready, now),
             limits,
             random: seed,
+            seeds: config.peers.into_iter().map(|endpoint| Seed::new(endpoint, now)).collect(),
             next_beacon: if config.beacon { now } else { Timestamp::NEVER },
             next_check: Timestamp::NEVER,
             counters: Counters::default(),
@@ -412,6 +435,7 @@ impl Machine for NodeMachine {
             Input::Timeout => self.on_timeout(now),
             Input::Beacon { from, beacon } => self.on_beacon(now, from, beacon),
             Input::Found { peer, endpoint } => self.on_found(now, peer, endpoint),
+            Input::Answered { link, peer, at } => self.on_answered(now, link, peer, at),
             Input::Opened { link } => self.on_opened(now, link),
             Input::DialFailed { link, attempt, failure } => self.on_dial_failed(now, link, attempt, failure),
             Input::Closed { link } => self.on_closed(now, link),
@@ -421,7 +445,13 @@ impl Machine for NodeMachine {
             }
             Input::InboundClosed { link } => self.on_inbound_closed(link),
             Input::Received { link, frames } => self.on_received(now, link, frames),
-            Input::Command(command) => self.on_command(command),
+            Input::Command(command) => {
+                let before = self.own.status();
+                self.on_command(command);
+                if self.own.status() != before {
+                    self.forget_greetings(now);
+                }
+            }
         }
     }
 
@@ -430,7 +460,7 @@ impl Machine for NodeMachine {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        let due = self.next_beacon.min(self.next_check);
+        let due = self.next_beacon.min(self.next_check).min(self.next_seed());
         (!self.is_stopped && due < Timestamp::NEVER).then_some(due)
     }
 }

@@ -29,6 +29,7 @@ impl NodeMachine {
             let next = self.next_beacon.after(self.interval);
             self.next_beacon = if next > now { next } else { now.after(self.interval) };
         }
+        self.check_seeds(now);
         if self.next_check <= now {
             self.check_peers(now);
             self.check_inbound(now);

@@ -17,6 +17,7 @@ mod links;
 mod messages;
 mod pairs;
 mod quiet;
+mod seeds;
 mod wire;
 mod zyre;
 
