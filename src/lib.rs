@@ -3,6 +3,7 @@
 //! A map, in reading order; start with [`Node`].
 //!
 //! * [`zre`]: the ZRE node (RFC 36): beacons, peers, groups, whisper and shout. zyre and pyre can talk to it.
+//! * [`gossip`]: hubs and their clients, for discovery where beacons do not reach. czmq's and the Haskell tools' meet here.
 //! * [`zmtp`]: the ZeroMQ transport that ZRE speaks on TCP.
 //! * [`net`]: the network as the node sees it. [`net::OsNet`] is the real one; the simulator brings its own.
 //! * [`daemon`]: the configuration that starts roles, shared by the program and by the simulator's scenarios.
@@ -29,6 +30,7 @@
 
 mod codec;
 pub mod daemon;
+pub mod gossip;
 pub mod machine;
 pub mod net;
 pub mod zmtp;

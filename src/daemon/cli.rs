@@ -16,7 +16,9 @@ use super::reader::parse_duration;
 use super::{Config, LoadError, Roles, start};
 use super::{chat, editor, tools};
 use crate::net::{Alarm, Net, OsNet};
-use crate::zre::{self, Events, Node, Text};
+use crate::zre::{self, Endpoint, Events, Node, Text};
+
+mod hub;
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -30,6 +32,7 @@ Examples:
   hailer peers                            who is on this network?
   hailer peers --json | jq .name          the same for a program, one event a line
   hailer chat ROBOTS --name alice         shout what you type to the group ROBOTS
+  hailer gossip                           be the hub through which nodes find each other
   hailer run --config hailer.toml         run the roles that a file describes
 
 Peers may be zyre, pyre or other ZRE programs on the same network.
@@ -106,7 +109,8 @@ enum Verb {
     /// Measure how long peers take to answer
     Ping {
         /// Names or first digits of identities [default: everybody]
-        peer: Vec<String>,
+        #[arg(value_name = "PEER")]
+        whom: Vec<String>,
         /// End after so many rounds [default: go on until Ctrl-C]
         #[arg(long, short, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
         count: Option<u32>,
@@ -136,6 +140,12 @@ enum Verb {
         round_trips: u32,
         #[command(flatten)]
         node: NodeOptions,
+    },
+    /// Run a gossip hub, through which nodes find each other where beacons do not reach
+    #[command(after_help = hub::HELP)]
+    Gossip {
+        #[command(flatten)]
+        hub: hub::HubOptions,
     },
     /// Run the roles that a configuration file describes, until told to stop
     #[command(after_help = EXAMPLE_FILE)]
@@ -174,6 +184,18 @@ struct NodeOptions {
     /// Name shown to peers [default: the first digits of the identity]
     #[arg(long, short, value_name = "NAME", value_parser = parse_text)]
     name: Option<String>,
+    /// Neither send nor hear beacons
+    #[arg(long)]
+    no_beacon: bool,
+    /// Gossip hub to be found through, as tcp://HOST:PORT; may be given several times
+    #[arg(long, short = 'G', value_name = "ENDPOINT")]
+    gossip: Vec<Endpoint>,
+    /// Place where a node is, whoever it is, as tcp://HOST:PORT; may be given several times
+    #[arg(long, short = 'P', value_name = "ENDPOINT")]
+    peer: Vec<Endpoint>,
+    /// Where peers are told to reach this node, as tcp://HOST:PORT [default: where it listens]
+    #[arg(long, value_name = "ENDPOINT")]
+    advertise: Option<Endpoint>,
     /// Time between two beacons, with its unit
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     interval: Duration,
@@ -230,12 +252,17 @@ impl NodeOptions {
                 ipv6: self.ipv6,
                 port: self.port,
                 tcp_port: self.tcp_port.unwrap_or(0),
+                beacon: !self.no_beacon,
+                gossip: self.gossip.clone(),
+                peers: self.peer.clone(),
+                advertise: self.advertise.clone(),
                 interval: self.interval,
                 evasive: stretched(defaults.evasive, 2),
                 silent: stretched(defaults.silent, 3),
                 expired: stretched(defaults.expired, 4),
                 ..defaults
             }),
+            ..Config::default()
         }
     }
 }
@@ -283,8 +310,8 @@ pub async fn main() -> ExitCode {
             })
             .await
         }
-        Verb::Ping { peer, count, every, node } => {
-            let ping = tools::ping::Ping { peers: peer, count, interval: every };
+        Verb::Ping { whom, count, every, node } => {
+            let ping = tools::ping::Ping { peers: whom, count, interval: every };
             let output = Output::new(node.json).quiet();
             with_node(&net, node.config(&[]), output, node.shown(), async |node, output, stop| {
                 tools::ping::run(&net, node, output, ping, stop).await
@@ -294,6 +321,10 @@ pub async fn main() -> ExitCode {
         Verb::Bench { serve, with, bytes, messages, round_trips, node } => {
             let bytes = bytes.into_iter().map(|bytes| bytes as usize).collect();
             bench(&net, &node, serve, (tools::bench::Bench { bytes, messages, round_trips }, with)).await
+        }
+        Verb::Gossip { hub } => {
+            let shown = Shown { is_json: hub.json, with_counters: false };
+            watch(&net, hub.config(), shown).await
         }
         Verb::Run { config: path, check, json, counters } => {
             let config = match Config::load(&path) {
@@ -361,6 +392,9 @@ async fn watch(net: &OsNet, config: Config, shown: Shown) -> io::Result<()> {
     let mut roles = start(net, config).await.map_err(io::Error::other)?;
     if let Some((node, _)) = &roles.zre {
         output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
+    }
+    if let Some((hub, _)) = &roles.gossip {
+        output.remark(&format!("gossip hub at tcp://{}; Ctrl-C ends", hub.address()));
     }
     let outcome = show(&mut roles, &output).await;
     outcome.and(finish(roles, &output, shown).await)

@@ -2,13 +2,15 @@
 
 use super::Config;
 use crate::net::Net;
-use crate::zre;
+use crate::{gossip, zre};
 
 /// Running roles. Dropping one ends it without a farewell.
 #[derive(Debug, Default)]
 pub struct Roles {
     /// The ZRE node and what it tells, when the configuration has one.
     pub zre: Option<(zre::Node, zre::Events)>,
+    /// The gossip hub and what it tells, when the configuration has one.
+    pub gossip: Option<(gossip::Hub, gossip::Events)>,
 }
 
 /// What a role tells.
@@ -17,6 +19,8 @@ pub struct Roles {
 pub enum RoleEvent {
     /// Of the ZRE node.
     Zre(zre::Event),
+    /// Of the gossip hub.
+    Gossip(gossip::Event),
 }
 
 /// Why a role did not start.
@@ -26,6 +30,9 @@ pub enum StartError {
     /// The ZRE node.
     #[error(transparent)]
     Zre(#[from] zre::StartError),
+    /// The gossip hub.
+    #[error(transparent)]
+    Gossip(#[from] gossip::StartError),
 }
 
 /// Starts every role of the configuration.
@@ -34,6 +41,9 @@ pub enum StartError {
 /// When one can't start; those that had started are stopped again.
 pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError> {
     let mut roles = Roles::default();
+    if let Some(gossip) = config.gossip {
+        roles.gossip = Some(gossip::Hub::start(net, gossip)?);
+    }
     if let Some(zre) = config.zre {
         roles.zre = Some(zre::Node::start(net, zre).await?);
     }
@@ -43,7 +53,7 @@ pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError>
 impl Roles {
     /// Whether every role has ended.
     pub fn is_empty(&self) -> bool {
-        self.zre.is_none()
+        self.zre.is_none() && self.gossip.is_none()
     }
 
     /// The next event of any role; `None` when all have ended.
@@ -55,6 +65,10 @@ impl Roles {
                     Some(event) => return Some(RoleEvent::Zre(event)),
                     None => self.zre = None,
                 },
+                event = next_of_hub(&mut self.gossip) => match event {
+                    Some(event) => return Some(RoleEvent::Gossip(event)),
+                    None => self.gossip = None,
+                },
             }
         }
         None
@@ -65,11 +79,22 @@ impl Roles {
         if let Some((node, _)) = &self.zre {
             node.stop().await;
         }
+        if let Some((hub, _)) = &self.gossip {
+            hub.stop().await;
+        }
     }
 }
 
 /// The next event of a role, `None` at its end. A role that is not there never tells anything.
 async fn next_of(role: &mut Option<(zre::Node, zre::Events)>) -> Option<zre::Event> {
+    match role {
+        Some((_, events)) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next event of a hub, likewise.
+async fn next_of_hub(role: &mut Option<(gossip::Hub, gossip::Events)>) -> Option<gossip::Event> {
     match role {
         Some((_, events)) => events.next().await,
         None => std::future::pending().await,

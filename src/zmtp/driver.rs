@@ -43,6 +43,7 @@ pub struct Connection<S> {
     /// Bytes in `output` that nobody queued: answers to PINGs.
     answer_bytes: usize,
     needs_flush: bool,
+    received_bytes: u64,
     end: Option<Result<(), ConnectionError>>,
 }
 
@@ -91,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             output_bytes: 0,
             answer_bytes: 0,
             needs_flush: false,
+            received_bytes: 0,
             end: None,
         }
     }
@@ -132,6 +134,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if self.end.is_none() {
             self.session.send(message);
         }
+    }
+
+    /// Asks the peer for a sign of life, when it is one that knows the question. It leaves as messages do; the answer shows
+    /// in [`Connection::received_bytes`] alone.
+    pub fn ping(&mut self) {
+        if self.end.is_none() {
+            self.session.ping();
+        }
+    }
+
+    /// How many bytes ever came from the peer: a connection whose peer was asked and where this stands still is dead.
+    pub const fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// How many bytes are queued and not yet written to the stream.
@@ -267,6 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if count == room {
             self.read_size = (self.read_size * 2).min(READ_MAX);
         }
+        self.received_bytes += count as u64;
         Poll::Ready(Ok(self.input.split().freeze()))
     }
 

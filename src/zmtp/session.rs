@@ -148,6 +148,8 @@ pub struct Session {
     outbox: Outbox,
     /// Messages that wait for the end of the handshake.
     held: Outbox,
+    /// The minor version of ZMTP 3 that the peer speaks, once it has said so.
+    minor: u8,
     deadline: Timestamp,
     is_late: bool,
 }
@@ -191,6 +193,7 @@ impl Session {
             parts: Multipart::new(),
             outbox,
             held: Outbox::default(),
+            minor: 0,
             deadline: now.after(config.handshake_timeout),
             is_late: false,
             config,
@@ -210,6 +213,14 @@ impl Session {
         let last = message.len().wrapping_sub(1);
         for (index, body) in message.into_iter().enumerate() {
             outbox.put_frame(&Frame::Part { body, more: index < last });
+        }
+    }
+
+    /// Asks the peer for a sign of life, when it is one that knows the question (ZMTP 3.1); libzmq answers at once.
+    pub fn ping(&mut self) {
+        if self.is_ready() && self.minor > 0 {
+            let ping = Command::Ping { ttl: 0, context: Bytes::new() };
+            self.outbox.put_frame(&Frame::Command(ping.encode()));
         }
     }
 
@@ -272,6 +283,7 @@ impl Session {
             (Command::Error { reason }, _) => Err(SessionError::Refused { reason }),
             (Command::Ready(properties), Phase::Handshake { minor }) => {
                 let peer = self.accept(&properties, *minor)?;
+                self.minor = *minor;
                 self.phase = Phase::Traffic;
                 self.framer.take_messages();
                 // The outbox is empty: outputs are taken from it before anything received is looked at.
@@ -287,7 +299,7 @@ impl Session {
                 self.outbox.put_frame(&Frame::Command(Command::Pong { context }.encode()));
                 Ok(Step::Moved)
             }
-            // Any command is a sign of life; we ask for none, and know of no other.
+            // Any command is a sign of life, and we know of no other.
             (Command::Pong { .. } | Command::Ready(_) | Command::Other { .. }, _) => Ok(Step::Moved),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Headers, PeerId, Text};
+use super::{Endpoint, Headers, PeerId, Text};
 
 /// The settings of a node. [`Config::default`] is what zyre does by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,14 @@ pub struct Config {
     pub broadcast: Broadcast,
     /// Whether beacons are heard and sent on the multicast groups of hzre, gyre and go-zyre.
     pub multicast: Multicast,
+    /// Whether beacons are sent and heard. Without them, nodes are found by gossip, as static peers, or find us.
+    pub beacon: bool,
+    /// Gossip hubs through which nodes find each other, beside whatever else there is.
+    pub gossip: Vec<Endpoint>,
+    /// Places where a node is, whoever it is: they are connected to without anybody telling of them.
+    pub peers: Vec<Endpoint>,
+    /// Where peers are told to reach us, instead of where we listen: the outside of a NAT, or a name.
+    pub advertise: Option<Endpoint>,
     /// UDP port of beacons. 5670 is registered for ZRE; another port isolates a network.
     pub port: u16,
     /// TCP port to listen on; 0 takes the first free one from 49152 on, as zyre does.
@@ -89,6 +97,10 @@ impl Default for Config {
             ipv6: false,
             broadcast: Broadcast::Directed,
             multicast: Multicast::Auto,
+            beacon: true,
+            gossip: Vec::new(),
+            peers: Vec::new(),
+            advertise: None,
             port: Self::PORT,
             tcp_port: 0,
             interval: Duration::from_secs(1),

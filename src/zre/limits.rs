@@ -54,7 +54,7 @@ impl Default for Limits {
 
 /// A rate with a burst: a bucket that holds `burst` and gains `per_second`.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     per_second: u32,
     burst: u64,
     /// In billionths of a token, so that no gain is lost to rounding.
@@ -65,13 +65,13 @@ pub(super) struct Budget {
 const TOKEN: u64 = 1_000_000_000;
 
 impl Budget {
-    pub(super) fn new(per_second: u32, burst: usize, now: Timestamp) -> Self {
+    pub(crate) fn new(per_second: u32, burst: usize, now: Timestamp) -> Self {
         let burst = (burst as u64).saturating_mul(TOKEN);
         Self { per_second, burst, level: burst, refilled: now }
     }
 
     /// Takes one token, if there is one.
-    pub(super) fn take(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn take(&mut self, now: Timestamp) -> bool {
         let nanos = now.as_nanos().saturating_sub(self.refilled.as_nanos());
         let gain = nanos.saturating_mul(u64::from(self.per_second));
         self.level = self.level.saturating_add(gain).min(self.burst);

@@ -14,6 +14,7 @@ use tracing::{Instrument, info_span};
 
 use super::driver::{self, Driver, Request};
 use super::machine::{Command, NodeMachine};
+use super::rumour::Rumour;
 use super::{
     Broadcast, CommandError, Config, Content, Counters, Endpoint, Event, Limits, Multicast, PeerId, PeerInfo,
     StartError, Text,
@@ -85,21 +86,21 @@ impl Node {
         let id = config.identity.unwrap_or_else(|| PeerId::from_random(random));
         let mut seed = [0; 8];
         net.random(&mut seed);
-        let endpoint = Endpoint::from(sockets.inbox());
-        let multicast = config.multicast;
-        let machine = NodeMachine::new(
-            config,
-            limits.clone(),
-            id,
-            endpoint.clone(),
-            u64::from_le_bytes(seed),
-            net.now(),
-        )?;
+        let inbox = Endpoint::from(sockets.inbox());
+        let (hubs, multicast) = (config.gossip.clone(), config.multicast);
+        let machine =
+            NodeMachine::new(config, limits.clone(), id, inbox, u64::from_le_bytes(seed), net.now())?;
         let name = machine.name().clone();
+        let endpoint = machine.endpoint().clone();
         let (requests, requests_rx) = mpsc::channel(REQUESTS);
         let (events_tx, events) = mpsc::channel(limits.events);
+        let rumour = match hubs.is_empty() {
+            true => None,
+            false => Some(Rumour::start(net, hubs, (id, &endpoint), requests.downgrade()).await),
+        };
         let (place, endpoint) = watch::channel(endpoint);
-        let driver = Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, place);
+        let driver =
+            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, (place, rumour));
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();
@@ -116,7 +117,7 @@ impl Node {
         &self.0.name
     }
 
-    /// Where peers reach this node: at the first of its addresses, when it has several.
+    /// Where peers are told to reach this node: at the first of its addresses, when it has several.
     pub fn endpoint(&self) -> Endpoint {
         self.0.endpoint.borrow().clone()
     }
@@ -230,7 +231,7 @@ impl Node {
     }
 
     /// Stops the node: what was sent is written, peers are told, everything is closed. Returns when that is done, at the
-    /// latest after about a second. Stopping a node that has stopped is no error.
+    /// latest after about a second, and another one when a gossip hub does not take our farewell. Stopping a node that has stopped is no error.
     pub async fn stop(&self) {
         // The only possible error is that it has stopped.
         let _ = self.command(Command::Stop).await;
@@ -372,6 +373,30 @@ impl NodeBuilder {
     /// Time between two beacons.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.config.interval = interval;
+        self
+    }
+
+    /// Neither sends nor hears beacons.
+    pub fn without_beacons(mut self) -> Self {
+        self.config.beacon = false;
+        self
+    }
+
+    /// Adds a gossip hub through which nodes find each other.
+    pub fn gossip(mut self, hub: Endpoint) -> Self {
+        self.config.gossip.push(hub);
+        self
+    }
+
+    /// Adds a place where a node is, whoever it is.
+    pub fn peer(mut self, place: Endpoint) -> Self {
+        self.config.peers.push(place);
+        self
+    }
+
+    /// Where peers are told to reach the node, instead of where it listens.
+    pub fn advertise(mut self, endpoint: Endpoint) -> Self {
+        self.config.advertise = Some(endpoint);
         self
     }
 

@@ -94,7 +94,8 @@ fn ping_measures_a_pyre_and_ends_by_itself() {
     }
     let lab = Lab::new(2);
     let (_snake, id) = Peer::pyre(&lab, 0, "snake", &[]);
-    let mut ping = Peer::hailer(&lab, 1, "ping", &["ping", "snake", "--count", "2", "--every", "100ms"]);
+    let mut ping =
+        Peer::hailer(&lab, 1, "ping", &["ping", "snake", "--count", "2", "--every", "100ms", "-i", "eth0"]);
     for _ in 0..2 {
         let pong = ping.expect(SOON, json!({"event": "PONG", "peer": id}));
         assert!(pong["ms"].as_f64().is_some_and(|ms| ms > 0.0), "{pong}");
@@ -112,7 +113,7 @@ fn cat_says_its_input_to_pyre_and_ends_with_it() {
     }
     let lab = Lab::new(2);
     let (mut snake, _) = Peer::pyre(&lab, 0, "snake", &["CHAT"]);
-    let mut cat = Peer::hailer(&lab, 1, "cat", &["cat", "CHAT", "--name", "cat"]);
+    let mut cat = Peer::hailer(&lab, 1, "cat", &["cat", "CHAT", "--name", "cat", "-i", "eth0"]);
     cat.say("first line");
     snake
         .expect(SOON, json!({"event": "SHOUT", "name": "cat", "group": "CHAT", "content": ["first line\n"]}));

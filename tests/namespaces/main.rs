@@ -1,4 +1,4 @@
-//! The program among real peers on real networks: between network namespaces, with pyre, under loss.
+//! The program among real peers on real networks: between network namespaces, with pyre and czmq, under loss.
 //!
 //! These tests need root, network namespaces and pyre, so plain `cargo test` leaves them out and `.ci/run` runs them:
 //!
@@ -15,4 +15,5 @@ mod lab;
 mod peer;
 mod pyre_stays;
 mod under_loss;
+mod with_czmq;
 mod with_pyre;

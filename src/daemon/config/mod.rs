@@ -7,8 +7,9 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostics, LoadError};
 use super::reader::{self, Refused, Table};
-use crate::zre;
+use crate::{gossip, zre};
 
+mod gossip_table;
 mod zre_table;
 
 /// Which roles run, each with complete settings.
@@ -16,10 +17,12 @@ mod zre_table;
 pub struct Config {
     /// A ZRE node: the table `[zre]`.
     pub zre: Option<zre::Config>,
+    /// A gossip hub: the table `[gossip]`.
+    pub gossip: Option<gossip::Config>,
 }
 
 /// The tables, one for each role.
-const ROLES: &[&str] = &["zre"];
+const ROLES: &[&str] = &["zre", "gossip"];
 
 impl Config {
     /// Reads a configuration file's text; `source_name` is what messages call the file.
@@ -30,7 +33,7 @@ impl Config {
         reader::read(source_name, text, |file| {
             let config = Self::read(file)?;
             if config == Self::default() {
-                let help = "add the table `[zre]`; it may be empty";
+                let help = "add a table such as `[zre]`; it may be empty";
                 return Err(file.refuse_missing(ROLES, "this file starts no role", help));
             }
             Ok(config)
@@ -52,7 +55,8 @@ impl Config {
     /// When something in them is wrong.
     pub fn read(table: &mut Table<'_>) -> Result<Self, Refused> {
         let zre = table.optional("zre", |value| value.table(zre_table::read));
-        Ok(Self { zre: zre?.map(|zre| zre.value) })
+        let gossip = table.optional("gossip", |value| value.table(gossip_table::read));
+        Ok(Self { zre: zre?.map(|zre| zre.value), gossip: gossip?.map(|gossip| gossip.value) })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::gossip_table::{endpoint, endpoints, yes_or_no};
 use crate::daemon::diagnostic::Span;
 use crate::daemon::reader::{
     Given, Refused, Table, Value, duration, integer, one_of, text, text_up_to, written,
@@ -45,6 +46,10 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
     let multicast = table.optional("multicast", one_of(MULTICASTS));
     let port = table.optional("port", integer(1..=u64::from(u16::MAX), 5670));
     let tcp_port = table.optional("tcp_port", integer(0..=u64::from(u16::MAX), 49200));
+    let beacon = table.optional("beacon", yes_or_no);
+    let gossip = table.optional("gossip", endpoints);
+    let peers = table.optional("peers", endpoints);
+    let advertise = table.optional("advertise", endpoint);
     let interval = table.optional("interval", duration);
     let evasive = table.optional("evasive", duration);
     let silent = table.optional("silent", duration);
@@ -77,6 +82,10 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
         ipv6: ipv6?.is_some_and(|ipv6| ipv6.value),
         broadcast: broadcast?.map(|broadcast| broadcast.value).unwrap_or_default(),
         multicast: multicast?.map(|multicast| multicast.value).unwrap_or_default(),
+        beacon: beacon?.is_none_or(|beacon| beacon.value),
+        gossip: gossip?.map(|gossip| gossip.value).unwrap_or_default(),
+        peers: peers?.map(|peers| peers.value).unwrap_or_default(),
+        advertise: advertise?.map(|advertise| advertise.value),
         port: port_of(port?, default.port),
         tcp_port: port_of(tcp_port?, default.tcp_port),
         interval,
@@ -94,12 +103,6 @@ fn interfaces(value: Value<'_>) -> Result<Vec<String>, Refused> {
     let several =
         value.list("an interface", "`interface = [\"eth0\", \"eth1\"]`", text_up_to(NAME_BYTES_MAX))?;
     Ok(several.into_iter().map(|interface| interface.value).collect())
-}
-
-fn yes_or_no(value: Value<'_>) -> Result<bool, Refused> {
-    value
-        .as_bool()
-        .ok_or_else(|| value.refuse_kind("`true` or `false`", "write `true` or `false`, without quotes"))
 }
 
 /// A key of a timer, what was given for it, and its default.
@@ -207,7 +210,7 @@ mod tests {
     #[test]
     fn an_empty_table_starts_a_node_with_every_default() {
         let config = Config::parse("f", "[zre]").unwrap();
-        assert_eq!(config, Config { zre: Some(zre::Config::default()) });
+        assert_eq!(config, Config { zre: Some(zre::Config::default()), ..Config::default() });
     }
 
     #[test]
@@ -222,6 +225,10 @@ mod tests {
             ipv6 = true
             broadcast = "both"
             multicast = "always"
+            beacon = false
+            gossip = ["tcp://hub:31337", "tcp://10.0.0.9:5671"]
+            peers = ["tcp://robot-4:49200"]
+            advertise = "tcp://203.0.113.7:5000"
             port = 5671
             tcp_port = 49200
             interval = "250 ms"
@@ -241,6 +248,10 @@ mod tests {
             ipv6: true,
             broadcast: Broadcast::Both,
             multicast: Multicast::Always,
+            beacon: false,
+            gossip: vec!["tcp://hub:31337".parse().unwrap(), "tcp://10.0.0.9:5671".parse().unwrap()],
+            peers: vec!["tcp://robot-4:49200".parse().unwrap()],
+            advertise: Some("tcp://203.0.113.7:5000".parse().unwrap()),
             port: 5671,
             tcp_port: 49200,
             interval: Duration::from_millis(250),

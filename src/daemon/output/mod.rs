@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::editor::Editor;
 use crate::daemon::RoleEvent;
 
+mod gossip;
 mod zre;
 
 /// How an event of a role is told.
@@ -28,12 +29,14 @@ impl Told for RoleEvent {
     fn as_json(&self) -> Value {
         match self {
             Self::Zre(event) => event.as_json(),
+            Self::Gossip(event) => event.as_json(),
         }
     }
 
     fn in_words(&self) -> Option<String> {
         match self {
             Self::Zre(event) => event.in_words(),
+            Self::Gossip(event) => event.in_words(),
         }
     }
 }

@@ -51,6 +51,9 @@ pub(super) enum Intake {
 pub(super) enum Note {
     Opened {
         link: OutboundLink,
+        /// Who answered, if it says so.
+        peer: Option<PeerId>,
+        at: SocketAddr,
     },
     DialFailed {
         link: OutboundLink,
@@ -71,6 +74,8 @@ pub(super) enum Note {
 pub(super) struct Outbound {
     queue: Arc<Queue>,
     pub(super) is_open: bool,
+    /// It was made for whoever answers, and nobody has yet.
+    pub(super) is_knock: bool,
     _task: Task,
 }
 
@@ -78,7 +83,7 @@ impl Outbound {
     pub(super) fn start<N: Net>(
         net: &N,
         link: OutboundLink,
-        peer: PeerId,
+        peer: Option<PeerId>,
         own: PeerId,
         limits: &Limits,
         notes: mpsc::UnboundedSender<Note>,
@@ -95,8 +100,14 @@ impl Outbound {
             queue: Arc::clone(&queue),
             notes,
         };
-        let span = debug_span!("to", %peer, link = link.number());
-        Self { queue, is_open: false, _task: net.spawn("zre outbound link", task.run().instrument(span)) }
+        let span = debug_span!("to", ?peer, link = link.number());
+        let is_knock = peer.is_none();
+        Self {
+            queue,
+            is_open: false,
+            is_knock,
+            _task: net.spawn("zre outbound link", task.run().instrument(span)),
+        }
     }
 
     pub(super) fn dial(&self, dial: Dial) {
@@ -133,19 +144,23 @@ impl Outbound {
 struct OutboundTask<N: Net> {
     net: N,
     link: OutboundLink,
-    peer: PeerId,
+    /// Who has to answer, when that is known.
+    peer: Option<PeerId>,
     session: SessionConfig,
     queue: Arc<Queue>,
     notes: mpsc::UnboundedSender<Note>,
 }
 
-type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Box<Connection<S>>, DialFailure>)> + Send>>;
+type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Answered<S>, DialFailure>)> + Send>>;
+
+/// A connection, and who answered at which address.
+type Answered<S> = (Box<Connection<S>>, Option<PeerId>, SocketAddr);
 
 impl<N: Net> OutboundTask<N> {
     async fn run(self) {
-        let mut connection = self.connect().await;
+        let (mut connection, peer, at) = self.connect().await;
         debug!("connected");
-        self.note(Note::Opened { link: self.link });
+        self.note(Note::Opened { link: self.link, peer, at });
         self.carry(&mut connection).await;
         self.note(Note::Closed { link: self.link });
     }
@@ -156,7 +171,7 @@ impl<N: Net> OutboundTask<N> {
     }
 
     /// Makes the attempts that the node asks for, side by side, until one succeeds.
-    async fn connect(&self) -> Box<Connection<N::Stream>> {
+    async fn connect(&self) -> Answered<N::Stream> {
         let mut attempts: Vec<Attempt<N::Stream>> = Vec::new();
         poll_fn(|context| {
             while let Poll::Ready(dials) = self.queue.poll_dials(context) {
@@ -166,7 +181,7 @@ impl<N: Net> OutboundTask<N> {
             while let Some(attempt) = attempts.get_mut(index) {
                 match attempt.as_mut().poll(context) {
                     Poll::Pending => index += 1,
-                    Poll::Ready((_, Ok(connection))) => return Poll::Ready(connection),
+                    Poll::Ready((_, Ok(answered))) => return Poll::Ready(answered),
                     Poll::Ready((attempt, Err(failure))) => {
                         drop(attempts.remove(index));
                         self.note(Note::DialFailed { link: self.link, attempt, failure });
@@ -260,14 +275,14 @@ enum Taken {
 /// same place, and must not take a HELLO to its earlier life for one to itself.
 async fn open<N: Net>(
     net: &N,
-    peer: PeerId,
+    peer: Option<PeerId>,
     endpoint: &Endpoint,
     timeout: Duration,
     session: SessionConfig,
-) -> Result<Box<Connection<N::Stream>>, DialFailure> {
+) -> Result<Answered<N::Stream>, DialFailure> {
     let mut alarm = net.alarm();
     alarm.set(Some(net.now().after(timeout)));
-    let stream = tokio::select! {
+    let (stream, at) = tokio::select! {
         biased;
         stream = connect(net, endpoint) => stream?,
         () = alarm.ring() => return Err(DialFailure::TimedOut),
@@ -275,10 +290,10 @@ async fn open<N: Net>(
     // Boxed, because it moves: from future to future it would leave room for itself in each.
     let mut connection = Box::new(Connection::new(stream, Session::new(session, net.now())));
     match connection.handshake(|| net.now(), &mut alarm).await {
-        Ok(properties) if PeerId::from_zmtp(&properties.identity).is_some_and(|other| other != peer) => {
-            Err(DialFailure::AnotherPeer)
-        }
-        Ok(_) => Ok(connection),
+        Ok(properties) => match (PeerId::from_zmtp(&properties.identity), peer) {
+            (Some(other), Some(peer)) if other != peer => Err(DialFailure::AnotherPeer),
+            (answered, _) => Ok((connection, answered, at)),
+        },
         Err(error) => {
             debug!(%error, "no handshake");
             Err(DialFailure::Unreachable)
@@ -286,14 +301,18 @@ async fn open<N: Net>(
     }
 }
 
-async fn connect<N: Net>(net: &N, endpoint: &Endpoint) -> Result<N::Stream, DialFailure> {
+/// Opens a TCP connection to an endpoint: resolves its host, and races attempts. Returns the address that answered, too.
+pub(crate) async fn connect<N: Net>(
+    net: &N,
+    endpoint: &Endpoint,
+) -> Result<(N::Stream, SocketAddr), DialFailure> {
     let addresses = match endpoint.socket_addr() {
         Some(address) => vec![address],
         None => net.resolve(&endpoint.host, endpoint.port).await.map_err(|error| failure(&error))?,
     };
     let mut outcome = Err(DialFailure::Unreachable);
     for address in addresses {
-        outcome = race(net, address).await;
+        outcome = race(net, address).await.map(|stream| (stream, address));
         if outcome.is_ok() {
             break;
         }

@@ -32,6 +32,7 @@ use self::sockets::{GROUPS, Sockets, Way};
 use super::beacon::Beacon;
 use super::interface::Site;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
+use super::rumour::Rumour;
 use super::{CommandError, Config, Endpoint, Event, ExitReason, Limits, Multicast, PeerId};
 use crate::Timestamp;
 use crate::machine::Machine;
@@ -41,6 +42,7 @@ mod link;
 mod queue;
 mod sockets;
 
+pub(crate) use link::connect;
 pub(super) use sockets::bind;
 
 /// How much of one source a round takes.
@@ -65,6 +67,8 @@ pub(super) enum Request {
     Command(Command, oneshot::Sender<Result<usize, CommandError>>),
     /// How long a peer takes to answer; nothing when it exits before.
     Ping(PeerId, oneshot::Sender<Result<Duration, CommandError>>),
+    /// Somebody else says where a node is.
+    Found { peer: PeerId, endpoint: Endpoint },
     /// Something to look up.
     Look(Box<dyn FnOnce(&NodeMachine) + Send>),
 }
@@ -86,6 +90,7 @@ pub(super) struct Driver<N: Net> {
     busy: Vec<OutboundLink>,
     /// Answers that wait for room in a queue, oldest first.
     held: Vec<Held>,
+    rumour: Option<Rumour>,
     events: mpsc::Sender<Event>,
     /// Events that the application had no room for.
     backlog: VecDeque<Event>,
@@ -141,7 +146,7 @@ impl<N: Net> Driver<N> {
         multicast: Multicast,
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
-        place: watch::Sender<Endpoint>,
+        (place, rumour): (watch::Sender<Endpoint>, Option<Rumour>),
     ) -> Self {
         let (notes_tx, notes) = mpsc::unbounded_channel();
         let (intake_tx, intake) = mpsc::channel(INTAKE);
@@ -157,6 +162,7 @@ impl<N: Net> Driver<N> {
             last_ping: 0,
             busy: Vec::new(),
             held: Vec::new(),
+            rumour,
             events,
             backlog: VecDeque::new(),
             room: None,
@@ -190,6 +196,9 @@ impl<N: Net> Driver<N> {
         self.outbound.clear();
         self.inbound.clear();
         self.requests.close();
+        if let Some(rumour) = self.rumour.take() {
+            rumour.end().await;
+        }
         for asker in self.stop.take().into_iter().flat_map(|stop| stop.askers) {
             let _ = asker.send(Ok(0));
         }
@@ -272,9 +281,14 @@ impl<N: Net> Driver<N> {
             return false;
         }
         self.feed(Input::Homes(sockets.homes()));
-        let place = self.machine.endpoint();
+        let place = self.machine.endpoint().clone();
         info!(endpoint = %place, addresses = sockets.doors.len(), "addresses changed");
-        self.place.send_replace(place.clone());
+        let before = self.place.send_replace(place.clone());
+        if let Some(rumour) = &self.rumour
+            && before != place
+        {
+            rumour.move_to(&self.net, &place);
+        }
         true
     }
 
@@ -325,7 +339,13 @@ impl<N: Net> Driver<N> {
                 }
                 Output::Open { link, peer } => {
                     let (own, notes) = (self.machine.id(), self.notes_tx.clone());
-                    let outbound = Outbound::start(&self.net, link, peer, own, &self.limits, notes);
+                    let outbound = Outbound::start(&self.net, link, Some(peer), own, &self.limits, notes);
+                    self.outbound.insert(link, outbound);
+                }
+                Output::Knock { link, endpoint, timeout } => {
+                    let (own, notes) = (self.machine.id(), self.notes_tx.clone());
+                    let outbound = Outbound::start(&self.net, link, None, own, &self.limits, notes);
+                    outbound.dial(Dial { attempt: 1, endpoint, timeout });
                     self.outbound.insert(link, outbound);
                 }
                 Output::Dial { link, attempt, endpoint, timeout } => {
@@ -454,11 +474,14 @@ impl<N: Net> Driver<N> {
         for _ in 0..BATCH {
             let Poll::Ready(Some(note)) = self.notes.poll_recv(context) else { return true };
             match note {
-                Note::Opened { link } => {
-                    if let Some(outbound) = self.outbound.get_mut(&link) {
-                        outbound.is_open = true;
+                Note::Opened { link, peer, at } => {
+                    let Some(outbound) = self.outbound.get_mut(&link) else { continue };
+                    outbound.is_open = true;
+                    if std::mem::take(&mut outbound.is_knock) {
+                        self.feed(Input::Answered { link, peer, at });
+                    } else {
+                        self.feed(Input::Opened { link });
                     }
-                    self.feed(Input::Opened { link });
                 }
                 Note::DialFailed { link, attempt, failure } => {
                     self.feed(Input::DialFailed { link, attempt, failure });
@@ -525,6 +548,10 @@ impl<N: Net> Driver<N> {
                 Poll::Pending => return true,
                 Poll::Ready(Some(Request::Look(look))) => look(&self.machine),
                 Poll::Ready(Some(Request::Ping(peer, asker))) => self.ping(peer, asker),
+                Poll::Ready(Some(Request::Found { .. })) if self.stop.is_some() => {}
+                Poll::Ready(Some(Request::Found { peer, endpoint })) => {
+                    self.feed(Input::Found { peer, endpoint });
+                }
                 Poll::Ready(Some(Request::Command(Command::Stop, asker))) => self.begin_stop(Some(asker)),
                 Poll::Ready(Some(Request::Command(command, asker))) => {
                     if self.stop.is_some() {

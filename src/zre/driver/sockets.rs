@@ -72,7 +72,9 @@ pub(in crate::zre) fn bind<N: Net>(net: &N, config: &Config) -> Result<Sockets<N
         tcp_port: config.tcp_port,
         site,
     };
-    sockets.open_ears(net, config.multicast)?;
+    if config.beacon {
+        sockets.open_ears(net, config.multicast)?;
+    }
     sockets.open_first_doors(net)?;
     Ok(sockets)
 }

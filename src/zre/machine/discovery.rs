@@ -57,6 +57,9 @@ impl NodeMachine {
         from: SocketAddr,
         beacon: Result<Beacon, BeaconError>,
     ) {
+        if !self.sends_beacons {
+            return;
+        }
         let beacon = match beacon {
             Ok(beacon) => beacon,
             Err(error) => return self.counters.refuse_beacon(error),
@@ -75,26 +78,44 @@ impl NodeMachine {
                 }
             }
             None if beacon.is_leaving() => {}
-            None => self.on_newcomer(now, beacon.peer, address),
+            None => {
+                if self.on_newcomer(now, beacon.peer, address.into())
+                    && let Some(peer) = self.peers.get_mut(&beacon.peer)
+                {
+                    peer.hear_at(now, address);
+                }
+            }
         }
     }
 
-    fn on_newcomer(&mut self, now: Timestamp, id: PeerId, address: SocketAddr) {
-        let endpoint = Endpoint::from(address);
-        let is_full = self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
-        if self.is_our_place(&endpoint) {
-            self.counters.beacons_of_our_place += 1;
+    /// Hearsay makes a peer that is not ready, as a beacon does. It is no sign of life of anybody, and no reason to give up
+    /// who is known to be at that place.
+    pub(super) fn on_found(&mut self, now: Timestamp, id: PeerId, endpoint: Endpoint) {
+        if id == self.id || self.is_own(&endpoint) {
             return;
         }
-        if is_full || !self.newcomers.take(now) {
+        match self.peers.get_mut(&id) {
+            Some(peer) => peer.add_endpoint(endpoint),
+            None if self.places.contains_key(&endpoint) => {}
+            None => {
+                self.on_newcomer(now, id, endpoint);
+            }
+        }
+    }
+
+    /// Makes a peer of somebody who was heard of, and says whether there is one now.
+    fn on_newcomer(&mut self, now: Timestamp, id: PeerId, endpoint: Endpoint) -> bool {
+        if self.is_own(&endpoint) {
+            self.counters.beacons_of_our_place += 1;
+            return false;
+        }
+        if self.is_full() || !self.newcomers.take(now) {
             self.counters.beacons_over_limit += 1;
-            return;
+            return false;
         }
         self.create(now, id, vec![endpoint]);
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.hear_at(now, address);
-        }
         self.dial(id);
+        true
     }
 
     /// Beacons of a known peer come from elsewhere: it moved, or it can be heard on two networks. The link tells which.
@@ -116,20 +137,42 @@ impl NodeMachine {
         }
     }
 
+    /// Whether there is no room for another peer that is not ready.
+    pub(super) fn is_full(&self) -> bool {
+        self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready
+    }
+
     /// Makes a peer that is not ready, and its link. Whoever was at its place is gone.
     fn create(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>) {
+        let link = self.new_link();
+        self.insert(now, id, endpoints, link);
+        self.open_link(id);
+    }
+
+    /// Makes a peer that is not ready, with a link that is there and open.
+    pub(super) fn create_on(
+        &mut self,
+        now: Timestamp,
+        id: PeerId,
+        endpoints: Vec<Endpoint>,
+        link: super::OutboundLink,
+    ) {
+        self.insert(now, id, endpoints, link);
+        self.outbound.insert(link, id);
+        self.on_opened(now, link);
+    }
+
+    fn insert(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>, link: super::OutboundLink) {
         if let Some(&other) = self.places.get(&endpoints[0])
             && other != id
         {
             self.exit(now, other, ExitReason::Replaced);
         }
-        let link = self.new_link();
         self.places.insert(endpoints[0].clone(), id);
         let peer = Peer::new(now, endpoints, link);
         self.check_by(peer.due(&self.patience));
         self.not_ready += 1;
         self.peers.insert(id, peer);
-        self.open_link(id);
     }
 
     pub(super) fn on_hello(&mut self, now: Timestamp, link: InboundLink, sequence: u16, hello: Hello) {
@@ -159,6 +202,7 @@ impl NodeMachine {
             }
         };
         match self.peers.get(&id).map(Peer::is_ready) {
+            None if self.adopt_seed(now, id, &endpoints) => {}
             None => {
                 self.create(now, id, endpoints);
                 self.dial(id);
@@ -189,7 +233,7 @@ impl NodeMachine {
         let text = hello.endpoint.as_str().unwrap_or_default();
         let said = text.parse::<Endpoint>().ok();
         let said = said.map(|said| said.seen_from(remote));
-        if said.as_ref().is_some_and(|said| self.is_our_place(said)) {
+        if said.as_ref().is_some_and(|said| self.is_own(said)) {
             return Err(Refusal::OurPlace);
         }
         let port = said
@@ -203,7 +247,7 @@ impl NodeMachine {
             seen.set_port(port);
             Endpoint::from(seen)
         });
-        let seen = seen.filter(|seen| !self.is_our_place(seen) && said.as_ref() != Some(seen));
+        let seen = seen.filter(|seen| !self.is_own(seen) && said.as_ref() != Some(seen));
         let places: Vec<Endpoint> = said.into_iter().chain(seen).collect();
         if places.is_empty() { Err(Refusal::NoPlace) } else { Ok(places) }
     }

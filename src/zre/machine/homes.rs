@@ -67,7 +67,10 @@ impl NodeMachine {
         // Before the first there was an endpoint and no more.
         let is_first = self.homes.is_empty();
         if !is_first || homes.len() > 1 {
-            self.endpoint = homes[0].endpoint(self.endpoint.port);
+            self.inbox = homes[0].endpoint(self.inbox.port);
+            if !self.is_advertised {
+                self.endpoint = self.inbox.clone();
+            }
         }
         self.homes = homes;
         match self.introductions() {
@@ -85,10 +88,16 @@ impl NodeMachine {
         self.homes.iter().position(|home| home.is_near(place)).unwrap_or(0)
     }
 
-    /// Whether this is our own inbox.
-    pub(super) fn is_our_place(&self, place: &Endpoint) -> bool {
+    /// Our HELLO for whoever is at this place.
+    pub(super) fn hello_for(&self, place: &Endpoint) -> Vec<Bytes> {
+        self.hellos.get(self.home_of(place)).unwrap_or(&self.hellos[0]).clone()
+    }
+
+    /// Whether whoever dials this endpoint reaches us.
+    pub(super) fn is_own(&self, place: &Endpoint) -> bool {
         *place == self.endpoint
-            || place.port == self.endpoint.port
+            || *place == self.inbox
+            || place.port == self.inbox.port
                 && place
                     .socket_addr()
                     .is_some_and(|place| self.homes.iter().any(|home| home.address == place.ip()))
@@ -98,7 +107,8 @@ impl NodeMachine {
     pub(super) fn introductions(&self) -> Result<Vec<Vec<Bytes>>, EncodeError> {
         let endpoints: Vec<Endpoint> = match self.homes.as_slice() {
             [] | [_] => vec![self.endpoint.clone()],
-            homes => homes.iter().map(|home| home.endpoint(self.endpoint.port)).collect(),
+            _ if self.is_advertised => vec![self.endpoint.clone()],
+            homes => homes.iter().map(|home| home.endpoint(self.inbox.port)).collect(),
         };
         endpoints.iter().map(|endpoint| self.introduction(endpoint).encode()).collect()
     }

@@ -85,7 +85,7 @@ impl NodeMachine {
         failure: DialFailure,
     ) {
         let jitter = self.random();
-        let Some(&id) = self.outbound.get(&link) else { return };
+        let Some(&id) = self.outbound.get(&link) else { return self.on_seed_closed(now, link) };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.outbound.attempt != attempt || peer.outbound.state != State::Dialling {
             return;
@@ -112,7 +112,7 @@ impl NodeMachine {
     pub(super) fn on_closed(&mut self, now: Timestamp, link: OutboundLink) {
         let jitter = self.random();
         // The driver has closed it already.
-        let Some(id) = self.outbound.remove(&link) else { return };
+        let Some(id) = self.outbound.remove(&link) else { return self.on_seed_closed(now, link) };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let may_dial = peer.outbound.closed(now, peer.endpoints.len());
         self.replace_link(now, id);

@@ -234,16 +234,16 @@ impl NodeMachine {
         peer.sent = Sequence::new(peer.sent.wraps_early());
         peer.sent.advance();
         let (link, place) = (peer.outbound.link, peer.endpoint().clone());
-        let home = self.home_of(&place);
-        let frames = self.hellos.get(home).unwrap_or(&self.hellos[0]).clone();
+        let frames = self.hello_for(&place);
         self.output(Output::Send { link, frames });
     }
 
     fn stop(&mut self) {
         // Twice, because zyre and pyre believe nothing else, and a datagram gets lost easily.
         let beacon = Beacon::leaving(self.id).encode();
-        self.output(Output::Beacon(beacon));
-        self.output(Output::Beacon(beacon));
+        for _ in 0..2 * usize::from(self.sends_beacons) {
+            self.output(Output::Beacon(beacon));
+        }
         for link in std::mem::take(&mut self.outbound).into_keys() {
             self.output(Output::Close(link));
         }

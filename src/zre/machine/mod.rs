@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::election::Elections;
+use self::seeds::Seed;
 use super::beacon::{Beacon, BeaconError};
 use super::group::{Members, OwnGroups};
 use super::limits::Budget;
@@ -37,6 +38,7 @@ mod election;
 mod homes;
 mod links;
 mod messages;
+mod seeds;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -96,10 +98,26 @@ pub enum Input {
         /// What it is.
         beacon: Result<Beacon, BeaconError>,
     },
+    /// Somebody else says where a node is: a gossip hub. It is believed as far as it leads to a node.
+    Found {
+        /// Which node.
+        peer: PeerId,
+        /// Where it is said to be.
+        endpoint: Endpoint,
+    },
     /// A connection of ours is through its handshake.
     Opened {
         /// Which.
         link: OutboundLink,
+    },
+    /// A link to a static peer ([`Output::Knock`]) is through its handshake.
+    Answered {
+        /// Which.
+        link: OutboundLink,
+        /// Who answered, if it says so.
+        peer: Option<PeerId>,
+        /// At which address.
+        at: SocketAddr,
     },
     /// An attempt to connect failed.
     DialFailed {
@@ -215,6 +233,15 @@ pub enum Output {
         /// How long to try. After that the attempt failed.
         timeout: Duration,
     },
+    /// Make a link to a static peer and try to connect it; [`Input::Answered`] or [`Input::DialFailed`] follows.
+    Knock {
+        /// Its name from now on.
+        link: OutboundLink,
+        /// Where to.
+        endpoint: Endpoint,
+        /// How long to try. After that the attempt failed.
+        timeout: Duration,
+    },
     /// Queue a message on a link.
     Send {
         /// Which.
@@ -256,7 +283,12 @@ pub struct NodeMachine {
     headers: Headers,
     /// Where peers of no network of ours are told to reach us.
     endpoint: Endpoint,
+    /// Whether that is somewhere else than where we listen, for all peers.
+    is_advertised: bool,
+    /// Where we listen, at the first of our homes.
+    inbox: Endpoint,
     homes: Vec<Home>,
+    sends_beacons: bool,
     interval: Duration,
     patience: Patience,
     limits: Limits,
@@ -276,6 +308,8 @@ pub struct NodeMachine {
     last_link: u64,
     newcomers: Budget,
     random: u64,
+    /// Static peers.
+    seeds: Vec<Seed>,
     next_beacon: Timestamp,
     next_check: Timestamp,
     counters: Counters,
@@ -284,7 +318,7 @@ pub struct NodeMachine {
 }
 
 impl NodeMachine {
-    /// A node with this identity whose inbox is at `endpoint`. Its first output is a beacon, due at `now`. `seed` feeds
+    /// A node with this identity whose inbox is at `inbox`. Its first output is a beacon, due at `now`. `seed` feeds
     /// the jitter of repeated attempts.
     ///
     /// # Errors
@@ -293,7 +327,7 @@ impl NodeMachine {
         config: Config,
         limits: Limits,
         id: PeerId,
-        endpoint: Endpoint,
+        inbox: Endpoint,
         seed: u64,
         now: Timestamp,
     ) -> Result<Self, ConfigError> {
@@ -316,8 +350,11 @@ impl NodeMachine {
             id,
             name: config.name.unwrap_or_else(|| Text::from(&id.to_string()[..6])),
             headers: config.headers,
-            endpoint,
+            is_advertised: config.advertise.is_some(),
+            endpoint: config.advertise.unwrap_or_else(|| inbox.clone()),
+            inbox,
             homes: Vec::new(),
+            sends_beacons: config.beacon,
             interval: config.interval,
             patience,
             own,
@@ -334,7 +371,8 @@ impl NodeMachine {
             newcomers: Budget::new(limits.new_peers_per_second, limits.peers_not_ready, now),
             limits,
             random: seed,
-            next_beacon: now,
+            seeds: config.peers.into_iter().map(|endpoint| Seed::new(endpoint, now)).collect(),
+            next_beacon: if config.beacon { now } else { Timestamp::NEVER },
             next_check: Timestamp::NEVER,
             counters: Counters::default(),
             outputs: VecDeque::new(),
@@ -357,7 +395,7 @@ impl NodeMachine {
         &self.name
     }
 
-    /// Where our inbox is.
+    /// Where peers are told to reach us.
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -448,6 +486,8 @@ impl Machine for NodeMachine {
             Input::Timeout => self.on_timeout(now),
             Input::Homes(homes) => self.on_homes(now, homes),
             Input::Beacon { from, beacon } => self.on_beacon(now, from, beacon),
+            Input::Found { peer, endpoint } => self.on_found(now, peer, endpoint),
+            Input::Answered { link, peer, at } => self.on_answered(now, link, peer, at),
             Input::Opened { link } => self.on_opened(now, link),
             Input::DialFailed { link, attempt, failure } => self.on_dial_failed(now, link, attempt, failure),
             Input::Closed { link } => self.on_closed(now, link),
@@ -457,7 +497,13 @@ impl Machine for NodeMachine {
             }
             Input::InboundClosed { link } => self.on_inbound_closed(now, link),
             Input::Received { link, frames } => self.on_received(now, link, frames),
-            Input::Command(command) => self.on_command(now, command),
+            Input::Command(command) => {
+                let before = self.own.status();
+                self.on_command(now, command);
+                if self.own.status() != before {
+                    self.forget_greetings(now);
+                }
+            }
         }
     }
 
@@ -466,6 +512,7 @@ impl Machine for NodeMachine {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        if self.is_stopped { None } else { Some(self.next_beacon.min(self.next_check)) }
+        let due = self.next_beacon.min(self.next_check).min(self.next_seed());
+        (!self.is_stopped && due < Timestamp::NEVER).then_some(due)
     }
 }

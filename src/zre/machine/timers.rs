@@ -28,6 +28,7 @@ impl NodeMachine {
             let next = self.next_beacon.after(self.interval);
             self.next_beacon = if next > now { next } else { now.after(self.interval) };
         }
+        self.check_seeds(now);
         if self.next_check <= now {
             self.check_peers(now);
             self.check_inbound(now);
@@ -37,7 +38,7 @@ impl NodeMachine {
     }
 
     fn send_beacon(&mut self) {
-        let beacon = Beacon { peer: self.id, port: self.endpoint.port };
+        let beacon = Beacon { peer: self.id, port: self.inbox.port };
         self.output(Output::Beacon(beacon.encode()));
     }
 

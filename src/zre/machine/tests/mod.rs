@@ -20,6 +20,7 @@ mod messages;
 mod odd;
 mod pairs;
 mod quiet;
+mod seeds;
 mod wire;
 mod zyre;
 

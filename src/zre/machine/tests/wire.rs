@@ -217,6 +217,7 @@ impl Wire {
                 let others = (0..self.hosts.len()).filter(|to| *to != from);
                 self.datagrams.extend(others.map(|to| (to, sender, datagram)));
             }
+            Output::Knock { .. } => panic!("nobody here has static peers"),
             Output::Open { link, .. } => drop(self.hosts[from].waiting.insert(link, Vec::new())),
             Output::Dial { link, attempt, endpoint, .. } => {
                 self.dials.push(Dial { from, link, attempt, endpoint });
