@@ -16,6 +16,7 @@ need nftables nft --version
 need python3 python3 --version
 need python3-venv python3 -c 'import ensurepip, venv'
 need shellcheck shellcheck --version
+need libczmq4 python3 -c 'import ctypes; ctypes.CDLL("libczmq.so.4")'
 need tshark tshark --version
 
 if [ "${#missing[@]}" -gt 0 ]; then

@@ -114,6 +114,8 @@ pub enum What {
     Cut(String),
     /// The script undid what had cut the node off.
     Mended(String),
+    /// Event LEADER: who leads the group.
+    Leader(Subject, String),
 }
 
 /// What the network carried for one node, by kind.

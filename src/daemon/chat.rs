@@ -2,11 +2,14 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader, Split, Stdin};
+use tokio::sync::mpsc;
 
+use super::editor::Editor;
 use super::output::Output;
-use crate::zre::{CommandError, Events, Node, PeerId, PeerInfo};
+use crate::zre::{CommandError, Event, Events, Node, PeerId, PeerInfo, Text};
 
 /// What can be typed.
 pub(super) const HELP: &str = "\
@@ -15,8 +18,47 @@ What you type is shouted to the group. A line that starts with / is a command:
   /join GROUP          join another group and shout there from now on
   /leave GROUP         leave a group; what you type goes to the one you joined before it
   /peers               who is here
+  /groups              which groups there are, who is in them and who leads them
+  /headers PEER        what a peer tells about itself
+  /ping PEER           how long a peer takes to answer
   /help                this list
   /quit                leave (so do Ctrl-C and the end of the input)";
+
+/// For completion.
+pub(super) const COMMANDS: &[&str] =
+    &["/groups", "/headers", "/help", "/join", "/leave", "/peers", "/ping", "/quit", "/whisper"];
+
+/// Where lines come from.
+#[derive(Debug)]
+pub(super) enum Lines {
+    /// Standard input as it is.
+    Pipe(Split<BufReader<Stdin>>),
+    /// A terminal, with a line editor.
+    Typed(Arc<Editor>, mpsc::UnboundedReceiver<String>),
+}
+
+impl Lines {
+    /// Standard input, when it is no terminal that one can edit lines on.
+    pub(super) fn of_stdin() -> Self {
+        Self::Pipe(BufReader::new(tokio::io::stdin()).split(b'\n'))
+    }
+
+    /// The next line. A stray byte that is no UTF-8 is no reason to end a conversation.
+    async fn next(&mut self) -> io::Result<Option<String>> {
+        Ok(match self {
+            Self::Pipe(input) => {
+                input.next_segment().await?.map(|line| String::from_utf8_lossy(&line).into_owned())
+            }
+            Self::Typed(_, lines) => lines.recv().await,
+        })
+    }
+
+    fn learn(&self, event: &Event) {
+        if let Self::Typed(editor, _) = self {
+            editor.learn(event);
+        }
+    }
+}
 
 /// A line of input, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +69,9 @@ enum Line<'a> {
     Join(&'a str),
     Leave(&'a str),
     Peers,
+    Groups,
+    Headers(&'a str),
+    Ping(&'a str),
     Help,
     Quit,
     Wrong(&'static str),
@@ -47,6 +92,10 @@ fn understand(line: &str) -> Line<'_> {
         "join" if !rest.is_empty() => Line::Join(rest),
         "leave" if !rest.is_empty() => Line::Leave(rest),
         "join" | "leave" => Line::Wrong("write the name of a group after it"),
+        "headers" | "ping" if rest.is_empty() => Line::Wrong("write the name of a peer after it"),
+        "headers" => Line::Headers(rest.trim_end()),
+        "ping" => Line::Ping(rest.trim_end()),
+        "groups" => Line::Groups,
         "peers" => Line::Peers,
         "help" => Line::Help,
         "quit" => Line::Quit,
@@ -59,11 +108,10 @@ pub(super) async fn run(
     node: &Node,
     events: &mut Events,
     output: &Output,
-    group: String,
+    (group, mut lines): (String, Lines),
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     output.remark(&format!("{} at {}, in {group}; /help lists commands", node.name(), node.endpoint()));
-    let mut input = BufReader::new(tokio::io::stdin()).split(b'\n');
     let mut groups = vec![group];
     tokio::pin!(stop);
     loop {
@@ -72,18 +120,19 @@ pub(super) async fn run(
             () = &mut stop => return Ok(()),
             event = events.next() => {
                 match event {
-                    Some(event) => output.event(&event)?,
+                    Some(event) => {
+                        lines.learn(&event);
+                        output.event(&event)?;
+                    }
                     None => return Ok(()),
                 }
                 continue;
             }
-            line = input.next_segment() => match line? {
+            line = lines.next() => match line? {
                 Some(line) => line,
                 None => return Ok(()),
             },
         };
-        // A stray byte that is no UTF-8 is no reason to end a conversation.
-        let line = String::from_utf8_lossy(&line);
         match understand(&line) {
             Line::Quit => return Ok(()),
             line => match obey(node, &mut groups, line).await {
@@ -134,6 +183,19 @@ async fn obey(node: &Node, groups: &mut Vec<String>, line: Line<'_>) -> Result<O
             let lines: Vec<String> = peers.iter().map(describe).collect();
             Some(if lines.is_empty() { "nobody yet".to_owned() } else { lines.join("\n") })
         }
+        Line::Groups => Some(describe_groups(node).await?),
+        Line::Headers(peer) => Some(match found(&node.peers().await?, peer) {
+            Ok(peer) if peer.headers.is_empty() => format!("{} tells nothing about itself", peer.name),
+            Ok(peer) => {
+                let lines = peer.headers.iter().map(|(key, value)| one_line(&format!("  {key} = {value}")));
+                lines.collect::<Vec<_>>().join("\n")
+            }
+            Err(problem) => problem,
+        }),
+        Line::Ping(peer) => Some(match find(&node.peers().await?, peer) {
+            Ok(id) => format!("{peer} answered in {:.3} ms", node.ping(id).await?.as_secs_f64() * 1e3),
+            Err(problem) => problem,
+        }),
         Line::Help => Some(HELP.to_owned()),
         Line::Wrong(why) => Some(why.to_owned()),
     })
@@ -142,12 +204,42 @@ async fn obey(node: &Node, groups: &mut Vec<String>, line: Line<'_>) -> Result<O
 fn describe(peer: &PeerInfo) -> String {
     let groups: Vec<String> = peer.groups.iter().map(ToString::to_string).collect();
     let line = format!("  {}  {}  {}  {}", peer.name, peer.peer, peer.endpoint, groups.join(" "));
-    // One peer is one line, whatever it calls itself.
-    line.trim_end().replace(char::is_control, "\u{fffd}")
+    one_line(line.trim_end())
+}
+
+/// One peer is one line, whatever it calls itself.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// A line for each group: whether we are in it, who else is, and who leads.
+async fn describe_groups(node: &Node) -> Result<String, CommandError> {
+    let (own, peers) = (node.own_groups().await?, node.peers().await?);
+    let mut lines = Vec::new();
+    for group in node.groups().await? {
+        let leader = node.leader(group.clone()).await?;
+        let mut members: Vec<String> = Vec::new();
+        let mut add = |id: PeerId, name: &Text| {
+            let star = if leader == Some(id) { "*" } else { "" };
+            members.push(format!("{name}{star}"));
+        };
+        if own.contains(&group) {
+            add(node.id(), node.name());
+        }
+        for peer in peers.iter().filter(|peer| peer.groups.contains(&group)) {
+            add(peer.peer, &peer.name);
+        }
+        lines.push(one_line(&format!("  {group}: {}", members.join(" "))));
+    }
+    Ok(if lines.is_empty() { "nobody is in any group".to_owned() } else { lines.join("\n") })
 }
 
 /// The peer with this name, or whose identity starts with these digits.
 fn find(peers: &[PeerInfo], wanted: &str) -> Result<PeerId, String> {
+    found(peers, wanted).map(|peer| peer.peer)
+}
+
+fn found<'a>(peers: &'a [PeerInfo], wanted: &str) -> Result<&'a PeerInfo, String> {
     let upper = wanted.to_ascii_uppercase();
     let named: Vec<&PeerInfo> = peers.iter().filter(|peer| peer.name == wanted).collect();
     let found = if named.is_empty() {
@@ -156,7 +248,7 @@ fn find(peers: &[PeerInfo], wanted: &str) -> Result<PeerId, String> {
         named
     };
     match found.as_slice() {
-        [only] => Ok(only.peer),
+        [only] => Ok(only),
         [] => Err(format!("nobody here is called {wanted}; /peers lists who is")),
         several => {
             Err(format!("{} peers are called {wanted}; use the first digits of an identity", several.len()))

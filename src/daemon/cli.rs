@@ -3,18 +3,20 @@
 use std::io;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use super::chat;
 use super::output::Output;
 use super::reader::parse_duration;
 use super::{Config, LoadError, Roles, start};
+use super::{chat, editor, tools};
 use crate::net::{Alarm, Net, OsNet};
-use crate::zre::{self, Endpoint, Text};
+use crate::zre::{self, Endpoint, Events, Node, Text};
 
 mod group;
 mod hub;
@@ -83,6 +85,65 @@ enum Verb {
         #[command(flatten)]
         node: NodeOptions,
     },
+    /// Copy standard input to groups, and what they say to standard output (as zrecat)
+    Cat {
+        /// The groups
+        #[arg(required = true)]
+        group: Vec<String>,
+        /// Let peers be found for this long before anything is said
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
+        wait: Duration,
+        /// Go on listening when the input has ended
+        #[arg(long, short)]
+        stay: bool,
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Tell the group `time` each second what time it is (as zretime)
+    Time {
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Join the group that is whispered, and work: an example (as zreworker)
+    Worker {
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Measure how long peers take to answer
+    Ping {
+        /// Names or first digits of identities [default: everybody]
+        #[arg(value_name = "PEER")]
+        whom: Vec<String>,
+        /// End after so many rounds [default: go on until Ctrl-C]
+        #[arg(long, short, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
+        count: Option<u32>,
+        /// Time between two rounds
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+        every: Duration,
+        #[command(flatten)]
+        node: NodeOptions,
+    },
+    /// Measure messages a second and round trips between two nodes: both of this program, or one of another `bench --serve`
+    Bench {
+        /// Be the other node, until Ctrl-C
+        #[arg(long, conflicts_with = "with")]
+        serve: bool,
+        /// Measure with the server of this name, here or on another machine
+        #[arg(long, value_name = "NAME")]
+        with: Option<String>,
+        /// Size of messages in bytes; several are measured one after the other
+        #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "10,1024,65536",
+              value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+        bytes: Vec<u32>,
+        /// Messages of each size that are sent as fast as possible
+        #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+        messages: u32,
+        /// Messages of each size that go to and fro one by one
+        #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+        round_trips: u32,
+        #[command(flatten)]
+        node: NodeOptions,
+    },
     /// Run a gossip hub, through which nodes find each other where beacons do not reach
     #[command(after_help = hub::HELP)]
     Gossip {
@@ -109,14 +170,21 @@ enum Verb {
         /// Print one JSON object an event
         #[arg(long)]
         json: bool,
+        /// At the end, tell what was counted: peers, and odd or hostile input by its cause
+        #[arg(long)]
+        counters: bool,
     },
 }
 
 #[derive(Debug, Args)]
 struct NodeOptions {
-    /// Interface to use: its name, index or address [default: the first that can broadcast]
+    /// Interface to use: its name, index or address, or * for all; may be given several times [default: the first that
+    /// can broadcast]
     #[arg(long, short, value_name = "INTERFACE")]
-    interface: Option<String>,
+    interface: Vec<String>,
+    /// Use link-local IPv6 too, on the same interfaces
+    #[arg(long, short = '6')]
+    ipv6: bool,
     /// UDP port of the beacons; another port is another, isolated network
     #[arg(long, short, value_name = "PORT", default_value_t = zre::Config::PORT,
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -133,6 +201,9 @@ struct NodeOptions {
     /// Gossip hub to be found through, as tcp://HOST:PORT; may be given several times
     #[arg(long, short = 'G', value_name = "ENDPOINT")]
     gossip: Vec<Endpoint>,
+    /// Place where a node is, whoever it is, as tcp://HOST:PORT; may be given several times
+    #[arg(long, short = 'P', value_name = "ENDPOINT")]
+    peer: Vec<Endpoint>,
     /// Where peers are told to reach this node, as tcp://HOST:PORT [default: where it listens]
     #[arg(long, value_name = "ENDPOINT")]
     advertise: Option<Endpoint>,
@@ -145,6 +216,9 @@ struct NodeOptions {
     /// Print one JSON object an event
     #[arg(long)]
     json: bool,
+    /// At the end, tell what was counted: peers, and odd or hostile input by its cause
+    #[arg(long)]
+    counters: bool,
 }
 
 fn parse_text(text: &str) -> Result<String, String> {
@@ -159,6 +233,10 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+fn parse_time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|problem| problem.to_string())
+}
+
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text).map_err(|problem| problem.to_string())?;
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
@@ -166,6 +244,10 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 }
 
 impl NodeOptions {
+    fn shown(&self) -> Shown {
+        Shown { is_json: self.json, with_counters: self.counters }
+    }
+
     fn config(&self, groups: &[String]) -> Config {
         let headers =
             self.header.iter().map(|(key, value)| (Text::from(key.as_str()), Text::from(value.as_str())));
@@ -177,11 +259,13 @@ impl NodeOptions {
                 name: self.name.as_deref().map(Text::from),
                 headers: headers.collect(),
                 groups: groups.iter().map(|group| Text::from(group.as_str())).collect(),
-                interface: self.interface.clone(),
+                interfaces: self.interface.clone(),
+                ipv6: self.ipv6,
                 port: self.port,
                 tcp_port: self.tcp_port.unwrap_or(0),
                 beacon: !self.no_beacon,
                 gossip: self.gossip.clone(),
+                peers: self.peer.clone(),
                 advertise: self.advertise.clone(),
                 interval: self.interval,
                 evasive: stretched(defaults.evasive, 2),
@@ -209,20 +293,62 @@ pub async fn main() -> ExitCode {
     let net = OsNet::new();
     let _force = net.spawn("end by force", end_by_force(net.clone()));
     let outcome = match cli.command {
-        Verb::Peers { node, group } => watch(&net, node.config(&group), node.json).await,
+        Verb::Peers { node, group } => watch(&net, node.config(&group), node.shown()).await,
         Verb::Chat { group, node } => {
-            talk(&net, node.config(std::slice::from_ref(&group)), node.json, group).await
+            talk(&net, node.config(std::slice::from_ref(&group)), node.shown(), group).await
         }
-        Verb::Gossip { hub } => watch(&net, hub.config(), hub.json).await,
+        Verb::Cat { group, wait, stay, node } => {
+            let output = Output::new(node.json).quiet();
+            let (config, shown) = (node.config(&group), node.shown());
+            let cat = tools::cat::Cat { groups: group, wait, stay };
+            with_node(&net, config, output, shown, async |node, output, stop| {
+                tools::cat::run(&net, node, output, cat, stop).await
+            })
+            .await
+        }
+        Verb::Time { node } => {
+            let output = Output::new(node.json);
+            let config = node.config(&[tools::time::GROUP.to_owned()]);
+            with_node(&net, config, output, node.shown(), async |node, output, stop| {
+                tools::time::run(&net, node, output, stop).await
+            })
+            .await
+        }
+        Verb::Worker { node } => {
+            let output = Output::new(node.json);
+            with_node(&net, node.config(&[]), output, node.shown(), async |node, output, stop| {
+                tools::worker::run(&net, node, output, stop).await
+            })
+            .await
+        }
+        Verb::Ping { whom, count, every, node } => {
+            let ping = tools::ping::Ping { peers: whom, count, interval: every };
+            let output = Output::new(node.json).quiet();
+            with_node(&net, node.config(&[]), output, node.shown(), async |node, output, stop| {
+                tools::ping::run(&net, node, output, ping, stop).await
+            })
+            .await
+        }
+        Verb::Bench { serve, with, bytes, messages, round_trips, node } => {
+            let bytes = bytes.into_iter().map(|bytes| bytes as usize).collect();
+            bench(&net, &node, serve, (tools::bench::Bench { bytes, messages, round_trips }, with)).await
+        }
+        Verb::Gossip { hub } => {
+            let shown = Shown { is_json: hub.json, with_counters: false };
+            watch(&net, hub.config(), shown).await
+        }
         Verb::Repeater { options } => match options.config() {
-            Ok(config) => watch(&net, config, options.json).await,
+            Ok(config) => {
+                let shown = Shown { is_json: options.json, with_counters: false };
+                watch(&net, config, shown).await
+            }
             Err(problem) => {
                 eprintln!("hailer: {problem}");
                 return ExitCode::from(EXIT_USAGE);
             }
         },
         Verb::Group(args) => group::run(&net, args).await,
-        Verb::Run { config: path, check, json } => {
+        Verb::Run { config: path, check, json, counters } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
                 Err(LoadError::Invalid(diagnostics)) => {
@@ -238,7 +364,7 @@ pub async fn main() -> ExitCode {
                 println!("{}: ok", path.display());
                 return ExitCode::SUCCESS;
             }
-            watch(&net, config, json).await
+            watch(&net, config, Shown { is_json: json, with_counters: counters }).await
         }
     };
     match outcome {
@@ -264,9 +390,27 @@ fn start_logs(verbose: u8) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal).init();
 }
 
+/// What is printed, and how.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    is_json: bool,
+    with_counters: bool,
+}
+
+/// Stops the roles and shows what they still have to tell.
+async fn finish(mut roles: Roles, output: &Output, shown: Shown) -> io::Result<()> {
+    let counters = match &roles.zre {
+        Some((node, _)) if shown.with_counters => node.counters().await.ok(),
+        _ => None,
+    };
+    roles.stop().await;
+    drain(&mut roles, output).await?;
+    counters.map_or(Ok(()), |counters| output.event(&counters))
+}
+
 /// Runs the roles and shows what they tell until told to stop.
-async fn watch(net: &OsNet, config: Config, is_json: bool) -> io::Result<()> {
-    let output = Output::new(is_json);
+async fn watch(net: &OsNet, config: Config, shown: Shown) -> io::Result<()> {
+    let output = Output::new(shown.is_json);
     let mut roles = start(net, config).await.map_err(io::Error::other)?;
     if let Some((node, _)) = &roles.zre {
         output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
@@ -278,8 +422,7 @@ async fn watch(net: &OsNet, config: Config, is_json: bool) -> io::Result<()> {
         output.remark(&format!("repeater for {}; Ctrl-C ends", repeater.lans().join(", ")));
     }
     let outcome = show(&mut roles, &output).await;
-    roles.stop().await;
-    outcome.and(drain(&mut roles, &output).await)
+    outcome.and(finish(roles, &output, shown).await)
 }
 
 async fn show(roles: &mut Roles, output: &Output) -> io::Result<()> {
@@ -297,13 +440,75 @@ async fn show(roles: &mut Roles, output: &Output) -> io::Result<()> {
     }
 }
 
-async fn talk(net: &OsNet, config: Config, is_json: bool, group: String) -> io::Result<()> {
-    let output = Output::new(is_json);
+async fn talk(net: &OsNet, config: Config, shown: Shown, group: String) -> io::Result<()> {
+    let mut output = Output::new(shown.is_json);
+    // Lines can be edited where a person types them and sees what comes.
+    let lines = if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        let (editor, lines) = editor::start(chat::COMMANDS)?;
+        output = output.at(Arc::clone(&editor));
+        chat::Lines::Typed(editor, lines)
+    } else {
+        chat::Lines::of_stdin()
+    };
+    with_node(net, config, output, shown, async |(node, events), output, stop| {
+        chat::run(node, events, output, (group, lines), stop).await
+    })
+    .await
+}
+
+/// Starts a node, lets a tool use it, and stops it.
+async fn with_node<Tool>(
+    net: &OsNet,
+    config: Config,
+    output: Output,
+    shown: Shown,
+    tool: Tool,
+) -> io::Result<()>
+where
+    Tool:
+        AsyncFnOnce((&Node, &mut Events), &Output, Pin<Box<dyn Future<Output = ()> + '_>>) -> io::Result<()>,
+{
     let mut roles = start(net, config).await.map_err(io::Error::other)?;
     let Some((node, events)) = &mut roles.zre else { return Ok(()) };
-    let outcome = chat::run(node, events, &output, group, stop_requested(&output)).await;
-    roles.stop().await;
-    outcome.and(drain(&mut roles, &output).await)
+    let outcome = tool((&*node, events), &output, Box::pin(stop_requested(&output))).await;
+    outcome.and(finish(roles, &output, shown).await)
+}
+
+/// Measures with a server: this program's own, unless another one is meant.
+async fn bench(
+    net: &OsNet,
+    options: &NodeOptions,
+    is_server: bool,
+    (bench, peer): (tools::bench::Bench, Option<String>),
+) -> io::Result<()> {
+    let group = [tools::bench::GROUP.to_owned()];
+    let shown = options.shown();
+    if is_server {
+        let output = Output::new(shown.is_json);
+        return with_node(net, options.config(&group), output, shown, async |node, output, stop| {
+            tools::bench::serve(node, output, stop).await
+        })
+        .await;
+    }
+    let mut own_server = None;
+    let mut wanted = peer.clone();
+    if peer.is_none() {
+        let config = zre::Config { name: None, ..options.config(&group).zre.unwrap_or_default() };
+        let (node, mut events) = Node::start(net, config).await.map_err(io::Error::other)?;
+        wanted = Some(node.name().to_string());
+        own_server = Some(net.spawn("bench server", async move {
+            let quiet = Output::new(false).quiet();
+            // It is measured until the program ends.
+            let _ = tools::bench::serve((&node, &mut events), &quiet, std::future::pending()).await;
+        }));
+    }
+    let output = Output::new(shown.is_json).quiet();
+    let outcome = with_node(net, options.config(&[]), output, shown, async |node, output, stop| {
+        tools::bench::run(net, node, output, (bench, wanted), stop).await
+    })
+    .await;
+    drop(own_server);
+    outcome
 }
 
 /// Shows the last events of roles that were asked to stop.

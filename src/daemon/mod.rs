@@ -14,9 +14,13 @@ pub mod cli;
 mod config;
 pub mod diagnostic;
 #[cfg(feature = "cli")]
+mod editor;
+#[cfg(feature = "cli")]
 mod output;
 pub mod reader;
 mod roles;
+#[cfg(feature = "cli")]
+mod tools;
 
 pub use config::Config;
 pub use diagnostic::{Diagnostics, LoadError};

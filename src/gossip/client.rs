@@ -263,10 +263,10 @@ impl ClientMachine {
     fn on_received(&mut self, now: Timestamp, link: LinkId, frames: Multipart) {
         let Some(index) = self.hub_of(link) else { return };
         let (message, acts) = self.hubs[index].uplink.on_received(now, frames);
+        self.act(index, acts);
         if let (Ok(Some(Message::Publish(publish))), Some(kind)) = (message, self.hubs[index].uplink.kind()) {
             self.on_published(now, index, kind, publish);
         }
-        self.act(index, acts);
     }
 
     fn on_published(&mut self, now: Timestamp, index: usize, kind: HubKind, publish: Publish) {

@@ -16,13 +16,24 @@ pub struct Config {
     pub headers: Headers,
     /// Groups joined from the start.
     pub groups: Vec<Text>,
-    /// The interface to use: its name, its index or one of its addresses. Without one, the first that is up, is not a
-    /// loopback or a tunnel, and can broadcast.
-    pub interface: Option<String>,
+    /// Groups in whose elections this node stands for leader. See [`Event::Leader`](super::Event::Leader).
+    pub contest: Vec<Text>,
+    /// The interfaces to use, each by its name, its index or one of its addresses, or `*` for all but loopbacks and
+    /// tunnels. Without any, the first that is up, is not a loopback or a tunnel, and can broadcast. Those that are not there
+    /// are taken when they appear, as long as one is there at the start.
+    pub interfaces: Vec<String>,
+    /// Use link-local IPv6 beside IPv4, on the same interfaces.
+    pub ipv6: bool,
+    /// Which broadcast beacons go to.
+    pub broadcast: Broadcast,
+    /// Whether beacons are heard and sent on the multicast groups of hzre, gyre and go-zyre.
+    pub multicast: Multicast,
     /// Whether beacons are sent and heard. Without them, nodes are found by gossip, as static peers, or find us.
     pub beacon: bool,
     /// Gossip hubs through which nodes find each other, beside whatever else there is.
     pub gossip: Vec<Endpoint>,
+    /// Places where a node is, whoever it is: they are connected to without anybody telling of them.
+    pub peers: Vec<Endpoint>,
     /// Where peers are told to reach us, instead of where we listen: the outside of a NAT, or a name.
     pub advertise: Option<Endpoint>,
     /// UDP port of beacons. 5670 is registered for ZRE; another port isolates a network.
@@ -39,7 +50,36 @@ pub struct Config {
     pub expired: Duration,
 }
 
+/// Which broadcast address beacons go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Broadcast {
+    /// That of the interface's network, as zyre and pyre do; where it has none, the limited one.
+    #[default]
+    Directed,
+    /// 255.255.255.255, as zyre does with the interface `*`.
+    Limited,
+    /// Both, for networks where some nodes or switches mind one of them.
+    Both,
+    /// None: beacons go to multicast groups alone, over IPv4 to those of [`Multicast`].
+    Never,
+}
+
+/// What is done about the multicast groups that some implementations beacon to: 225.25.25.25 (the Haskell tools),
+/// 224.0.0.250 (gyre) and 224.0.0.1 (go-zyre).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Multicast {
+    /// Listen, and send to a group for as long as a peer that is no Hailer beacons there.
+    #[default]
+    Auto,
+    /// Listen, and send to all of them.
+    Always,
+    /// Neither.
+    Never,
+}
+
 impl Config {
+    /// How often a running node looks whether the machine's addresses have changed.
+    pub const INTERFACES_CHECK_INTERVAL: Duration = Duration::from_secs(2);
     /// The UDP port registered for ZRE beacons (RFC 36).
     pub const PORT: u16 = 5670;
     /// First TCP port that is tried when none is given: the first dynamic port, as czmq does.
@@ -59,9 +99,14 @@ impl Default for Config {
             identity: None,
             headers: Headers::new(),
             groups: Vec::new(),
-            interface: None,
+            contest: Vec::new(),
+            interfaces: Vec::new(),
+            ipv6: false,
+            broadcast: Broadcast::Directed,
+            multicast: Multicast::Auto,
             beacon: true,
             gossip: Vec::new(),
+            peers: Vec::new(),
             advertise: None,
             port: Self::PORT,
             tcp_port: 0,

@@ -1,13 +1,14 @@
 //! ZeroMQ endpoints as ZRE uses them: `tcp://host:port`.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
 /// Where a peer can be reached.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    /// A numeric address (IPv6 without brackets) or a host name.
+    /// A numeric address (IPv6 without brackets, a link-local one with `%` and the number of the interface) or a host
+    /// name.
     pub host: String,
     /// The TCP port, never 0.
     pub port: u16,
@@ -30,13 +31,36 @@ pub enum EndpointError {
 impl Endpoint {
     /// The socket address, when the host is numeric.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
-        self.host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, self.port))
+        let Some((address, scope)) = self.host.split_once('%') else {
+            return self.host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, self.port));
+        };
+        let (address, scope) = (address.parse::<Ipv6Addr>().ok()?, scope.parse::<u32>().ok()?);
+        Some(SocketAddrV6::new(address, self.port, 0, scope).into())
+    }
+
+    /// What a peer at `remote` means by it: a link-local address is told without its scope, which is ours to add.
+    pub(super) fn seen_from(self, remote: SocketAddr) -> Self {
+        match (self.socket_addr(), remote) {
+            (Some(SocketAddr::V6(own)), SocketAddr::V6(remote))
+                if own.ip().is_unicast_link_local() && own.scope_id() == 0 && remote.scope_id() != 0 =>
+            {
+                let scoped = SocketAddrV6::new(*own.ip(), own.port(), 0, remote.scope_id());
+                SocketAddr::from(scoped).into()
+            }
+            _ => self,
+        }
     }
 }
 
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port() }
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 && v6.ip().is_unicast_link_local() => {
+                format!("{}%{}", v6.ip(), v6.scope_id())
+            }
+            _ => address.ip().to_string(),
+        };
+        Self { host, port: address.port() }
     }
 }
 
@@ -80,6 +104,21 @@ mod tests {
         }
         let bare: Endpoint = "tcp://fe80::1:49152".parse().unwrap();
         assert_eq!((bare.host.as_str(), bare.port), ("fe80::1", 49152));
+    }
+
+    #[test]
+    fn a_link_local_endpoint_gets_the_scope_of_the_link_that_it_came_over() {
+        let remote: SocketAddr = SocketAddrV6::new("fe80::9".parse().unwrap(), 33333, 0, 4).into();
+        let said: Endpoint = "tcp://[fe80::9]:49152".parse().unwrap();
+        let seen = said.seen_from(remote);
+        assert_eq!(seen.host, "fe80::9%4");
+        assert_eq!(
+            seen.socket_addr(),
+            Some(SocketAddrV6::new("fe80::9".parse().unwrap(), 49152, 0, 4).into())
+        );
+        assert_eq!(Endpoint::from(seen.socket_addr().unwrap()), seen);
+        let global: Endpoint = "tcp://[2001:db8::9]:49152".parse().unwrap();
+        assert_eq!(global.clone().seen_from(remote), global);
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub enum StartError {
 
 fn no_interface(wanted: Option<&str>) -> String {
     match wanted {
-        Some(name) => format!("no IPv4 interface is up that has the name, index or address {name:?}"),
-        None => "no interface with an IPv4 address is up, except loopbacks and tunnels (name one to use it)"
+        Some(name) => format!("no interface is up that has the name, index or address {name:?}"),
+        None => "no interface with a usable address is up, except loopbacks and tunnels (name one to use it)"
             .into(),
     }
 }

@@ -138,6 +138,15 @@ pub enum Event {
         /// Its name.
         name: Text,
     },
+    /// A group has another leader: of those that stand in it, the one with the smallest identity. It may be ourselves.
+    Leader {
+        /// Who leads.
+        peer: PeerId,
+        /// Its name.
+        name: Text,
+        /// Which group.
+        group: Text,
+    },
     /// A peer sent a message to us alone.
     Whisper {
         /// Who.

@@ -34,6 +34,11 @@ impl OwnGroups {
         is_change
     }
 
+    /// Whether we are in a group.
+    pub(super) fn contains(&self, group: &Text) -> bool {
+        self.groups.contains(group)
+    }
+
     /// The status that belongs to the groups as they are.
     pub(super) fn status(&self) -> u8 {
         self.status
@@ -66,6 +71,11 @@ impl Members {
     /// The members of a group, in the order of their identities.
     pub(super) fn of(&self, group: &Text) -> impl Iterator<Item = PeerId> {
         self.0.get(group).into_iter().flatten().copied()
+    }
+
+    /// The groups that have a member.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Text> {
+        self.0.keys()
     }
 
     #[cfg(test)]

@@ -1,8 +1,10 @@
-//! Which interface a node uses, and where its beacons go.
+//! Which interfaces a node uses, and whose beacons it hears.
 //!
-//! One IPv4 interface, as zyre: a node announces one address, that of the interface its beacons leave by. Unlike zyre it
-//! hears no beacons of the machine's other networks: whoever is there could not reach that address, would enter a node that
-//! never beacons to it, and lose it when its time is up.
+//! One by default, as zyre; or those that are named; or all. A node hears no beacons of the machine's other networks:
+//! whoever is there could not reach the addresses that it tells, would enter a node that never beacons to it, and lose it
+//! when its time is up.
+//!
+//! It only chooses. Sockets are the driver's.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,30 +12,28 @@ use super::StartError;
 use crate::net::Interface;
 
 /// Where a node is on the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Site {
-    /// The address that peers reach it at.
-    pub(super) address: Ipv4Addr,
-    /// Where its beacons go.
-    pub(super) broadcast: Ipv4Addr,
-    /// The networks of the machine's interfaces: of this one, and of the others.
-    own: Network,
+    /// The addresses that peers reach it at, IPv4 first; the first is told to peers of no network of ours.
+    pub(super) homes: Vec<Interface>,
+    /// The machine's other networks.
     others: Vec<Network>,
 }
 
 /// The network that an address of the machine is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
+pub(super) struct Network {
     address: Ipv4Addr,
     prefix: u8,
 }
 
 impl Network {
-    fn of(interface: &Interface, address: Ipv4Addr) -> Self {
-        Self { address, prefix: interface.prefix }
+    pub(super) fn of(interface: &Interface) -> Option<Self> {
+        let IpAddr::V4(address) = interface.address else { return None };
+        Some(Self { address, prefix: interface.prefix })
     }
 
-    fn contains(&self, other: Ipv4Addr) -> bool {
+    pub(super) fn contains(&self, other: Ipv4Addr) -> bool {
         let host_bits = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
         (self.address.to_bits() ^ other.to_bits()) & !host_bits == 0
     }
@@ -44,45 +44,106 @@ impl Site {
     /// is none, whatever address it sends from.
     pub(super) fn is_elsewhere(&self, from: IpAddr) -> bool {
         let IpAddr::V4(from) = from else { return false };
-        !self.own.contains(from)
+        !self.homes.iter().filter_map(Network::of).any(|own| own.contains(from))
             && self.others.iter().any(|other| other.contains(from))
             && self.others.iter().all(|other| other.address != from)
     }
 }
 
-/// Chooses the interface that is named by name, index or address, or else the first that is up and is neither a loopback
-/// nor a tunnel; one that can broadcast goes before one that can't.
-pub(super) fn choose(interfaces: &[Interface], wanted: Option<&str>) -> Result<Site, StartError> {
-    let usable = interfaces.iter().filter_map(|interface| match interface.address {
-        IpAddr::V4(address) if interface.is_up => Some((interface, address)),
-        _ => None,
-    });
-    let networks = usable.clone().map(|(interface, address)| Network::of(interface, address));
-    let chosen = match wanted {
-        Some(wanted) => usable.into_iter().find(|(interface, address)| {
-            interface.name == wanted || interface.index.to_string() == wanted || address.to_string() == wanted
-        }),
-        None => usable
-            .filter(|(interface, _)| !interface.is_loopback && !interface.is_point_to_point)
-            .min_by_key(|(interface, _)| interface.broadcast.is_none()),
+/// What a configuration says about interfaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// By name, index or address, or `*` for all; none for the one that suits best.
+    pub(super) interfaces: Vec<String>,
+    /// Whether link-local IPv6 is used beside IPv4.
+    pub(super) ipv6: bool,
+}
+
+/// What stands for every interface but loopbacks and tunnels.
+pub(super) const ALL: &str = "*";
+
+/// Chooses what is wanted of the interfaces that there are.
+///
+/// Without a wish it is the first that is up and is neither a loopback nor a tunnel; one that can broadcast goes before one
+/// that can't, and the one that was chosen `before` goes before all others, whatever its address is now. A name or an
+/// index means the interface's first address of each family, an address itself alone, and `*` every address of every
+/// interface that would be taken without a wish.
+///
+/// # Errors
+/// When nothing that is wanted is there.
+pub(super) fn choose(
+    interfaces: &[Interface],
+    wanted: &Wanted,
+    before: Option<&Site>,
+) -> Result<Site, StartError> {
+    let is_usable =
+        |it: &&Interface| it.is_up && (it.address.is_ipv4() || wanted.ipv6 && is_link_local(it.address));
+    let usable: Vec<&Interface> = interfaces.iter().filter(is_usable).collect();
+    let is_ordinary = |it: &Interface| !it.is_loopback && !it.is_point_to_point;
+    let mut homes: Vec<&Interface> = if wanted.interfaces.is_empty() {
+        let earlier = before.and_then(|site| site.homes.first()).map(|home| home.name.as_str());
+        let rank = |it: &&&Interface| {
+            let is_earlier = Some(it.name.as_str()) == earlier;
+            // An address that a machine gave itself means that nobody gave it one.
+            let is_makeshift = matches!(it.address, IpAddr::V4(v4) if v4.is_link_local());
+            (!is_earlier, it.address.is_ipv6(), is_makeshift, it.broadcast.is_none())
+        };
+        let best = usable.iter().filter(|it| is_ordinary(it)).min_by_key(rank);
+        best.map_or_else(Vec::new, |best| first_of_each_family(&usable, &best.name))
+    } else {
+        let chosen = wanted.interfaces.iter().flat_map(|wish| {
+            if wish == ALL {
+                return usable.iter().copied().filter(|it| is_ordinary(it)).collect();
+            }
+            let by_address = usable.iter().find(|it| it.address.to_string() == *wish);
+            if let Some(by_address) = by_address {
+                return vec![*by_address];
+            }
+            let named = usable.iter().find(|it| it.name == *wish || it.index.to_string() == *wish);
+            named.map_or_else(Vec::new, |named| first_of_each_family(&usable, &named.name))
+        });
+        chosen.collect()
     };
-    match chosen {
-        Some((interface, address)) => Ok(Site {
-            address,
-            broadcast: broadcast(interface, address),
-            own: Network::of(interface, address),
-            others: networks.filter(|network| network.address != address).collect(),
-        }),
-        None => Err(StartError::NoInterface {
-            wanted: wanted.map(str::to_owned),
-            found: interfaces.iter().map(describe).collect(),
-        }),
+    homes.sort_by_key(|it| it.address.is_ipv6());
+    let mut distinct: Vec<Interface> = Vec::new();
+    for home in homes {
+        // Two addresses of one interface on one network are one place.
+        let is_same = |other: &Interface| {
+            other.index == home.index
+                && match (Network::of(other), home.address) {
+                    (Some(network), IpAddr::V4(address)) => network.contains(address),
+                    (None, IpAddr::V6(_)) => true,
+                    _ => false,
+                }
+        };
+        if !distinct.iter().any(is_same) {
+            distinct.push(home.clone());
+        }
     }
+    if distinct.is_empty() {
+        return Err(StartError::NoInterface {
+            wanted: wanted.interfaces.first().cloned(),
+            found: interfaces.iter().map(describe).collect(),
+        });
+    }
+    let is_own = |it: &&&Interface| distinct.iter().any(|home| home.address == it.address);
+    let others = usable.iter().filter(|it| !is_own(it)).filter_map(|it| Network::of(it)).collect();
+    Ok(Site { homes: distinct, others })
+}
+
+fn first_of_each_family<'a>(usable: &[&'a Interface], name: &str) -> Vec<&'a Interface> {
+    let of_family =
+        |is_v6: bool| usable.iter().copied().find(|it| it.name == name && it.address.is_ipv6() == is_v6);
+    of_family(false).into_iter().chain(of_family(true)).collect()
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Where datagrams for everybody go: loopbacks have no broadcast address of their own, but Linux delivers to the last
 /// address of their network; for the rest there is the one that never leaves the link.
-fn broadcast(interface: &Interface, address: Ipv4Addr) -> Ipv4Addr {
+pub(super) fn broadcast(interface: &Interface, address: Ipv4Addr) -> Ipv4Addr {
     match interface.broadcast {
         Some(IpAddr::V4(broadcast)) => broadcast,
         _ if interface.is_loopback => {
@@ -134,60 +195,122 @@ mod tests {
             interface("eth0", 4, "fe80::1", None),
             interface("odd0", 5, "10.5.0.1", None),
             interface("eth0", 4, "10.0.0.1", Some("10.0.0.255")),
+            interface("eth0", 4, "10.0.0.2", Some("10.0.0.255")),
             interface("eth1", 6, "10.1.0.1", Some("10.1.0.255")),
+            interface("eth1", 6, "10.2.0.1", Some("10.2.0.255")),
         ]
     }
 
-    fn chosen(wanted: Option<&str>) -> Option<(String, String)> {
-        let site = choose(&machine(), wanted).ok()?;
-        Some((site.address.to_string(), site.broadcast.to_string()))
+    fn wish(wanted: &[&str], ipv6: bool) -> Wanted {
+        Wanted { interfaces: wanted.iter().map(ToString::to_string).collect(), ipv6 }
+    }
+
+    fn site(wanted: &[&str]) -> Site {
+        choose(&machine(), &wish(wanted, false), None).unwrap()
+    }
+
+    fn addresses(site: &Site) -> Vec<String> {
+        site.homes.iter().map(|home| home.address.to_string()).collect()
+    }
+
+    fn broadcast_of(site: &Site) -> String {
+        let IpAddr::V4(address) = site.homes[0].address else { panic!() };
+        broadcast(&site.homes[0], address).to_string()
     }
 
     #[test]
     fn the_first_interface_that_can_broadcast_is_chosen() {
-        assert_eq!(chosen(None), Some(("10.0.0.1".into(), "10.0.0.255".into())));
+        let site = site(&[]);
+        assert_eq!((addresses(&site), broadcast_of(&site)), (vec!["10.0.0.1".into()], "10.0.0.255".into()));
     }
 
     #[test]
     fn an_interface_is_named_by_name_index_or_address() {
         for wanted in ["eth1", "6", "10.1.0.1"] {
-            assert_eq!(chosen(Some(wanted)), Some(("10.1.0.1".into(), "10.1.0.255".into())), "{wanted}");
+            assert_eq!(addresses(&site(&[wanted])), ["10.1.0.1"], "{wanted}");
         }
+        assert_eq!(addresses(&site(&["10.2.0.1"])), ["10.2.0.1"], "its second address");
+    }
+
+    #[test]
+    fn several_are_chosen_together_and_all_are_all_but_loopbacks_and_tunnels() {
+        assert_eq!(addresses(&site(&["eth1", "eth0", "eth1", "nothing"])), ["10.1.0.1", "10.0.0.1"]);
+        assert_eq!(addresses(&site(&["*"])), ["10.5.0.1", "10.0.0.1", "10.1.0.1", "10.2.0.1"]);
+        assert_eq!(addresses(&site(&["*", "tun0"])).len(), 5, "a tunnel that is named as well");
+    }
+
+    #[test]
+    fn ipv6_is_used_beside_ipv4_and_alone_where_there_is_no_other() {
+        let of = |wanted: &[&str], interfaces: &[Interface]| {
+            addresses(&choose(interfaces, &wish(wanted, true), None).unwrap())
+        };
+        assert_eq!(of(&[], &machine()), ["10.0.0.1", "fe80::1"]);
+        assert_eq!(of(&["eth0"], &machine()), ["10.0.0.1", "fe80::1"]);
+        assert_eq!(of(&["fe80::1"], &machine()), ["fe80::1"]);
+        assert_eq!(of(&[], &machine()[..4]), ["fe80::1"]);
+    }
+
+    #[test]
+    fn the_interface_that_was_chosen_before_is_kept_with_whatever_address_it_has() {
+        let before = site(&["eth1"]);
+        let mut now = machine();
+        now.retain(|it| it.name != "eth1");
+        now.push(interface("eth1", 6, "10.1.0.99", Some("10.1.0.255")));
+        let kept = choose(&now, &Wanted::default(), Some(&before)).unwrap();
+        assert_eq!(addresses(&kept), ["10.1.0.99"]);
+        now.pop();
+        let other = choose(&now, &Wanted::default(), Some(&before)).unwrap();
+        assert_eq!(addresses(&other), ["10.0.0.1"], "it is gone");
+    }
+
+    #[test]
+    fn an_address_that_a_machine_gave_itself_is_used_when_there_is_no_other() {
+        let makeshift = interface("eth9", 9, "169.254.7.7", Some("169.254.255.255"));
+        let both = [makeshift.clone(), interface("eth0", 4, "10.0.0.1", None)];
+        let chosen =
+            |interfaces: &[Interface]| addresses(&choose(interfaces, &Wanted::default(), None).unwrap());
+        assert_eq!(
+            (chosen(&both), chosen(&both[..1])),
+            (vec!["10.0.0.1".into()], vec!["169.254.7.7".into()])
+        );
     }
 
     #[test]
     fn loopbacks_and_tunnels_are_used_when_they_are_asked_for() {
-        assert_eq!(chosen(Some("lo")), Some(("127.0.0.1".into(), "127.255.255.255".into())));
-        assert_eq!(chosen(Some("tun0")), Some(("10.8.0.1".into(), "255.255.255.255".into())));
+        let lo = site(&["lo"]);
+        assert_eq!((addresses(&lo), broadcast_of(&lo)), (vec!["127.0.0.1".into()], "127.255.255.255".into()));
+        assert_eq!(broadcast_of(&site(&["tun0"])), "255.255.255.255");
     }
 
     #[test]
     fn without_a_broadcast_address_the_limited_broadcast_is_used() {
         let only = [interface("odd0", 5, "10.5.0.1", None)];
-        assert_eq!(choose(&only, None).unwrap().broadcast, Ipv4Addr::BROADCAST);
+        assert_eq!(broadcast_of(&choose(&only, &Wanted::default(), None).unwrap()), "255.255.255.255");
     }
 
     #[test]
     fn who_is_on_another_network_of_the_machine_is_elsewhere() {
-        let site = choose(&machine(), Some("eth1")).unwrap();
+        let site = site(&["10.1.0.1"]);
         let is_elsewhere = |from: &str| site.is_elsewhere(from.parse().unwrap());
         assert!(is_elsewhere("10.0.0.9") && is_elsewhere("10.5.0.9") && is_elsewhere("127.0.0.9"));
         for from in ["10.1.0.9", "10.1.0.1", "10.0.0.1", "127.0.0.1", "192.168.7.7", "10.9.0.9", "fe80::9"] {
             assert!(!is_elsewhere(from), "{from}");
         }
+        let all = super::tests::site(&["*"]);
+        assert!(!all.is_elsewhere("10.0.0.9".parse().unwrap()));
     }
 
     #[test]
     fn a_wrong_name_is_answered_with_the_interfaces_that_there_are() {
-        for wanted in [Some("eth7"), Some("off0"), Some("fe80::1")] {
-            let error = choose(&machine(), wanted).unwrap_err().to_string();
-            assert!(error.contains(wanted.unwrap()) && error.contains("eth0 10.0.0.1"), "{error}");
+        for wanted in ["eth7", "off0", "fe80::1"] {
+            let error = choose(&machine(), &wish(&[wanted], false), None).unwrap_err().to_string();
+            assert!(error.contains(wanted) && error.contains("eth0 10.0.0.1"), "{error}");
             assert!(
                 error.contains("off0 10.9.0.1 (down)") && error.contains("eth0 fe80::1 (IPv6)"),
                 "{error}"
             );
         }
-        let error = choose(&machine()[..3], None).unwrap_err().to_string();
+        let error = choose(&machine()[..3], &Wanted::default(), None).unwrap_err().to_string();
         assert!(
             error.contains("lo 127.0.0.1 (loopback)") && error.contains("tun0 10.8.0.1 (tunnel)"),
             "{error}"

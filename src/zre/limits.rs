@@ -1,4 +1,4 @@
-//! What strangers may cost a node, and what it counted.
+//! What strangers may cost a node.
 //!
 //! Identities are not proven in ZRE: whoever reaches the ports can claim to be thousands of peers. Each limit keeps what
 //! it can't prevent affordable. A full table is a counter, never a fault: the peers that are there stay.
@@ -50,37 +50,6 @@ impl Default for Limits {
             events: 1024,
         }
     }
-}
-
-/// What a node counted since its start. All of it is harmless to the node; a rising number tells an operator where to
-/// look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Datagrams on the beacon port that are no beacons we know.
-    pub datagrams_malformed: u64,
-    /// Beacons of unknown peers that were ignored because a table or the rate was at its limit.
-    pub beacons_over_limit: u64,
-    /// Inbound links whose identity is not that of a ZRE node, or is our own.
-    pub links_refused: u64,
-    /// Inbound links that were closed because too many had sent no HELLO, or because theirs did not come in time.
-    pub links_without_hello: u64,
-    /// HELLOs that were refused: wrong sequence, no usable endpoint, our own endpoint, or over a limit.
-    pub hellos_refused: u64,
-    /// Messages that could not be decoded.
-    pub messages_malformed: u64,
-    /// Messages with an id that this version of the protocol does not have.
-    pub messages_unknown: u64,
-    /// Messages before a HELLO, or on a link that a newer one replaced.
-    pub messages_ignored: u64,
-    /// Groups that were not entered because the peer was in too many.
-    pub groups_over_limit: u64,
-    /// Peers that entered.
-    pub entered: u64,
-    /// Peers that exited.
-    pub exited: u64,
-    /// Connection attempts.
-    pub dialled: u64,
 }
 
 /// A rate with a burst: a bucket that holds `burst` and gains `per_second`.

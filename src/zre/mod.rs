@@ -10,6 +10,7 @@
 pub mod beacon;
 mod config;
 mod content;
+mod counters;
 mod driver;
 mod endpoint;
 mod error;
@@ -26,14 +27,15 @@ mod rumour;
 mod sequence;
 mod text;
 
-pub use config::Config;
+pub use config::{Broadcast, Config, Multicast};
 pub use content::Content;
+pub use counters::Counters;
 pub(crate) use driver::connect;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CommandError, ConfigError, StartError};
 pub use event::{Event, ExitReason, Headers, PeerId};
 pub(crate) use limits::Budget;
-pub use limits::{Counters, Limits};
+pub use limits::Limits;
 pub use node::{Events, Node, NodeBuilder};
 pub use peer::PeerInfo;
 pub use text::Text;

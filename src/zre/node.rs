@@ -9,14 +9,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, info_span};
 
 use super::driver::{self, Driver, Request};
 use super::machine::{Command, NodeMachine};
 use super::rumour::Rumour;
 use super::{
-    CommandError, Config, Content, Counters, Endpoint, Event, Limits, PeerId, PeerInfo, StartError, Text,
+    Broadcast, CommandError, Config, Content, Counters, Endpoint, Event, Limits, Multicast, PeerId, PeerInfo,
+    StartError, Text,
 };
 use crate::net::Net;
 
@@ -52,7 +53,7 @@ pub struct Node(Arc<Handle>);
 struct Handle {
     id: PeerId,
     name: Text,
-    endpoint: Endpoint,
+    endpoint: watch::Receiver<Endpoint>,
     requests: mpsc::Sender<Request>,
 }
 
@@ -85,8 +86,8 @@ impl Node {
         let id = config.identity.unwrap_or_else(|| PeerId::from_random(random));
         let mut seed = [0; 8];
         net.random(&mut seed);
-        let inbox = Endpoint::from(sockets.inbox);
-        let hubs = config.gossip.clone();
+        let inbox = Endpoint::from(sockets.inbox());
+        let (hubs, multicast) = (config.gossip.clone(), config.multicast);
         let machine =
             NodeMachine::new(config, limits.clone(), id, inbox, u64::from_le_bytes(seed), net.now())?;
         let name = machine.name().clone();
@@ -97,7 +98,9 @@ impl Node {
             true => None,
             false => Some(Rumour::start(net, hubs, (id, &endpoint), requests.downgrade()).await),
         };
-        let driver = Driver::new(net.clone(), machine, limits, requests_rx, events_tx, rumour);
+        let (place, endpoint) = watch::channel(endpoint);
+        let driver =
+            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, (place, rumour));
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();
@@ -114,9 +117,9 @@ impl Node {
         &self.0.name
     }
 
-    /// Where peers are told to reach this node.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.0.endpoint
+    /// Where peers are told to reach this node: at the first of its addresses, when it has several.
+    pub fn endpoint(&self) -> Endpoint {
+        self.0.endpoint.borrow().clone()
     }
 
     /// Enters a group and tells all peers. Nothing happens when the node is in it already.
@@ -158,6 +161,17 @@ impl Node {
         self.command(Command::Whisper { peer, content: content.into() }).await.map(drop)
     }
 
+    /// Sends PING to a peer, which every ZRE node answers, and returns how long the answer took. It waits for as long as the
+    /// peer is there.
+    ///
+    /// # Errors
+    /// When there is no such peer, it exited or its connection was made anew before it answered, or the node has stopped.
+    pub async fn ping(&self, peer: PeerId) -> Result<Duration, CommandError> {
+        let (asker, answer) = oneshot::channel();
+        self.request(Request::Ping(peer, asker)).await?;
+        answer.await.unwrap_or(Err(CommandError::UnknownPeer(peer)))
+    }
+
     /// The peers that entered.
     ///
     /// # Errors
@@ -191,6 +205,23 @@ impl Node {
         self.look(|machine| machine.own_groups().cloned().collect()).await
     }
 
+    /// The groups that somebody is in, this node or a peer.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn groups(&self) -> Result<Vec<Text>, CommandError> {
+        self.look(NodeMachine::groups).await
+    }
+
+    /// Who leads a group: this node, a peer, or nobody yet. See [`Event::Leader`].
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn leader(&self, group: impl Into<Text>) -> Result<Option<PeerId>, CommandError> {
+        let group = group.into();
+        self.look(move |machine| machine.leader(&group)).await
+    }
+
     /// What the node counted since its start.
     ///
     /// # Errors
@@ -200,7 +231,7 @@ impl Node {
     }
 
     /// Stops the node: what was sent is written, peers are told, everything is closed. Returns when that is done, at the
-    /// latest after about a second. Stopping a node that has stopped is no error.
+    /// latest after about a second, and another one when a gossip hub does not take our farewell. Stopping a node that has stopped is no error.
     pub async fn stop(&self) {
         // The only possible error is that it has stopped.
         let _ = self.command(Command::Stop).await;
@@ -232,7 +263,7 @@ impl fmt::Debug for Node {
         f.debug_struct("Node")
             .field("id", id)
             .field("name", name)
-            .field("endpoint", endpoint)
+            .field("endpoint", &*endpoint.borrow())
             .finish_non_exhaustive()
     }
 }
@@ -297,9 +328,33 @@ impl NodeBuilder {
         self
     }
 
-    /// The interface to use, by name, index or address.
+    /// Stands for leader in a group, while the node is in it.
+    pub fn contest(mut self, group: impl Into<Text>) -> Self {
+        self.config.contest.push(group.into());
+        self
+    }
+
+    /// Adds an interface to use, by name, index or address; `*` for all.
     pub fn interface(mut self, interface: impl Into<String>) -> Self {
-        self.config.interface = Some(interface.into());
+        self.config.interfaces.push(interface.into());
+        self
+    }
+
+    /// Uses link-local IPv6 beside IPv4.
+    pub fn ipv6(mut self, ipv6: bool) -> Self {
+        self.config.ipv6 = ipv6;
+        self
+    }
+
+    /// What is done about the multicast groups of hzre, gyre and go-zyre.
+    pub fn multicast(mut self, multicast: Multicast) -> Self {
+        self.config.multicast = multicast;
+        self
+    }
+
+    /// Which broadcast beacons go to.
+    pub fn broadcast(mut self, broadcast: Broadcast) -> Self {
+        self.config.broadcast = broadcast;
         self
     }
 
@@ -330,6 +385,12 @@ impl NodeBuilder {
     /// Adds a gossip hub through which nodes find each other.
     pub fn gossip(mut self, hub: Endpoint) -> Self {
         self.config.gossip.push(hub);
+        self
+    }
+
+    /// Adds a place where a node is, whoever it is.
+    pub fn peer(mut self, place: Endpoint) -> Self {
+        self.config.peers.push(place);
         self
     }
 

@@ -3,7 +3,7 @@
 //! A peer is *ready* once it introduced itself with HELLO. Before that it is only a place to dial, and the application
 //! does not know of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub(super) struct Introduction {
     pub(super) name: Text,
     pub(super) headers: Headers,
     pub(super) endpoint: Text,
+    /// Whether it is one of us.
+    pub(super) is_hailer: bool,
 }
 
 /// One peer.
@@ -43,6 +45,10 @@ pub(super) struct Peer {
     /// What it said; `None` until it is ready.
     pub(super) introduction: Option<Introduction>,
     pub(super) groups: BTreeSet<Text>,
+    /// The status that it told last.
+    pub(super) status: u8,
+    /// It spoke of elections itself, so it understands what is said of them.
+    pub(super) knows_elections: bool,
     /// The link its messages come on.
     pub(super) inbound: Option<InboundLink>,
     pub(super) received: Sequence,
@@ -50,10 +56,14 @@ pub(super) struct Peer {
     pub(super) sent: Sequence,
     /// Where it may be reached, best first; at least one. Attempts take turns.
     pub(super) endpoints: Vec<Endpoint>,
-    /// Where its beacons come from, with the port they carry.
-    pub(super) beacon: Option<SocketAddr>,
+    /// Where its beacons come from, with the port they carry, and when one last did; the last one first. Several, when it
+    /// is on several networks of ours.
+    pub(super) heard_at: Vec<(SocketAddr, Timestamp)>,
     pub(super) since: Timestamp,
     pub(super) liveness: Liveness,
+    /// PINGs that were not answered yet, oldest first: answers come in their order. Those that the application asked for have
+    /// a token.
+    pub(super) pings: VecDeque<Option<u64>>,
 }
 
 impl Peer {
@@ -61,23 +71,34 @@ impl Peer {
     /// from, and one more for a peer that moves.
     const ENDPOINTS_MAX: usize = 4;
 
+    /// A peer that is heard elsewhere is at this place no more when no beacon came from there for this long.
+    const PLACE_LOST: Duration = Duration::from_secs(5);
+
     pub(super) fn new(now: Timestamp, endpoints: Vec<Endpoint>, link: OutboundLink) -> Self {
         Self {
             introduction: None,
             groups: BTreeSet::new(),
+            status: 0,
+            knows_elections: false,
             inbound: None,
             received: Sequence::default(),
             outbound: Outbound::new(link),
             sent: Sequence::default(),
             endpoints,
-            beacon: None,
+            heard_at: Vec::new(),
             since: now,
             liveness: Liveness::new(now),
+            pings: VecDeque::new(),
         }
     }
 
     pub(super) fn is_ready(&self) -> bool {
         self.introduction.is_some()
+    }
+
+    /// Whether it is one of us.
+    pub(super) fn is_hailer(&self) -> bool {
+        self.introduction.as_ref().is_some_and(|introduction| introduction.is_hailer)
     }
 
     /// Its name; empty until it is ready.
@@ -94,6 +115,27 @@ impl Peer {
             endpoint: introduction.endpoint.clone(),
             groups: self.groups.iter().cloned().collect(),
         })
+    }
+
+    /// Notes where a beacon came from. When that changes where this peer is, says whether it may have moved: it is heard
+    /// at another place than before, or at one of several no more.
+    pub(super) fn hear_at(&mut self, now: Timestamp, address: SocketAddr) -> Option<bool> {
+        // As nearly always: one place, and it is this one.
+        if let [(first, at)] = self.heard_at.as_mut_slice()
+            && *first == address
+        {
+            *at = now;
+            return None;
+        }
+        let before = self.heard_at.len();
+        self.heard_at.retain(|(other, _)| *other != address);
+        let is_new = self.heard_at.len() == before;
+        let others = self.heard_at.len();
+        self.heard_at.retain(|(_, at)| now.since(*at) < Self::PLACE_LOST);
+        let is_lost = self.heard_at.len() < others;
+        self.heard_at.truncate(Self::ENDPOINTS_MAX - 1);
+        self.heard_at.insert(0, (address, now));
+        (is_new || is_lost).then_some(others > 0)
     }
 
     /// Adds a place to try after the others.

@@ -48,6 +48,12 @@ impl Rumour {
         Self { client, own, _hearing: hearing }
     }
 
+    /// Publishes that the node is elsewhere now.
+    pub(super) fn move_to<N: Net>(&self, net: &N, endpoint: &Endpoint) {
+        let (client, own, endpoint) = (self.client.clone(), self.own.clone(), endpoint.to_string());
+        net.spawn("gossip moved", async move { client.publish(own, endpoint).await }).detach();
+    }
+
     /// Withdraws what was published, and ends.
     pub(super) async fn end(self) {
         self.client.withdraw(self.own).await;

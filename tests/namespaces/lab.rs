@@ -109,6 +109,14 @@ impl Lab {
         in_namespace(&self.switch, &format!("ip link set port{} master br0", host + 1));
     }
 
+    /// Gives a host another address, as with a new lease of DHCP.
+    #[allow(dead_code, reason = "each test program uses a part of this file")]
+    pub(crate) fn readdress(&self, host: u8, address: Ipv4Addr) {
+        let name = self.namespace(host);
+        in_namespace(name, &format!("ip addr del {}/24 dev eth0", self.address(host)));
+        in_namespace(name, &format!("ip addr add {address}/24 dev eth0"));
+    }
+
     /// Loses `percent` of the TCP and UDP packets that come in at every host.
     #[allow(dead_code, reason = "each test program uses a part of this file")]
     pub(crate) fn lose(&self, percent: u8) {

@@ -1,4 +1,4 @@
-//! The program among real peers on real networks: between network namespaces, with pyre, under loss.
+//! The program among real peers on real networks: between network namespaces, with pyre and czmq, under loss.
 //!
 //! These tests need root, network namespaces and pyre, so plain `cargo test` leaves them out and `.ci/run` runs them:
 //!
@@ -10,6 +10,7 @@
 
 mod between_hailers;
 mod consul;
+mod elsewhere;
 mod groups;
 mod inside;
 mod lab;
@@ -18,4 +19,5 @@ mod pyre_stays;
 mod repeater;
 mod sites;
 mod under_loss;
+mod with_czmq;
 mod with_pyre;

@@ -76,13 +76,49 @@ impl Peer {
         (peer, id)
     }
 
-    /// A pyre node; `words` are groups to join and headers as `KEY=VALUE`. Returns it with its identity.
-    pub(crate) fn pyre(lab: &Lab, host: u8, name: &str, words: &[&str]) -> (Self, String) {
+    /// `hailer run` with a configuration file of this text.
+    pub(crate) fn hailer_run(lab: &Lab, host: u8, name: &str, file: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("hailer.toml");
+        std::fs::write(&path, file).expect("the folder is ours");
+        let mut command = lab.command(host, env!("CARGO_BIN_EXE_hailer"));
+        command.args(["run", "--json", "--config"]).arg(&path);
+        let mut peer = Self::start(name, command);
+        // It has read the file.
+        peer.expect_remark(SOON, "looking for peers");
+        peer
+    }
+
+    /// Any verb of `hailer` that tells events as JSON lines.
+    pub(crate) fn hailer(lab: &Lab, host: u8, name: &str, words: &[&str]) -> Self {
+        let mut command = lab.command(host, env!("CARGO_BIN_EXE_hailer"));
+        command.args(words).arg("--json");
+        Self::start(name, command)
+    }
+
+    /// czmq's zgossip; `words` as its script has them.
+    pub(crate) fn czmq(lab: &Lab, host: u8, name: &str, words: &[&str]) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/namespaces/czmq_gossip.py");
+        let mut command = lab.command(host, "python3");
+        command.args([script, name]).args(words);
+        let mut peer = Self::start(name, command);
+        peer.expect(SOON, json!({"event": "STARTED", "name": name}));
+        peer
+    }
+
+    /// A pyre node, and what it said at its start.
+    pub(crate) fn pyre_started(lab: &Lab, host: u8, name: &str, words: &[&str]) -> (Self, Value) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/namespaces/pyre_peer.py");
         let mut command = lab.command(host, python().to_str().expect("the path is text"));
         command.args([script, name]).args(words);
         let mut peer = Self::start(name, command);
         let started = peer.expect(SOON, json!({"event": "STARTED", "name": name}));
+        (peer, started)
+    }
+
+    /// A pyre node; `words` are groups to join and headers as `KEY=VALUE`. Returns it with its identity.
+    pub(crate) fn pyre(lab: &Lab, host: u8, name: &str, words: &[&str]) -> (Self, String) {
+        let (peer, started) = Self::pyre_started(lab, host, name, words);
         let id = started["peer"].as_str().expect("an identity").to_owned();
         (peer, id)
     }
@@ -121,6 +157,20 @@ impl Peer {
                     };
                     panic!("{} did not say {pattern}: {reason}. All it said:\n{}", self.name, self.log);
                 }
+            }
+        }
+    }
+
+    /// Waits until it has said something on standard error that has this in it.
+    ///
+    /// # Panics
+    /// When it has not within `patience`.
+    pub(crate) fn expect_remark(&mut self, patience: Duration, text: &str) {
+        let deadline = Instant::now() + patience;
+        while !self.log.contains(text) {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.note(line),
+                Err(_) => panic!("{} did not say {text:?}. All it said:\n{}", self.name, self.log),
             }
         }
     }
@@ -252,6 +302,22 @@ fn read_lines(stream: impl Read + Send + 'static, give: impl Fn(String) -> bool 
 pub(crate) fn python() -> PathBuf {
     let made = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("pyre");
     std::env::var_os("HAILER_PYRE").map_or_else(made, PathBuf::from).join("bin/python")
+}
+
+/// Whether libczmq is there; if not, says so, and in CI fails.
+pub(crate) fn is_czmq_available_or_say_so() -> bool {
+    let probe = ["-c", "import ctypes; ctypes.CDLL('libczmq.so.4')"];
+    let probe = Command::new("python3").args(probe).stderr(Stdio::null()).status();
+    if probe.is_ok_and(|status| status.success()) {
+        return true;
+    }
+    lab::say_not_run("there is no libczmq.so.4: install libczmq4");
+    false
+}
+
+/// Waits, because nothing can be expected: something must not happen.
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Whether pyre is there; if not, says so, and in CI fails.

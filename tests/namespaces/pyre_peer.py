@@ -63,7 +63,7 @@ def main():
         else:
             node.join(word)
     node.start()
-    say("STARTED", node.uuid(), name)
+    say("STARTED", node.uuid(), name, endpoint=node.endpoint())
 
     poller = zmq.Poller()
     poller.register(node.socket(), zmq.POLLIN)

@@ -6,7 +6,8 @@
 //! Nor is a peer there that the script cut off from the observer for long enough that one of the two could give the
 //! other up (`zre::Config::gone_after`), less [`UNHEARD`] of the peers' beacons that may have been lost before the cut. What
 //! follows from such a cut may follow until [`GRACE`] after its end: a peer that gave up has closed its connections, and
-//! the other side hears of that when they can talk again. A shorter cut is no excuse.
+//! the other side hears of that when they can talk again. A shorter cut is no excuse. A node that got another address greets
+//! everybody anew, which is an EXIT and an ENTER on both sides.
 
 use hailer::Timestamp;
 
@@ -36,6 +37,7 @@ pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
                 if life.is_running(record.at)
                     && !life.asked_to_stop.is_some_and(is_stopping)
                     && !is_cut_off(run, record.node, life.node, record.at)
+                    && !run.lives.reach.moved_lately(record.node, life.node, record.at, GRACE)
                 {
                     violations.push(record.at, record.node, || {
                         format!(

@@ -5,6 +5,7 @@
 //!
 //! * [`lives`]: who was up, paused and member of which group, and when.
 //! * [`knowledge`]: whom each node has entered, as of any moment.
+//! * `leaders`: `leaders-are-agreed`.
 //! * `membership`: `everyone-knows-everyone`, `the-dead-are-gone` and `membership-is-symmetric`.
 //! * `group`: `group-membership-converges`, `no-false-removal`, `no-stranger-is-added` and `the-dead-leave-the-group`.
 //! * `load`: `traffic-stays-below` and `memory-stays-below`.
@@ -21,6 +22,7 @@ use crate::trace::Trace;
 mod exits;
 pub(crate) mod group;
 pub mod knowledge;
+mod leaders;
 pub mod lives;
 mod load;
 mod meetings;
@@ -132,6 +134,7 @@ impl Finding {
             Property::EveryoneKnowsEveryone
             | Property::TheDeadAreGone
             | Property::MembershipIsSymmetric
+            | Property::LeadersAreAgreed
             | Property::GroupMembershipConverges
             | Property::TheDeadLeaveTheGroup(_) => Failure::Liveness,
             Property::TrafficStaysBelow(_)
@@ -160,6 +163,7 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
             }
             Property::TheDeadAreGone => membership::the_dead_are_gone(&run, expect.by),
             Property::MembershipIsSymmetric => membership::membership_is_symmetric(&run, expect.by),
+            Property::LeadersAreAgreed => leaders::leaders_are_agreed(&run, expect.by),
             Property::TrafficStaysBelow(limit) => load::traffic_stays_below(&run, limit),
             Property::MemoryStaysBelow(limit) => load::memory_stays_below(&run, limit),
             Property::GroupMembershipConverges => group::membership_converges(&run, expect.by),
@@ -183,6 +187,7 @@ pub fn property_name(property: &Property) -> &'static str {
         Property::EveryoneKnowsEveryone => "everyone-knows-everyone",
         Property::TheDeadAreGone => "the-dead-are-gone",
         Property::MembershipIsSymmetric => "membership-is-symmetric",
+        Property::LeadersAreAgreed => "leaders-are-agreed",
         Property::TrafficStaysBelow(_) => "traffic-stays-below",
         Property::MemoryStaysBelow(_) => "memory-stays-below",
         Property::GroupMembershipConverges => "group-membership-converges",
@@ -213,6 +218,10 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
         }
         Property::MembershipIsSymmetric => {
             "who runs and is known by another running node knows that node, too".to_owned()
+        }
+        Property::LeadersAreAgreed => {
+            "the members of a group that can talk with each other know one leader, who is one of them"
+                .to_owned()
         }
         Property::TrafficStaysBelow(limit) => {
             let limits = [(limit.packets_per_s, "packets"), (limit.bytes_per_s, "bytes")];
@@ -253,6 +262,7 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
             | Property::TheDeadAreGone
             | Property::MembershipIsSymmetric
             | Property::GroupMembershipConverges
+            | Property::LeadersAreAgreed
     );
     match expect.by {
         Some(by) if is_by_a_time => format!("By {}, {property}", brief(Timestamp::ZERO.after(by))),

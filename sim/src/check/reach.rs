@@ -2,16 +2,22 @@
 //!
 //! Two nodes *can talk* at a moment when nothing of the script cuts either of them off from the other, in either
 //! direction: discovery needs both. A program that runs when its machine gets another address is cut off from everybody
-//! for the rest of its life: it goes on with the address that it knows. Loss is no cut, however much of it there is, and neither is a topology in which two
+//! until it has noticed, which it does each [`NOTICED`], and has said so. Loss is no cut, however much of it there is, and neither is a topology in which two
 //! nodes share no segment: those are the network that the scenario is about.
 
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use hailer::Timestamp;
+use hailer::zre::Config;
 
 use crate::scenario::{Action, NodeIndex, Partition, Scenario};
 
 use super::lives::Span;
+
+/// How long a running program may take to notice that its machine has another address, and to say so.
+pub const NOTICED: Duration = Config::INTERFACES_CHECK_INTERVAL.saturating_add(Duration::from_secs(1));
 
 /// Everything that cuts nodes off over a run.
 #[derive(Clone, Debug, Default)]
@@ -75,18 +81,19 @@ impl Reach {
                 Action::Crash(_) => down.extend(&step.nodes),
                 Action::Restart => {
                     down.retain(|node| !step.nodes.contains(node));
-                    end(&|what| matches!(what, What::Moved(node) if step.nodes.contains(node)));
+                    // It binds to the address that there is.
+                    let is_meant =
+                        |what: &What| matches!(what, What::Moved(node) if step.nodes.contains(node));
+                    let moves = cuts.iter_mut().filter(|cut| is_meant(&cut.what));
+                    moves.for_each(|cut| cut.span.to = cut.span.to.map(|to| to.min(at)));
                 }
                 Action::Address(_) => {
                     let runs = |node: &&NodeIndex| {
                         !down.contains(*node) && scenario.nodes[node.0 as usize].start <= step.at
                     };
-                    cuts.extend(
-                        step.nodes
-                            .iter()
-                            .filter(runs)
-                            .map(|node| Cut { span: Span { from: at, to: None }, what: What::Moved(*node) }),
-                    );
+                    let span = Span { from: at, to: Some(at.after(NOTICED)) };
+                    let moved = step.nodes.iter().filter(runs);
+                    cuts.extend(moved.map(|node| Cut { span, what: What::Moved(*node) }));
                 }
                 _ => {}
             }
@@ -113,6 +120,15 @@ impl Reach {
         to: Timestamp,
     ) -> bool {
         !self.cuts.iter().any(|cut| cut.span.touches(from, to) && cut.parts(one, other))
+    }
+
+    /// Whether one of two nodes got another address not longer than this before: their conversation starts anew then.
+    pub fn moved_lately(&self, one: NodeIndex, other: NodeIndex, at: Timestamp, lately: Duration) -> bool {
+        let moves =
+            self.cuts.iter().filter(|cut| matches!(cut.what, What::Moved(_)) && cut.parts(one, other));
+        moves
+            .into_iter()
+            .any(|cut| cut.span.from <= at && cut.span.to.is_some_and(|noticed| at <= noticed.after(lately)))
     }
 
     /// When two nodes could not talk, in order, with cuts that touch each other made one.
@@ -143,21 +159,25 @@ mod tests {
     const N: [NodeIndex; 4] = [NodeIndex(0), NodeIndex(1), NodeIndex(2), NodeIndex(3)];
 
     #[test]
-    fn a_program_whose_address_is_taken_away_is_cut_off_until_its_node_restarts() {
+    fn a_program_that_gets_another_address_is_cut_off_until_it_has_noticed_or_is_restarted() {
         let address = Action::Address(Move { interface: 0, address: std::net::Ipv4Addr::new(10, 77, 0, 99) });
         let of = |nodes: &[NodeIndex], action: &Action| (nodes.to_vec(), action.clone());
         let scenario = steps(
             3,
             vec![
                 (5.0, of(&N[1..2], &address)),
-                (7.0, of(&N[1..2], &Action::Crash(Crash::PowerCut))),
-                (8.0, of(&N[1..2], &address)),
-                (9.0, of(&N[1..2], &Action::Restart)),
+                (30.0, of(&N[1..2], &address)),
+                (31.0, of(&N[1..2], &Action::Crash(Crash::PowerCut))),
+                (32.0, of(&N[1..2], &address)),
+                (32.5, of(&N[1..2], &Action::Restart)),
             ],
         );
         let reach = Reach::of(&scenario);
         let open = |at| reach.is_open(N[0], N[1], secs(at));
-        assert_eq!([4.9, 5.0, 8.9, 9.0, 50.0].map(open), [true, false, false, true, true]);
+        assert_eq!([4.9, 5.0, 7.9, 8.1].map(open), [true, false, false, true]);
+        assert_eq!([30.0, 32.4, 32.6, 50.0].map(open), [false, false, true, true]);
+        let lately = |at| reach.moved_lately(N[0], N[1], secs(at), Duration::from_secs(10));
+        assert_eq!([4.9, 5.0, 18.0, 18.1].map(lately), [false, true, true, false]);
         assert!(reach.is_open(N[0], N[2], secs(6.0)));
     }
 

@@ -83,6 +83,7 @@ pub(super) fn row(scenario: &Scenario, what: &What) -> Row {
         What::Silent(peer) => with_peer("SILENT", peer),
         What::Join(peer, group) => Row { group: group.clone(), ..with_peer("JOIN", peer) },
         What::Leave(peer, group) => Row { group: group.clone(), ..with_peer("LEAVE", peer) },
+        What::Leader(peer, group) => Row { group: group.clone(), ..with_peer("LEADER", peer) },
         What::GotShout { from, group, number, is_intact } => Row {
             group: group.clone(),
             number: number_text(number),

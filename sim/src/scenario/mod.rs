@@ -237,6 +237,8 @@ pub struct Node {
     pub clock: Drift,
     /// What runs on it: the daemon's own configuration.
     pub config: Config,
+    /// Whose inbox it attacks instead: a machine that means harm.
+    pub assault: Option<SocketAddr>,
     /// Ports of its Docker host that lead to it.
     pub published: Vec<Published>,
     /// Its ways to other networks than those it is on; never two to the same.
@@ -549,6 +551,9 @@ pub enum Property {
     TheDeadAreGone,
     /// `membership-is-symmetric` (by): a running node that another running node has entered has entered that one, too.
     MembershipIsSymmetric,
+    /// `leaders-are-agreed` (by): at that time, the members of a group that can talk with each other know one leader, who is
+    /// one of them.
+    LeadersAreAgreed,
     /// `traffic-stays-below` (always): none of these nodes sends more than this in any second.
     TrafficStaysBelow(TrafficLimit),
     /// `memory-stays-below` (always): no program of these nodes ever holds more than this.

@@ -1,7 +1,7 @@
 //! Nodes in scenario files: counts are expanded here and addresses are given out.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hailer::daemon::Config;
@@ -51,6 +51,7 @@ pub(super) struct RawNode {
     pub(super) start: (Duration, Duration),
     pub(super) clock: Drift,
     pub(super) config: Config,
+    pub(super) assault: Option<SocketAddr>,
     pub(super) identity_span: Span,
     pub(super) kind: RawKind,
     pub(super) routes: RawRoutes,
@@ -160,6 +161,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     let start = table.optional("start", moments);
     let clock = table.optional("clock", clock);
     let config = Config::read(table);
+    let assault = table.optional("assault", place);
     let start = start?;
     refuse_late_start(table, start.as_ref(), end)?;
     Ok(RawNode {
@@ -169,6 +171,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
         start: start.map(|start| start.value).unwrap_or_default(),
         clock: clock?.map(|clock| clock.value).unwrap_or_default(),
         config: config?,
+        assault: assault?.map(|assault| assault.value),
         identity_span: table.span_of(&["zre", "identity"]),
         kind: RawKind::Computer,
         routes: routes?,
@@ -176,6 +179,13 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
         published: Vec::new(),
         service: None,
     })
+}
+
+/// The inbox of a node.
+fn place(value: Value<'_>) -> Result<SocketAddr, Refused> {
+    let help = "write an address and a port in quotes, for example \"10.0.0.1:49152\"";
+    let text = value.as_str().ok_or_else(|| value.refuse_kind("an address and a port", help))?;
+    text.parse().map_err(|_| value.refuse_kind("an address and a port", help))
 }
 
 /// Nothing starts when the run is over.
@@ -281,6 +291,7 @@ fn expanded(raw: &RawNode, i: usize, docker_host: impl Fn(usize) -> NodeIndex) -
         start,
         clock: raw.clock,
         config,
+        assault: raw.assault,
         kind: match raw.kind {
             RawKind::Computer => Kind::Computer,
             RawKind::Router => Kind::Router,

@@ -135,6 +135,7 @@ impl Author {
             Event::Silent { peer, .. } => What::Silent(self.subject(*peer)),
             Event::Join { peer, group, .. } => What::Join(self.subject(*peer), group.to_string()),
             Event::Leave { peer, group, .. } => What::Leave(self.subject(*peer), group.to_string()),
+            Event::Leader { peer, group, .. } => What::Leader(self.subject(*peer), group.to_string()),
             Event::Shout { peer, group, content, .. } => {
                 let from = self.subject(*peer);
                 let (number, is_intact) = identify(from, content);

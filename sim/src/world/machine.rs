@@ -40,7 +40,7 @@ impl World {
         }
     }
 
-    /// A program that runs is cut off from everybody by that: it goes on with the address that it knows.
+    /// A program that runs is cut off from everybody by that, until it notices.
     pub(super) fn move_to(&mut self, index: NodeIndex, new: Move) {
         let state = &mut self.nodes[index.0 as usize];
         let mut fabric = self.fabric.lock();
@@ -54,6 +54,14 @@ impl World {
         if let Some(publication) = state.publication.take() {
             publication.withdraw();
             self.publish(index);
+        }
+    }
+
+    /// It has had its time.
+    pub(super) fn notice(&mut self, index: NodeIndex) {
+        let state = &mut self.nodes[index.0 as usize];
+        if state.life.is_some() && std::mem::take(&mut state.is_moved) {
+            self.log.record(self.fabric.lock().now(), index, What::Mended("address".to_owned()));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
-//! * `storm` and `group_storm`: what broadcast storms are made of. `processor`: how a busy machine lets its program run.
+//! * `storm` and `group_storm`: what broadcast storms are made of. `assault`: a machine that means harm.
+//! * `processor`: how a busy machine lets its program run.
 //! * `machine`: clocks, slowness, addresses. `measures`: what nodes send and hold, where somebody asks.
 //! * [`flat`]: the same on turmoil's own network, as far as that goes.
 //! * `log`: who is who, and the records. `journal`: the same as lines in a file, with every drop.
@@ -17,6 +18,7 @@ use hailer::daemon::Config;
 use hailer::zre::PeerId;
 use tokio::sync::mpsc;
 
+use crate::check::reach::NOTICED;
 use crate::engine::{self, RunError, Script};
 use crate::executor::Executor;
 use crate::fabric::capture::Capture;
@@ -36,6 +38,7 @@ use processor::Processor;
 use proxy::Publication;
 
 mod application;
+mod assault;
 mod consul;
 pub mod flat;
 mod group_storm;
@@ -137,6 +140,8 @@ struct Life {
 enum Appointment {
     Start(NodeIndex),
     Step(usize),
+    /// A program that got another address has had its time to notice.
+    Noticed(NodeIndex),
     /// The next broadcast of a storm.
     Storm {
         step: usize,
@@ -218,6 +223,7 @@ impl World {
                     self.act(*node, &step.action);
                 }
             }
+            Appointment::Noticed(node) => self.notice(node),
             Appointment::Storm { step, node } => self.storm(token, step, node),
             Appointment::Turn(node) => {
                 if let Some(life) = &self.nodes[node.0 as usize].life {
@@ -263,7 +269,11 @@ impl World {
         for consul in self.scenario.consuls.iter().filter(|consul| consul.node == index) {
             tasks.spawn(consul::serve(net.clone(), consul.clone())).detach();
         }
-        let program = || tasks.spawn(application::run(net, config, author, inbox)).detach();
+        let assault = node.assault;
+        let program = || match assault {
+            Some(victim) => tasks.spawn(assault::run(net, victim)).detach(),
+            None => tasks.spawn(application::run(net, config, author, inbox)).detach(),
+        };
         match &state.account {
             Some(account) => account.during(program),
             None => program(),
@@ -519,5 +529,8 @@ fn appointments(scenario: &Scenario) -> Vec<(Duration, Appointment)> {
         let nodes = step.nodes.iter().filter(move |_| is_storm);
         nodes.map(move |node| (step.at, Appointment::Storm { step: index, node: *node }))
     });
-    starts.chain(steps).chain(traffic).chain(storms).collect()
+    let moves = scenario.steps.iter().filter(|step| matches!(step.action, Action::Address(_)));
+    let noticed =
+        moves.flat_map(|step| step.nodes.iter().map(|node| (step.at + NOTICED, Appointment::Noticed(*node))));
+    starts.chain(steps).chain(traffic).chain(storms).chain(noticed).collect()
 }

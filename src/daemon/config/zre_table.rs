@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::gossip_table::{endpoint, endpoints, yes_or_no};
 use crate::daemon::diagnostic::Span;
-use crate::daemon::reader::{Given, Refused, Table, Value, duration, integer, text, text_up_to, written};
-use crate::zre::{self, Headers, PeerId, Text};
+use crate::daemon::reader::{
+    Given, Refused, Table, Value, duration, integer, one_of, text, text_up_to, written,
+};
+use crate::zre::{self, Broadcast, Headers, Multicast, PeerId, Text};
 
 /// Names, groups and header keys are strings of the protocol, which carry their length in one byte (RFC 36).
 const NAME_BYTES_MAX: usize = 255;
@@ -13,6 +15,15 @@ const NAME_BYTES_MAX: usize = 255;
 /// The shortest interval between beacons: a hundred a second from every node is more than any network wants, and
 /// something shorter is a mistyped unit.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+const BROADCASTS: &[(&str, Broadcast)] = &[
+    ("directed", Broadcast::Directed),
+    ("limited", Broadcast::Limited),
+    ("both", Broadcast::Both),
+    ("never", Broadcast::Never),
+];
+const MULTICASTS: &[(&str, Multicast)] =
+    &[("auto", Multicast::Auto), ("always", Multicast::Always), ("never", Multicast::Never)];
 
 /// Reads the settings of a node.
 ///
@@ -26,11 +37,18 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
     let groups = table.optional("groups", |value| {
         value.list("a list of groups", "`groups = [\"CHAT\"]`", text_up_to(NAME_BYTES_MAX))
     });
-    let interface = table.optional("interface", text_up_to(NAME_BYTES_MAX));
+    let contest = table.optional("contest", |value| {
+        value.list("a list of groups", "`contest = [\"CHAT\"]`", text_up_to(NAME_BYTES_MAX))
+    });
+    let interface = table.optional("interface", interfaces);
+    let ipv6 = table.optional("ipv6", yes_or_no);
+    let broadcast = table.optional("broadcast", one_of(BROADCASTS));
+    let multicast = table.optional("multicast", one_of(MULTICASTS));
     let port = table.optional("port", integer(1..=u64::from(u16::MAX), 5670));
     let tcp_port = table.optional("tcp_port", integer(0..=u64::from(u16::MAX), 49200));
     let beacon = table.optional("beacon", yes_or_no);
     let gossip = table.optional("gossip", endpoints);
+    let peers = table.optional("peers", endpoints);
     let advertise = table.optional("advertise", endpoint);
     let interval = table.optional("interval", duration);
     let evasive = table.optional("evasive", duration);
@@ -39,6 +57,8 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
 
     let groups =
         groups.and_then(|groups| distinct(table, groups.map_or_else(Vec::new, |groups| groups.value)));
+    let contest =
+        contest.and_then(|groups| distinct(table, groups.map_or_else(Vec::new, |groups| groups.value)));
     let timers = read_timers(
         table,
         [
@@ -57,9 +77,14 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
         identity: identity?.map(|identity| identity.value),
         headers: headers?.map(|headers| headers.value).unwrap_or_default(),
         groups: groups?,
-        interface: interface?.map(|interface| interface.value),
+        contest: contest?,
+        interfaces: interface?.map(|interface| interface.value).unwrap_or_default(),
+        ipv6: ipv6?.is_some_and(|ipv6| ipv6.value),
+        broadcast: broadcast?.map(|broadcast| broadcast.value).unwrap_or_default(),
+        multicast: multicast?.map(|multicast| multicast.value).unwrap_or_default(),
         beacon: beacon?.is_none_or(|beacon| beacon.value),
         gossip: gossip?.map(|gossip| gossip.value).unwrap_or_default(),
+        peers: peers?.map(|peers| peers.value).unwrap_or_default(),
         advertise: advertise?.map(|advertise| advertise.value),
         port: port_of(port?, default.port),
         tcp_port: port_of(tcp_port?, default.tcp_port),
@@ -68,6 +93,16 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<zre::Config, Refused> {
         silent,
         expired,
     })
+}
+
+/// One interface, or several.
+fn interfaces(value: Value<'_>) -> Result<Vec<String>, Refused> {
+    if !value.is_list() {
+        return text_up_to(NAME_BYTES_MAX)(value).map(|one| vec![one]);
+    }
+    let several =
+        value.list("an interface", "`interface = [\"eth0\", \"eth1\"]`", text_up_to(NAME_BYTES_MAX))?;
+    Ok(several.into_iter().map(|interface| interface.value).collect())
 }
 
 /// A key of a timer, what was given for it, and its default.
@@ -185,9 +220,14 @@ mod tests {
             name = "robot-3"
             identity = "67e5504410b1426f9247bb680e5fe0c8"
             groups = ["CHAT", "status"]
+            contest = ["status"]
             interface = "eth0"
+            ipv6 = true
+            broadcast = "both"
+            multicast = "always"
             beacon = false
             gossip = ["tcp://hub:31337", "tcp://10.0.0.9:5671"]
+            peers = ["tcp://robot-4:49200"]
             advertise = "tcp://203.0.113.7:5000"
             port = 5671
             tcp_port = 49200
@@ -203,9 +243,14 @@ mod tests {
             identity: Some("67E5504410B1426F9247BB680E5FE0C8".parse().unwrap()),
             headers: Headers::from([("X-ROLE".into(), "camera".into())]),
             groups: vec!["CHAT".into(), "status".into()],
-            interface: Some("eth0".to_owned()),
+            contest: vec!["status".into()],
+            interfaces: vec!["eth0".to_owned()],
+            ipv6: true,
+            broadcast: Broadcast::Both,
+            multicast: Multicast::Always,
             beacon: false,
             gossip: vec!["tcp://hub:31337".parse().unwrap(), "tcp://10.0.0.9:5671".parse().unwrap()],
+            peers: vec!["tcp://robot-4:49200".parse().unwrap()],
             advertise: Some("tcp://203.0.113.7:5000".parse().unwrap()),
             port: 5671,
             tcp_port: 49200,

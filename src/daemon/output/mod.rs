@@ -4,9 +4,12 @@
 //! terminal sees it all the same.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
+use super::editor::Editor;
 use crate::daemon::RoleEvent;
 
 mod gossip;
@@ -50,11 +53,30 @@ impl Told for RoleEvent {
 #[derive(Debug)]
 pub(super) struct Output {
     is_json: bool,
+    /// Whether people want to read events.
+    is_quiet: bool,
+    /// Where lines go while somebody types at the terminal.
+    terminal: Option<Arc<Editor>>,
 }
 
 impl Output {
     pub(super) fn new(is_json: bool) -> Self {
-        Self { is_json }
+        Self { is_json, is_quiet: false, terminal: None }
+    }
+
+    /// Without events in words: standard output has something else.
+    pub(super) fn quiet(self) -> Self {
+        Self { is_quiet: true, ..self }
+    }
+
+    /// Through a line editor, so that what is being typed stays in one piece.
+    pub(super) fn at(self, terminal: Arc<Editor>) -> Self {
+        Self { terminal: Some(terminal), ..self }
+    }
+
+    /// Whether it prints JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.is_json
     }
 
     /// Prints an event on standard output.
@@ -62,12 +84,44 @@ impl Output {
     /// # Errors
     /// When standard output can't be written, `BrokenPipe` when its reader has gone.
     pub(super) fn event(&self, event: &impl Told) -> io::Result<()> {
-        let line = if self.is_json {
-            Some(event.as_json().to_string())
-        } else {
-            event.in_words().map(|line| harmless(&line))
+        let line = match (self.is_json, self.is_quiet) {
+            (true, _) => Some(event.as_json().to_string()),
+            (false, true) => None,
+            (false, false) => event.in_words().map(|line| harmless(&line)),
         };
-        line.map_or(Ok(()), |line| print(&line))
+        line.map_or(Ok(()), |line| self.print(&line))
+    }
+
+    /// Prints what a tool has found out, which is no event of a role.
+    ///
+    /// # Errors
+    /// As [`Output::event`].
+    pub(super) fn told(
+        &self,
+        as_json: impl FnOnce() -> Value,
+        in_words: impl FnOnce() -> String,
+    ) -> io::Result<()> {
+        self.print(&if self.is_json { as_json().to_string() } else { harmless(&in_words()) })
+    }
+
+    /// Prints the frames of a message as they are, one after the other, or the event as JSON.
+    ///
+    /// # Errors
+    /// As [`Output::event`].
+    pub(super) fn content(&self, event: &impl Told, content: &[Bytes]) -> io::Result<()> {
+        if self.is_json {
+            return self.event(event);
+        }
+        let mut out = io::stdout().lock();
+        content.iter().try_for_each(|frame| out.write_all(frame))?;
+        out.flush()
+    }
+
+    fn print(&self, line: &str) -> io::Result<()> {
+        match &self.terminal {
+            Some(terminal) => terminal.print(line),
+            None => print(line),
+        }
     }
 
     /// Prints a line on standard output.
@@ -80,6 +134,12 @@ impl Output {
 
     /// Says what is no event, on standard error. Each line of `text` is one; other control characters are made harmless.
     pub(super) fn remark(&self, text: &str) {
+        if let Some(terminal) = &self.terminal {
+            for line in text.lines() {
+                let _ = terminal.print(&harmless(line));
+            }
+            return;
+        }
         let mut err = io::stderr().lock();
         for line in text.lines() {
             // Nobody is left to tell when even this can't be written.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::Told;
-use crate::zre::Event;
+use crate::zre::{Counters, Event};
 
 impl Told for Event {
     /// With the names that zyre gives to events and their parts.
@@ -27,6 +27,9 @@ impl Told for Event {
             }
             Self::Leave { peer, name, group } => {
                 json!({ "event": "LEAVE", "peer": peer.to_string(), "name": name.to_string(), "group": group.to_string() })
+            }
+            Self::Leader { peer, name, group } => {
+                json!({ "event": "LEADER", "peer": peer.to_string(), "name": name.to_string(), "group": group.to_string() })
             }
             Self::Evasive { peer, name } => {
                 json!({ "event": "EVASIVE", "peer": peer.to_string(), "name": name.to_string() })
@@ -60,6 +63,7 @@ impl Told for Event {
             Self::Exit { name, reason, .. } => format!("- {name} is gone ({reason})"),
             Self::Join { name, group, .. } => format!("  {name} joined {group}"),
             Self::Leave { name, group, .. } => format!("  {name} left {group}"),
+            Self::Leader { name, group, .. } => format!("* {name} leads {group}"),
             Self::Evasive { name, .. } => format!("? {name} does not answer"),
             Self::Silent { name, .. } => format!("? {name} has been silent for long"),
             Self::Whisper { name, content, .. } => format!("{name} whispers: {}", joined(content)),
@@ -67,6 +71,21 @@ impl Told for Event {
             Self::Stop => return None,
         };
         Some(line)
+    }
+}
+
+/// What a node counted: everything for programs, what is not zero for people.
+impl Told for Counters {
+    fn as_json(&self) -> Value {
+        let counters: Map<String, Value> =
+            self.iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+        json!({ "event": "COUNTERS", "counters": counters })
+    }
+
+    fn in_words(&self) -> Option<String> {
+        let counted = self.iter().filter(|(_, count)| *count > 0);
+        let words: Vec<_> = counted.map(|(name, count)| format!("{name} {count}")).collect();
+        (!words.is_empty()).then(|| format!("# {}", words.join("  ")))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The client's machine, driven by hand, against hubs of all three kinds.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::gossip::dialect::Identity;
 use crate::zre::PeerId;
@@ -246,4 +248,80 @@ fn our_own_tuple_is_no_news_to_us() {
     rig.heard();
     rig.receive(link, &Dialect::Client.publish(&Key::Peer(OWN), &"elsewhere".into(), 5).unwrap());
     assert_eq!(rig.heard(), [] as [&str; 0]);
+}
+
+#[derive(Clone, Debug)]
+enum Whim {
+    Open { link: u64, identity: Vec<u8> },
+    Close { link: u64 },
+    Receive { link: u64, frames: Vec<Vec<u8>> },
+    Publish { key: u8 },
+    Withdraw { key: u8 },
+    Wait { ms: u64 },
+}
+
+fn any_whim() -> impl Strategy<Value = Whim> {
+    let hailer = Identity { is_hub: true, id: BOB }.to_bytes(0).to_vec();
+    let identity = prop_oneof![Just(Vec::new()), Just(hailer), prop::collection::vec(any::<u8>(), 0..40)];
+    let publish = |(dialect, key, left_ms): (usize, u8, u32)| {
+        let dialect = [Dialect::Czmq, Dialect::Haskell, Dialect::Client][dialect];
+        let key = Key::Peer(PeerId::from_bytes([key; 16]));
+        dialect.publish(&key, &"tcp://10.0.0.2:2".into(), left_ms)
+    };
+    let message = prop_oneof![
+        4 => (0..3_usize, 0..4_u8, prop_oneof![Just(0), any::<u32>()]).prop_map(publish),
+        1 => Just(Some(Message::Pong)),
+        1 => Just(Some(Message::Invalid)),
+        1 => Just(Some(Message::Ping)),
+    ];
+    let frame = prop_oneof![
+        4 => message.prop_map(|message| message.map_or_else(Vec::new, |message| message.encode().unwrap().to_vec())),
+        1 => prop::collection::vec(any::<u8>(), 0..30),
+    ];
+    prop_oneof![
+        2 => (1..6_u64, identity).prop_map(|(link, identity)| Whim::Open { link, identity }),
+        1 => (1..6_u64).prop_map(|link| Whim::Close { link }),
+        6 => (1..6_u64, prop::collection::vec(frame, 0..3)).prop_map(|(link, frames)| Whim::Receive { link, frames }),
+        1 => (0..4_u8).prop_map(|key| Whim::Publish { key }),
+        1 => (0..4_u8).prop_map(|key| Whim::Withdraw { key }),
+        2 => (0..20_000_u64).prop_map(|ms| Whim::Wait { ms }),
+    ]
+}
+
+proptest! {
+    /// Whatever hubs say: no panic, no endless loop, and what was told is what there is.
+    #[test]
+    fn hubs_can_say_what_they_like(whims in prop::collection::vec(any_whim(), 0..80)) {
+        let mut rig = Rig::new(2);
+        let mut told = BTreeMap::new();
+        for whim in whims {
+            let link = LinkId::from_number;
+            let key = |byte: u8| Key::Peer(PeerId::from_bytes([byte; 16]));
+            match whim {
+                Whim::Open { link: number, identity } => rig.open(link(number), identity.into()),
+                Whim::Close { link: number } => rig.feed(Input::Closed { link: link(number) }),
+                Whim::Receive { link: number, frames } => {
+                    let frames = frames.into_iter().map(Bytes::from).collect();
+                    rig.feed(Input::Received { link: link(number), frames });
+                }
+                Whim::Publish { key: byte } => {
+                    rig.feed(Input::Publish { key: key(byte), value: "tcp://10.0.0.1:1".into() });
+                }
+                Whim::Withdraw { key: byte } => rig.feed(Input::Withdraw { key: key(byte) }),
+                Whim::Wait { ms } => rig.wait(ms),
+            }
+            for output in rig.outputs.drain(..) {
+                match output {
+                    Output::Send { frames, .. } => {
+                        prop_assert!(Message::decode(frames.last().unwrap().clone()).is_ok());
+                    }
+                    Output::Event(Heard::Found { key, value }) => drop(told.insert(key, value)),
+                    Output::Event(Heard::Lost { key }) => prop_assert!(told.remove(&key).is_some()),
+                    _ => {}
+                }
+            }
+            let there: Vec<_> = rig.client.tuples().map(|(key, _)| key.clone()).collect();
+            prop_assert_eq!(there, told.keys().cloned().collect::<Vec<_>>());
+        }
+    }
 }

@@ -90,7 +90,7 @@ impl Link {
             alarm.set(Some(started.after(timeout)));
             let stream = tokio::select! {
                 biased;
-                stream = zre::connect(&task.net, &endpoint) => stream.ok(),
+                connected = zre::connect(&task.net, &endpoint) => connected.ok().map(|(stream, _)| stream),
                 () = alarm.ring() => None,
             };
             match stream {

@@ -1,6 +1,7 @@
 //! The hub's machine, driven by hand: [`Rig`] plays clients word by word.
 
 use hex_literal::hex;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -414,4 +415,104 @@ fn a_client_that_takes_nothing_is_closed() {
     assert_eq!(rig.hub.counters().clients_too_slow, 1);
     rig.wait(31_000);
     assert_eq!(rig.keys(), [] as [&str; 0]);
+}
+
+/// What strangers can do to a hub.
+#[derive(Clone, Debug)]
+enum Whim {
+    Connect { identity: Vec<u8>, host: u8 },
+    Say { link: u64, message: Message },
+    Garbage { link: u64, frames: Vec<Vec<u8>> },
+    Hub { link: u64, identity: Vec<u8> },
+    Close { link: u64 },
+    Full { link: u64 },
+    Wait { ms: u64 },
+}
+
+fn any_whim() -> impl Strategy<Value = Whim> {
+    let id = |byte: u8| PeerId::from_bytes([byte; 16]);
+    let identity = prop_oneof![
+        Just(Vec::new()),
+        (0..3_u8).prop_map(|byte| vec![byte; 16]),
+        (any::<bool>(), 0..3_u8).prop_map(move |(is_hub, byte)| {
+            super::super::uplink::identity(is_hub, id(byte), LinkId::from_number(1)).to_vec()
+        }),
+        prop::collection::vec(any::<u8>(), 0..40),
+    ];
+    let key = prop_oneof![
+        (0..3_u8).prop_map(move |byte| id(byte).to_string().into_bytes()),
+        (0..3_u8).prop_map(|byte| vec![byte; 16]),
+        (0..3_u8, 0..9_u64, 0..3_u8).prop_map(move |(origin, stamp, key)| {
+            Stamped { origin: id(origin), stamp, key: Key::Peer(id(key)) }.to_bytes().to_vec()
+        }),
+        prop::collection::vec(any::<u8>(), 0..60),
+    ];
+    let value = prop_oneof![
+        (0..3_u8).prop_map(|host| format!("tcp://10.0.0.{host}:49152")),
+        (0..3_u8).prop_map(|host| format!("tcp://10.0.0.{host}:49152|key")),
+        ".{0,20}",
+    ];
+    let ttl = prop_oneof![Just(0), 1..60_000_u32, any::<u32>()];
+    let message = prop_oneof![
+        4 => (key, value, ttl).prop_map(|(key, value, ttl)| publish(key, &value, ttl)),
+        1 => Just(Message::Hello),
+        1 => prop_oneof![Just(Message::Ping), Just(Message::Pong), Just(Message::Invalid)],
+    ];
+    prop_oneof![
+        3 => (identity.clone(), 0..3_u8).prop_map(|(identity, host)| Whim::Connect { identity, host }),
+        9 => (0..8_u64, message).prop_map(|(link, message)| Whim::Say { link, message }),
+        1 => (0..8_u64, prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 0..4))
+            .prop_map(|(link, frames)| Whim::Garbage { link, frames }),
+        1 => (0..8_u64, identity).prop_map(|(link, identity)| Whim::Hub { link, identity }),
+        1 => (0..8_u64).prop_map(|link| Whim::Close { link }),
+        1 => (0..8_u64).prop_map(|link| Whim::Full { link }),
+        2 => (0..40_000_u64).prop_map(|ms| Whim::Wait { ms }),
+    ]
+}
+
+proptest! {
+    /// Whatever strangers do, and in whatever order: no panic, no endless loop, no more than the limits, no message that can't
+    /// be sent, and no news of what everybody knows.
+    #[test]
+    fn strangers_can_do_what_they_like(whims in prop::collection::vec(any_whim(), 0..80)) {
+        let peers = vec!["tcp://other:1".parse().unwrap(), "tcp://another:2".parse().unwrap()];
+        let limits = Limits { clients: 4, tuples: 8, tuples_per_client: 4, ..Limits::default() };
+        let mut rig = Rig::with(Config { peers, ..Config::default() }, limits);
+        let mut told = std::collections::BTreeMap::new();
+        for whim in whims {
+            let link = LinkId::from_number;
+            match whim {
+                Whim::Connect { identity, host } => drop(rig.connect(&identity, &format!("10.0.0.{host}:5000"))),
+                Whim::Say { link: number, message } => rig.say(link(number), &message),
+                Whim::Garbage { link: number, frames } => {
+                    let frames = frames.into_iter().map(Bytes::from).collect();
+                    rig.feed(Input::Received { link: link(number), frames });
+                }
+                Whim::Hub { link: number, identity } => {
+                    rig.feed(Input::HubOpened { link: link(number), identity: identity.into() });
+                }
+                Whim::Close { link: number } => rig.feed(Input::Closed { link: link(number) }),
+                Whim::Full { link: number } => rig.feed(Input::QueueFull { link: link(number) }),
+                Whim::Wait { ms } => rig.wait(ms),
+            }
+            for output in rig.outputs.drain(..) {
+                match output {
+                    Output::Send { frames, .. } => {
+                        prop_assert!(Message::decode(frames.last().unwrap().clone()).is_ok());
+                    }
+                    Output::Event(Event::Published { key, value, .. }) => {
+                        prop_assert_ne!(told.insert(key, value.clone()), Some(value));
+                    }
+                    Output::Event(Event::Gone { key, value, .. }) => {
+                        prop_assert_eq!(told.remove(&key), Some(value));
+                    }
+                    _ => {}
+                }
+            }
+            let there: std::collections::BTreeMap<_, _> =
+                rig.hub.tuples().map(|(key, value)| (key.clone(), value.clone())).collect();
+            prop_assert_eq!(&there, &told);
+            prop_assert!(rig.hub.clients.len() <= 4 && there.len() <= 8);
+        }
+    }
 }

@@ -32,7 +32,10 @@ const REACH_STEP: Duration = Duration::from_millis(200);
 
 /// A connection on its way to be a link's. Boxed, because it moves: from future to future it would leave room for itself in
 /// each.
-pub(super) type Opened<S> = Box<Connection<S>>;
+type Opened<S> = Box<Connection<S>>;
+
+/// A connection, and who answered at which address.
+pub(super) type Answered<S> = (Opened<S>, Option<PeerId>, SocketAddr);
 
 type Racer<T> = Pin<Box<dyn Future<Output = Result<T, DialFailure>> + Send>>;
 
@@ -40,30 +43,33 @@ type Racer<T> = Pin<Box<dyn Future<Output = Result<T, DialFailure>> + Send>>;
 /// same place, and must not take a HELLO to its earlier life for one to itself.
 pub(super) async fn open<N: Net>(
     net: &N,
-    peer: PeerId,
+    peer: Option<PeerId>,
     endpoint: &Endpoint,
     timeout: Duration,
     session: SessionConfig,
-) -> Result<Opened<N::Stream>, DialFailure> {
+) -> Result<Answered<N::Stream>, DialFailure> {
     let mut alarm = net.alarm();
     alarm.set(Some(net.now().after(timeout)));
-    let mut connection = tokio::select! {
+    let (mut connection, at) = tokio::select! {
         biased;
-        connection = connect(net, endpoint, RACE_STEP, |stream| greet(net, stream, &session)) => connection?,
+        connected = connect_with(net, endpoint, RACE_STEP, |stream| greet(net, stream, &session)) => connected?,
         () = alarm.ring() => return Err(DialFailure::TimedOut),
     };
     match connection.handshake(|| net.now(), &mut alarm).await {
-        Ok(properties) if PeerId::from_zmtp(&properties.identity).is_some_and(|other| other != peer) => {
-            Err(DialFailure::AnotherPeer)
-        }
-        Ok(_) => Ok(connection),
+        Ok(properties) => match (PeerId::from_zmtp(&properties.identity), peer) {
+            (Some(other), Some(peer)) if other != peer => Err(DialFailure::AnotherPeer),
+            (answered, _) => Ok((connection, answered, at)),
+        },
         Err(error) => Err(broken(&error)),
     }
 }
 
-/// Connects to an endpoint. The first that takes the connection counts.
-pub(crate) async fn connect_plain<N: Net>(net: &N, endpoint: &Endpoint) -> Result<N::Stream, DialFailure> {
-    connect(net, endpoint, RACE_STEP, |stream| Box::pin(async { Ok(stream) })).await
+/// Connects to an endpoint. The first that takes the connection counts. Returns the address that answered, too.
+pub(crate) async fn connect<N: Net>(
+    net: &N,
+    endpoint: &Endpoint,
+) -> Result<(N::Stream, SocketAddr), DialFailure> {
+    connect_with(net, endpoint, RACE_STEP, |stream| Box::pin(async { Ok(stream) })).await
 }
 
 /// Finds out whether anybody is there who takes connections. What is opened is closed again, before anything was said.
@@ -76,25 +82,25 @@ pub(super) async fn reach<N: Net>(
     alarm.set(Some(net.now().after(timeout)));
     tokio::select! {
         biased;
-        outcome = connect(net, endpoint, REACH_STEP, |_| Box::pin(async { Ok(()) })) => outcome,
+        outcome = connect_with(net, endpoint, REACH_STEP, |_| Box::pin(async { Ok(()) })) => outcome.map(drop),
         () = alarm.ring() => Err(DialFailure::TimedOut),
     }
 }
 
 /// Resolves an endpoint and races connections to its addresses, one address after the other.
-async fn connect<N: Net, T>(
+async fn connect_with<N: Net, T>(
     net: &N,
     endpoint: &Endpoint,
     step: Duration,
     greet: impl Fn(N::Stream) -> Racer<T>,
-) -> Result<T, DialFailure> {
+) -> Result<(T, SocketAddr), DialFailure> {
     let addresses = match endpoint.socket_addr() {
         Some(address) => vec![address],
         None => net.resolve(&endpoint.host, endpoint.port).await.map_err(|error| failure(&error))?,
     };
     let mut outcome = Err(DialFailure::Unreachable);
     for address in addresses {
-        outcome = race(net, address, step, &greet).await;
+        outcome = race(net, address, step, &greet).await.map(|opened| (opened, address));
         if outcome.is_ok() {
             break;
         }

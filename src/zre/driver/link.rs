@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{Instrument, debug, debug_span};
 
-use super::dial::{Opened, open};
+use super::dial::{Answered, open};
 use super::queue::{Dial, Queue, bytes_in};
 use crate::net::{Net, Task};
 use crate::zmtp::{Connection, ConnectionError, Multipart, Session, SessionConfig, SocketType};
@@ -47,6 +47,9 @@ pub(super) enum Intake {
 pub(super) enum Note {
     Opened {
         link: OutboundLink,
+        /// Who answered, if it says so.
+        peer: Option<PeerId>,
+        at: SocketAddr,
     },
     DialFailed {
         link: OutboundLink,
@@ -72,6 +75,8 @@ pub(super) enum Note {
 pub(super) struct Outbound {
     queue: Arc<Queue>,
     pub(super) is_open: bool,
+    /// It was made for whoever answers, and nobody has yet.
+    pub(super) is_knock: bool,
     _task: Task,
 }
 
@@ -79,7 +84,7 @@ impl Outbound {
     pub(super) fn start<N: Net>(
         net: &N,
         link: OutboundLink,
-        peer: PeerId,
+        peer: Option<PeerId>,
         own: PeerId,
         limits: &Limits,
         notes: mpsc::UnboundedSender<Note>,
@@ -97,8 +102,14 @@ impl Outbound {
             queue: Arc::clone(&queue),
             notes,
         };
-        let span = debug_span!("to", %peer, link = link.number());
-        Self { queue, is_open: false, _task: net.spawn("zre outbound link", task.run().instrument(span)) }
+        let span = debug_span!("to", ?peer, link = link.number());
+        let is_knock = peer.is_none();
+        Self {
+            queue,
+            is_open: false,
+            is_knock,
+            _task: net.spawn("zre outbound link", task.run().instrument(span)),
+        }
     }
 
     pub(super) fn dial(&self, dial: Dial) {
@@ -135,19 +146,20 @@ impl Outbound {
 struct OutboundTask<N: Net> {
     net: N,
     link: OutboundLink,
-    peer: PeerId,
+    /// Who has to answer, when that is known.
+    peer: Option<PeerId>,
     session: SessionConfig,
     queue: Arc<Queue>,
     notes: mpsc::UnboundedSender<Note>,
 }
 
-type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Opened<S>, DialFailure>)> + Send>>;
+type Attempt<S> = Pin<Box<dyn Future<Output = (u32, Result<Answered<S>, DialFailure>)> + Send>>;
 
 impl<N: Net> OutboundTask<N> {
     async fn run(self) {
-        let mut connection = self.connect().await;
+        let (mut connection, peer, at) = self.connect().await;
         debug!("connected");
-        self.note(Note::Opened { link: self.link });
+        self.note(Note::Opened { link: self.link, peer, at });
         self.carry(&mut connection).await;
         self.note(Note::Closed { link: self.link });
     }
@@ -158,7 +170,7 @@ impl<N: Net> OutboundTask<N> {
     }
 
     /// Makes the attempts that the node asks for, side by side, until one succeeds.
-    async fn connect(&self) -> Opened<N::Stream> {
+    async fn connect(&self) -> Answered<N::Stream> {
         let mut attempts: Vec<Attempt<N::Stream>> = Vec::new();
         poll_fn(|context| {
             while let Poll::Ready(dials) = self.queue.poll_dials(context) {
@@ -168,7 +180,7 @@ impl<N: Net> OutboundTask<N> {
             while let Some(attempt) = attempts.get_mut(index) {
                 match attempt.as_mut().poll(context) {
                     Poll::Pending => index += 1,
-                    Poll::Ready((_, Ok(connection))) => return Poll::Ready(connection),
+                    Poll::Ready((_, Ok(answered))) => return Poll::Ready(answered),
                     Poll::Ready((attempt, Err(failure))) => {
                         drop(attempts.remove(index));
                         self.note(Note::DialFailed { link: self.link, attempt, failure });

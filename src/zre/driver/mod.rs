@@ -19,20 +19,22 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, trace, warn};
 
 use self::link::{Intake, Note, Outbound};
 use self::queue::Dial;
+use self::sockets::{GROUPS, Sockets, Way};
 use self::sources::{Source, Sources};
 use super::beacon::{Beacon, unrepeated};
 use super::interface::Site;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink, Output};
 use super::rumour::Rumour;
-use super::{CommandError, Endpoint, Event, ExitReason, Limits, PeerId};
+use super::{CommandError, Config, Endpoint, Event, ExitReason, Limits, Multicast, PeerId};
 use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task, TcpListener, UdpSocket};
@@ -40,11 +42,11 @@ use crate::net::{Alarm, Net, Task, TcpListener, UdpSocket};
 mod dial;
 mod link;
 mod queue;
+mod sockets;
 mod sources;
-mod start;
 
-pub(crate) use dial::connect_plain as connect;
-pub(super) use start::bind;
+pub(crate) use dial::connect;
+pub(super) use sockets::bind;
 
 /// How much of one source a round takes.
 const BATCH: usize = 64;
@@ -57,6 +59,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long a peer whose queue is half full may take nothing, when the application waits for it. Long enough for some
 /// packets that are lost in a row.
 const HOLD: Duration = Duration::from_secs(3);
+/// How long beacons go to a group after the last one of a peer that may hear nothing else.
+const GROUP_SPOKEN: Duration = Duration::from_secs(60);
 /// Longer than any beacon, so that a datagram that was cut to it is seen to be none.
 const DATAGRAM: usize = 128;
 
@@ -64,24 +68,12 @@ const DATAGRAM: usize = 128;
 pub(super) enum Request {
     /// Something to do.
     Command(Command, oneshot::Sender<Result<usize, CommandError>>),
+    /// How long a peer takes to answer; nothing when it exits before.
+    Ping(PeerId, oneshot::Sender<Result<Duration, CommandError>>),
     /// Somebody else says where a node is.
     Found { peer: PeerId, endpoint: Endpoint },
     /// Something to look up.
     Look(Box<dyn FnOnce(&NodeMachine) + Send>),
-}
-
-/// The sockets of a node.
-#[derive(Debug)]
-pub(super) struct Sockets<N: Net> {
-    /// Bound to the beacon port at any address: hears beacons.
-    pub(super) ear: N::Udp,
-    /// Bound to the interface's address: sends beacons, so that they carry it.
-    pub(super) mouth: N::Udp,
-    pub(super) broadcast: SocketAddr,
-    pub(super) listener: N::Listener,
-    pub(super) inbox: SocketAddr,
-    /// Tells who is a neighbour here.
-    pub(super) site: Site,
 }
 
 /// The node's task, without its sockets.
@@ -94,6 +86,9 @@ pub(super) struct Driver<N: Net> {
     requests: mpsc::Receiver<Request>,
     /// Whom the answer to the command in the machine goes to.
     asker: Option<Asker>,
+    /// PINGs under way, by their token: when they were sent, and who asked.
+    pings: BTreeMap<u64, (Timestamp, oneshot::Sender<Result<Duration, CommandError>>)>,
+    last_ping: u64,
     /// Half full links that the command in the machine sends on.
     busy: Vec<OutboundLink>,
     /// Answers that wait for room in a queue, oldest first.
@@ -105,6 +100,13 @@ pub(super) struct Driver<N: Net> {
     /// Waits for room, while there is a backlog.
     room: Option<Room>,
     beacons: VecDeque<Said>,
+    multicast: Multicast,
+    /// Until when beacons go to each group.
+    spoken: [Timestamp; GROUPS.len()],
+    /// When to look for changed addresses.
+    next_listing: Timestamp,
+    /// Tells the handles where the node is.
+    place: watch::Sender<Endpoint>,
     outbound: BTreeMap<OutboundLink, Outbound>,
     full: Vec<OutboundLink>,
     notes: mpsc::UnboundedReceiver<Note>,
@@ -144,9 +146,10 @@ impl<N: Net> Driver<N> {
         net: N,
         machine: NodeMachine,
         limits: Limits,
+        multicast: Multicast,
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
-        rumour: Option<Rumour>,
+        (place, rumour): (watch::Sender<Endpoint>, Option<Rumour>),
     ) -> Self {
         let (notes_tx, notes) = mpsc::unbounded_channel();
         let (intake_tx, intake) = mpsc::channel(INTAKE);
@@ -158,6 +161,8 @@ impl<N: Net> Driver<N> {
             armed: None,
             requests,
             asker: None,
+            pings: BTreeMap::new(),
+            last_ping: 0,
             busy: Vec::new(),
             held: Vec::new(),
             rumour,
@@ -165,6 +170,10 @@ impl<N: Net> Driver<N> {
             backlog: VecDeque::new(),
             room: None,
             beacons: VecDeque::new(),
+            multicast,
+            spoken: [Timestamp::ZERO; GROUPS.len()],
+            next_listing: Timestamp::ZERO,
+            place,
             outbound: BTreeMap::new(),
             full: Vec::new(),
             notes,
@@ -180,10 +189,12 @@ impl<N: Net> Driver<N> {
     }
 
     /// Runs the node until it stops, and then until the application has its last event.
-    pub(super) async fn run(mut self, sockets: Sockets<N>) {
+    pub(super) async fn run(mut self, mut sockets: Sockets<N>) {
         info!(peer = %self.machine.id(), name = %self.machine.name(), endpoint = %self.machine.endpoint(),
-            broadcast = %sockets.broadcast, "node started");
-        self.rounds(&sockets).await;
+            "node started");
+        self.next_listing = self.net.now().after(Config::INTERFACES_CHECK_INTERVAL);
+        self.feed(Input::Homes(sockets.homes()));
+        self.rounds(&mut sockets).await;
         drop(sockets);
         self.outbound.clear();
         self.inbound.clear();
@@ -202,13 +213,18 @@ impl<N: Net> Driver<N> {
         }
     }
 
-    async fn rounds(&mut self, sockets: &Sockets<N>) {
+    async fn rounds(&mut self, sockets: &mut Sockets<N>) {
         let sources = Sources::new();
         // These live across rounds, because a future that is dropped is not woken.
-        let mut hearing = pin!(hear(&sockets.ear));
-        let mut accepting = pin!(sockets.listener.accept());
-        let say = |said| say(&sockets.mouth, said, sockets.broadcast);
-        let mut saying = pin!(self.beacons.pop_front().map(say));
+        let ears = sockets.ears.iter().map(|ear| (ear.way, Arc::clone(&ear.socket)));
+        let mut hearing: Vec<_> =
+            ears.map(|(way, ear)| (way, Box::pin(hear(Arc::clone(&ear))), ear)).collect();
+        let listeners = |sockets: &Sockets<N>| -> Vec<_> {
+            let listeners = sockets.doors.iter().map(|door| Arc::clone(&door.listener));
+            listeners.map(|listener| (Box::pin(accept(Arc::clone(&listener))), listener)).collect()
+        };
+        let mut accepting = listeners(sockets);
+        let mut saying = pin!(None);
         poll_fn(|context| {
             sources.wake_for(context);
             while let Some(news) = sources.take() {
@@ -218,38 +234,51 @@ impl<N: Net> Driver<N> {
                     }
                 };
                 ask(Source::Time, &mut |context| self.serve_time(context));
+                if self.look_around(sockets) {
+                    accepting = listeners(sockets);
+                    sources.note(Source::Connections);
+                }
                 ask(Source::Notes, &mut |context| self.serve_notes(context));
                 ask(Source::Connections, &mut |context| {
-                    is_exhausted(|| {
-                        let accepted = ready!(accepting.as_mut().poll(context));
-                        accepting.set(sockets.listener.accept());
-                        self.on_accepted(accepted);
-                        Poll::Ready(())
+                    accepting.iter_mut().fold(true, |is_served, (accepted, listener)| {
+                        is_served
+                            & is_exhausted(|| {
+                                let connection = ready!(accepted.as_mut().poll(context));
+                                accepted.set(accept(Arc::clone(listener)));
+                                self.on_accepted(connection);
+                                Poll::Ready(())
+                            })
                     })
                 });
                 ask(Source::Datagrams, &mut |context| {
-                    is_exhausted(|| {
-                        let heard = ready!(hearing.as_mut().poll(context));
-                        hearing.set(hear(&sockets.ear));
-                        self.on_heard(&sockets.site, heard);
-                        Poll::Ready(())
+                    hearing.iter_mut().fold(true, |is_served, (way, heard, ear)| {
+                        is_served
+                            & is_exhausted(|| {
+                                let datagram = ready!(heard.as_mut().poll(context));
+                                heard.set(hear(Arc::clone(ear)));
+                                self.on_heard(&sockets.site, *way, datagram);
+                                Poll::Ready(())
+                            })
                     })
                 });
                 ask(Source::Requests, &mut |context| self.serve_requests(context));
                 ask(Source::Room, &mut |context| self.serve_backlog(context));
                 ask(Source::Intake, &mut |context| self.serve_intake(context));
                 self.finish_stop();
-                if saying.is_none() {
-                    saying.set(self.beacons.pop_front().map(say));
-                }
                 let context = &mut sources.context(Source::Said);
-                while let Some(said) = saying.as_mut().as_pin_mut().map(|said| said.poll(context)) {
-                    match said {
-                        Poll::Pending => break,
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(error)) => debug!(%error, "beacon not sent"),
+                loop {
+                    if saying.is_none() {
+                        let Some(Said { beacon, to }) = self.beacons.pop_front() else { break };
+                        let targets = match to {
+                            Some(ip) => sockets.target(ip).into_iter().collect(),
+                            None => sockets.targets(|way| self.is_spoken(way)),
+                        };
+                        saying.set(Some(say(targets, beacon)));
                     }
-                    saying.set(self.beacons.pop_front().map(say));
+                    if saying.as_mut().as_pin_mut().is_some_and(|said| said.poll(context).is_pending()) {
+                        break;
+                    }
+                    saying.set(None);
                 }
                 if self.is_stopped && saying.is_none() {
                     return Poll::Ready(());
@@ -268,6 +297,39 @@ impl<N: Net> Driver<N> {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Looks, now and then, whether the addresses are what they were; whether there are other listeners now.
+    fn look_around(&mut self, sockets: &mut Sockets<N>) -> bool {
+        let now = self.net.now();
+        if now < self.next_listing || self.is_stopped {
+            return false;
+        }
+        self.next_listing = now.after(Config::INTERFACES_CHECK_INTERVAL);
+        if !sockets.renew(&self.net) {
+            return false;
+        }
+        self.feed(Input::Homes(sockets.homes()));
+        let place = self.machine.endpoint().clone();
+        info!(endpoint = %place, addresses = sockets.doors.len(), "addresses changed");
+        let before = self.place.send_replace(place.clone());
+        if let Some(rumour) = &self.rumour
+            && before != place
+        {
+            rumour.move_to(&self.net, &place);
+        }
+        true
+    }
+
+    /// Whether beacons go there, too.
+    fn is_spoken(&self, way: Way) -> bool {
+        match (way, self.multicast) {
+            (Way::Common, _) | (_, Multicast::Always) => true,
+            (_, Multicast::Never) => false,
+            (Way::Group(group), Multicast::Auto) => {
+                self.spoken.get(group).is_some_and(|until| self.net.now() < *until)
+            }
+        }
     }
 
     /// Hands the machine one input and does what it wants.
@@ -297,7 +359,13 @@ impl<N: Net> Driver<N> {
                 Output::Reply { beacon, to } => self.say(Said { beacon, to: Some(to) }),
                 Output::Open { link, peer } => {
                     let (own, notes) = (self.machine.id(), self.notes_tx.clone());
-                    let outbound = Outbound::start(&self.net, link, peer, own, &self.limits, notes);
+                    let outbound = Outbound::start(&self.net, link, Some(peer), own, &self.limits, notes);
+                    self.outbound.insert(link, outbound);
+                }
+                Output::Knock { link, endpoint, timeout } => {
+                    let (own, notes) = (self.machine.id(), self.notes_tx.clone());
+                    let outbound = Outbound::start(&self.net, link, None, own, &self.limits, notes);
+                    outbound.dial(Dial { attempt: 1, endpoint, timeout });
                     self.outbound.insert(link, outbound);
                 }
                 Output::Dial { link, attempt, endpoint, timeout } => {
@@ -314,6 +382,14 @@ impl<N: Net> Driver<N> {
                         }
                     } else if self.asker.is_some() && outbound.is_half_full() {
                         self.busy.push(link);
+                    }
+                }
+                Output::Pong { token, is_answered } => {
+                    // Without an answer the asker hears that there will be none.
+                    if let Some((since, asker)) = self.pings.remove(&token)
+                        && is_answered
+                    {
+                        let _ = asker.send(Ok(self.net.now().since(since)));
                     }
                 }
                 Output::Close(link) => {
@@ -409,7 +485,8 @@ impl<N: Net> Driver<N> {
     fn deadline(&self) -> Option<Timestamp> {
         let stop = self.stop.as_ref().map(|stop| stop.until);
         let held = self.held.first().map(|held| held.until);
-        self.machine.deadline().into_iter().chain(stop).chain(held).min()
+        let listing = (!self.is_stopped).then_some(self.next_listing);
+        self.machine.deadline().into_iter().chain(stop).chain(held).chain(listing).min()
     }
 
     // Each of these serves one source, and returns whether that has no more and wakes the task when it has.
@@ -435,11 +512,14 @@ impl<N: Net> Driver<N> {
         for _ in 0..BATCH {
             let Poll::Ready(Some(note)) = self.notes.poll_recv(context) else { return true };
             match note {
-                Note::Opened { link } => {
-                    if let Some(outbound) = self.outbound.get_mut(&link) {
-                        outbound.is_open = true;
+                Note::Opened { link, peer, at } => {
+                    let Some(outbound) = self.outbound.get_mut(&link) else { continue };
+                    outbound.is_open = true;
+                    if std::mem::take(&mut outbound.is_knock) {
+                        self.feed(Input::Answered { link, peer, at });
+                    } else {
+                        self.feed(Input::Opened { link });
                     }
-                    self.feed(Input::Opened { link });
                 }
                 Note::DialFailed { link, attempt, failure } => {
                     self.feed(Input::DialFailed { link, attempt, failure });
@@ -469,6 +549,7 @@ impl<N: Net> Driver<N> {
             && let Some(oldest) = self.handshakes.pop_first()
         {
             debug!(link = oldest.number(), "connection closed: too many handshakes");
+            self.machine.counters_mut().handshakes_over_limit += 1;
             self.inbound.remove(&oldest);
         }
         self.last_inbound += 1;
@@ -479,7 +560,7 @@ impl<N: Net> Driver<N> {
         self.handshakes.insert(link);
     }
 
-    fn on_heard(&mut self, site: &Site, heard: io::Result<Heard>) {
+    fn on_heard(&mut self, site: &Site, way: Way, heard: io::Result<Heard>) {
         match heard {
             Ok(Heard { from, .. }) if site.is_elsewhere(from.ip()) => {
                 trace!(%from, "beacon ignored: it comes from another network of this machine");
@@ -491,8 +572,14 @@ impl<N: Net> Driver<N> {
                 let repeated =
                     repeated.filter(|(_, origin)| !origin.is_loopback() || from.ip().is_loopback());
                 let (beacon, origin) = repeated.unwrap_or((datagram, from.ip()));
-                let from = SocketAddr::new(origin, from.port());
-                self.feed(Input::Beacon { from, beacon: Beacon::decode(beacon) });
+                let from = if repeated.is_some() { SocketAddr::new(origin, from.port()) } else { from };
+                let beacon = Beacon::decode(beacon);
+                if let (Way::Group(group), Ok(beacon)) = (way, &beacon)
+                    && self.machine.is_of_another_kind(beacon.peer)
+                {
+                    self.spoken[group] = self.net.now().after(GROUP_SPOKEN);
+                }
+                self.feed(Input::Beacon { from, beacon });
             }
             Err(error) => debug!(%error, "no datagram"),
         }
@@ -506,6 +593,7 @@ impl<N: Net> Driver<N> {
             match self.requests.poll_recv(context) {
                 Poll::Pending => return true,
                 Poll::Ready(Some(Request::Look(look))) => look(&self.machine),
+                Poll::Ready(Some(Request::Ping(peer, asker))) => self.ping(peer, asker),
                 Poll::Ready(Some(Request::Found { .. })) if self.stop.is_some() => {}
                 Poll::Ready(Some(Request::Found { peer, endpoint })) => {
                     self.feed(Input::Found { peer, endpoint });
@@ -525,6 +613,17 @@ impl<N: Net> Driver<N> {
             }
         }
         false
+    }
+
+    fn ping(&mut self, peer: PeerId, asker: oneshot::Sender<Result<Duration, CommandError>>) {
+        if self.machine.peer(peer).is_none() {
+            let _ = asker.send(Err(CommandError::UnknownPeer(peer)));
+            return;
+        }
+        self.last_ping += 1;
+        let token = self.last_ping;
+        self.pings.insert(token, (self.net.now(), asker));
+        self.feed(Input::Command(Command::Ping { peer, token }));
     }
 
     fn begin_stop(&mut self, asker: Option<Asker>) {
@@ -585,6 +684,9 @@ impl<N: Net> Driver<N> {
                     }
                 }
                 Intake::Closed { link } => {
+                    if self.handshakes.contains(&link) {
+                        self.machine.counters_mut().handshakes_failed += 1;
+                    }
                     self.forget_inbound(link);
                     self.feed(Input::InboundClosed { link });
                 }
@@ -610,7 +712,7 @@ struct Heard {
     len: usize,
 }
 
-async fn hear<U: UdpSocket>(ear: &U) -> io::Result<Heard> {
+async fn hear<U: UdpSocket>(ear: Arc<U>) -> io::Result<Heard> {
     let mut datagram = [0; DATAGRAM];
     let (len, from) = ear.recv_from(&mut datagram).await?;
     Ok(Heard { from, datagram, len })
@@ -623,8 +725,14 @@ struct Said {
     to: Option<IpAddr>,
 }
 
-async fn say<U: UdpSocket>(mouth: &U, Said { beacon, to }: Said, broadcast: SocketAddr) -> io::Result<()> {
-    let to = to.map_or(broadcast, |ip| SocketAddr::new(ip, broadcast.port()));
-    mouth.send_to(&beacon, to).await?;
-    Ok(())
+async fn accept<L: TcpListener>(listener: Arc<L>) -> io::Result<(L::Stream, SocketAddr)> {
+    listener.accept().await
+}
+
+async fn say<U: UdpSocket>(targets: Vec<(Arc<U>, SocketAddr)>, beacon: [u8; Beacon::LEN]) {
+    for (mouth, to) in targets {
+        if let Err(error) = mouth.send_to(&beacon, to).await {
+            debug!(%to, %error, "beacon not sent");
+        }
+    }
 }

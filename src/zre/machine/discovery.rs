@@ -20,10 +20,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{InboundLink, NodeMachine, Output};
+use super::{InboundLink, KIND_HEADER, NodeMachine, Output};
 use crate::Timestamp;
 use crate::zre::beacon::{Beacon, BeaconError};
-use crate::zre::message::{Body, Hello};
+use crate::zre::message::Hello;
 use crate::zre::peer::{Introduction, Peer, State};
 use crate::zre::sequence::Sequence;
 use crate::zre::{Endpoint, Event, ExitReason, PeerId, Text};
@@ -37,6 +37,19 @@ const ECHO: Duration = Duration::from_secs(10);
 /// 0.2 s (see `net`), so even at 30 % loss PING and PING-OK are there by then but once in 10,000 times.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
+/// Why a HELLO is not believed.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    /// It is not the first message of a link.
+    Sequence,
+    /// It names no place where its sender could be.
+    NoPlace,
+    /// It names our own endpoint.
+    OurPlace,
+    /// There are too many peers, or too many groups in it.
+    Limit,
+}
+
 impl NodeMachine {
     pub(super) fn on_beacon(
         &mut self,
@@ -47,20 +60,21 @@ impl NodeMachine {
         if !self.sends_beacons {
             return;
         }
-        let Ok(beacon) = beacon else {
-            self.counters.datagrams_malformed += 1;
-            return;
+        let beacon = match beacon {
+            Ok(beacon) => beacon,
+            Err(error) => return self.counters.refuse_beacon(error),
         };
         if beacon.peer == self.id {
             return;
         }
-        let address = SocketAddr::new(from.ip(), beacon.port);
+        let mut address = from;
+        address.set_port(beacon.port);
         match self.peers.get_mut(&beacon.peer) {
-            Some(_) if beacon.is_leaving() => self.exit(beacon.peer, ExitReason::Left),
+            Some(_) if beacon.is_leaving() => self.exit(now, beacon.peer, ExitReason::Left),
             Some(peer) => {
                 peer.liveness.hear(now);
-                if peer.beacon != Some(address) {
-                    self.on_new_place(now, beacon.peer, address);
+                if let Some(is_move) = peer.hear_at(now, address) {
+                    self.on_new_place(now, beacon.peer, address, is_move);
                 }
             }
             None if beacon.is_leaving() => {}
@@ -68,7 +82,7 @@ impl NodeMachine {
                 if self.on_newcomer(now, beacon.peer, address.into())
                     && let Some(peer) = self.peers.get_mut(&beacon.peer)
                 {
-                    peer.beacon = Some(address);
+                    peer.hear_at(now, address);
                     if self.replies.take(now) {
                         let beacon = self.beacon();
                         self.output(Output::Reply { beacon, to: address.ip() });
@@ -95,8 +109,11 @@ impl NodeMachine {
 
     /// Makes a peer of somebody who was heard of, and says whether there is one now.
     fn on_newcomer(&mut self, now: Timestamp, id: PeerId, endpoint: Endpoint) -> bool {
-        let is_full = self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready;
-        if self.is_own(&endpoint) || is_full || !self.newcomers.take(now) {
+        if self.is_own(&endpoint) {
+            self.counters.beacons_of_our_place += 1;
+            return false;
+        }
+        if self.is_full() || !self.newcomers.take(now) {
             self.counters.beacons_over_limit += 1;
             return false;
         }
@@ -106,9 +123,8 @@ impl NodeMachine {
     }
 
     /// Beacons of a known peer come from elsewhere: it moved, or it can be heard on two networks. The link tells which.
-    fn on_new_place(&mut self, now: Timestamp, id: PeerId, address: SocketAddr) {
+    fn on_new_place(&mut self, now: Timestamp, id: PeerId, address: SocketAddr, is_move: bool) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let is_move = peer.beacon.replace(address).is_some();
         peer.add_endpoint(address.into());
         if is_move && peer.is_ready() && matches!(peer.outbound.state, State::Open { .. }) {
             self.probe(now, id);
@@ -121,24 +137,46 @@ impl NodeMachine {
         if peer.liveness.probe(now, ANSWER_WAIT) {
             let due = peer.liveness.due(&self.patience);
             self.check_by(due);
-            self.send(id, Body::Ping);
+            self.ping(id, None);
         }
+    }
+
+    /// Whether there is no room for another peer that is not ready.
+    pub(super) fn is_full(&self) -> bool {
+        self.peers.len() >= self.limits.peers || self.not_ready >= self.limits.peers_not_ready
     }
 
     /// Makes a peer that is not ready, and its link. Whoever was at its place is gone.
     fn create(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>) {
+        let link = self.new_link();
+        self.insert(now, id, endpoints, link);
+        self.open_link(id);
+    }
+
+    /// Makes a peer that is not ready, with a link that is there and open.
+    pub(super) fn create_on(
+        &mut self,
+        now: Timestamp,
+        id: PeerId,
+        endpoints: Vec<Endpoint>,
+        link: super::OutboundLink,
+    ) {
+        self.insert(now, id, endpoints, link);
+        self.outbound.insert(link, id);
+        self.on_opened(now, link);
+    }
+
+    fn insert(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>, link: super::OutboundLink) {
         if let Some(&other) = self.places.get(&endpoints[0])
             && other != id
         {
-            self.exit(other, ExitReason::Replaced);
+            self.exit(now, other, ExitReason::Replaced);
         }
-        let link = self.new_link();
         self.places.insert(endpoints[0].clone(), id);
         let peer = Peer::new(now, endpoints, link);
         self.check_by(peer.due(&self.patience));
         self.not_ready += 1;
         self.peers.insert(id, peer);
-        self.open_link(id);
     }
 
     pub(super) fn on_hello(&mut self, now: Timestamp, link: InboundLink, sequence: u16, hello: Hello) {
@@ -150,16 +188,25 @@ impl NodeMachine {
             self.counters.messages_ignored += 1;
             return self.close_inbound(link);
         }
-        let Some(endpoints) = self.places_of(id, remote, sequence, &hello) else {
-            self.counters.hellos_refused += 1;
-            if current == Some(link) {
-                self.exit(id, ExitReason::OutOfSequence);
-            } else {
-                self.close_inbound(link);
+        let endpoints = match self.places_of(id, remote, sequence, &hello) {
+            Ok(endpoints) => endpoints,
+            Err(refusal) => {
+                *match refusal {
+                    Refusal::Sequence => &mut self.counters.hellos_out_of_sequence,
+                    Refusal::NoPlace => &mut self.counters.hellos_without_place,
+                    Refusal::OurPlace => &mut self.counters.hellos_of_our_place,
+                    Refusal::Limit => &mut self.counters.hellos_over_limit,
+                } += 1;
+                if current == Some(link) {
+                    self.exit(now, id, ExitReason::OutOfSequence);
+                } else {
+                    self.close_inbound(link);
+                }
+                return;
             }
-            return;
         };
         match self.peers.get(&id).map(Peer::is_ready) {
+            None if self.adopt_seed(now, id, &endpoints) => {}
             None => {
                 self.create(now, id, endpoints);
                 self.dial(id);
@@ -171,23 +218,27 @@ impl NodeMachine {
         self.introduce(now, id, hello);
     }
 
-    /// Where the sender of a HELLO can be reached, best first; `None` when the HELLO is not one to believe.
+    /// Where the sender of a HELLO can be reached, best first, unless the HELLO is not one to believe.
     fn places_of(
         &self,
         id: PeerId,
         remote: SocketAddr,
         sequence: u16,
         hello: &Hello,
-    ) -> Option<Vec<Endpoint>> {
+    ) -> Result<Vec<Endpoint>, Refusal> {
         let known = self.peers.get(&id);
         let is_room = known.is_some() || self.peers.len() < self.limits.peers;
-        if sequence != 1 || !is_room || hello.groups.len() > self.limits.groups_per_peer {
-            return None;
+        if sequence != 1 {
+            return Err(Refusal::Sequence);
+        }
+        if !is_room || hello.groups.len() > self.limits.groups_per_peer {
+            return Err(Refusal::Limit);
         }
         let text = hello.endpoint.as_str().unwrap_or_default();
         let said = text.parse::<Endpoint>().ok();
+        let said = said.map(|said| said.seen_from(remote));
         if said.as_ref().is_some_and(|said| self.is_own(said)) {
-            return None;
+            return Err(Refusal::OurPlace);
         }
         let port = said
             .as_ref()
@@ -195,10 +246,14 @@ impl NodeMachine {
             .or_else(|| text.rsplit_once(':')?.1.parse().ok().filter(|port| *port != 0))
             .or_else(|| known.map(|peer| peer.endpoints[0].port));
         let said = said.filter(|said| is_reachable_from(said, remote));
-        let seen = port.map(|port| Endpoint::from(SocketAddr::new(remote.ip(), port)));
+        let seen = port.map(|port| {
+            let mut seen = remote;
+            seen.set_port(port);
+            Endpoint::from(seen)
+        });
         let seen = seen.filter(|seen| !self.is_own(seen) && said.as_ref() != Some(seen));
         let places: Vec<Endpoint> = said.into_iter().chain(seen).collect();
-        if places.is_empty() { None } else { Some(places) }
+        if places.is_empty() { Err(Refusal::NoPlace) } else { Ok(places) }
     }
 
     /// A peer that we wait for is there.
@@ -214,7 +269,7 @@ impl NodeMachine {
 
     /// A ready peer starts anew. See the head of this file.
     fn meet_again(&mut self, now: Timestamp, id: PeerId, endpoints: Vec<Endpoint>) {
-        self.end_stream(id, ExitReason::Replaced);
+        self.end_stream(now, id, ExitReason::Replaced);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let is_elsewhere = !peer.endpoints.contains(&endpoints[0]);
         if is_elsewhere {
@@ -244,23 +299,30 @@ impl NodeMachine {
         peer.received.advance();
         peer.liveness.hear_link(now);
         let due = peer.liveness.due(&self.patience);
-        let Hello { endpoint, groups, name, headers, status: _ } = hello;
-        let introduction =
-            Introduction { name: name.clone(), headers: headers.clone(), endpoint: endpoint.clone() };
+        peer.status = hello.status;
+        let Hello { endpoint, groups, name, mut headers, status: _ } = hello;
+        let is_hailer = headers.remove(&Text::from(KIND_HEADER)).is_some();
+        let introduction = Introduction {
+            name: name.clone(),
+            headers: headers.clone(),
+            endpoint: endpoint.clone(),
+            is_hailer,
+        };
         peer.introduction = Some(introduction);
         self.check_by(due);
         self.counters.entered += 1;
         self.event(Event::Enter { peer: id, name, headers, endpoint });
         for group in groups {
-            self.enter_group(id, group);
+            self.enter_group(now, id, group);
         }
     }
 
     /// A peer entered a group. It is an event only when it was not in it: JOIN and LEAVE of a group alternate, whatever
     /// peers send twice (the Haskell tools do).
-    pub(super) fn enter_group(&mut self, id: PeerId, group: Text) {
+    pub(super) fn enter_group(&mut self, now: Timestamp, id: PeerId, group: Text) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.groups.contains(&group) {
+            self.counters.groups_unchanged += 1;
             return;
         }
         if peer.groups.len() >= self.limits.groups_per_peer {
@@ -270,36 +332,45 @@ impl NodeMachine {
         peer.groups.insert(group.clone());
         let name = peer.name();
         self.members.add(&group, id);
-        self.event(Event::Join { peer: id, name, group });
+        self.event(Event::Join { peer: id, name, group: group.clone() });
+        self.on_member_joined(now, id, &group);
     }
 
     /// A peer left a group.
-    pub(super) fn leave_group(&mut self, id: PeerId, group: Text) {
+    pub(super) fn leave_group(&mut self, now: Timestamp, id: PeerId, group: Text) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.groups.remove(&group) {
             let name = peer.name();
             self.members.remove(&group, id);
-            self.event(Event::Leave { peer: id, name, group });
+            self.event(Event::Leave { peer: id, name, group: group.clone() });
+            self.on_member_left(now, id, &group);
+        } else {
+            self.counters.groups_unchanged += 1;
         }
     }
 
     /// Tells the application that a peer is gone, when it knew of it.
-    fn end_stream(&mut self, id: PeerId, reason: ExitReason) {
+    fn end_stream(&mut self, now: Timestamp, id: PeerId, reason: ExitReason) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let is_ready = peer.is_ready();
         let name = peer.name();
-        for group in std::mem::take(&mut peer.groups) {
-            self.members.remove(&group, id);
+        let groups = std::mem::take(&mut peer.groups);
+        for group in &groups {
+            self.members.remove(group, id);
         }
         if is_ready {
-            self.counters.exited += 1;
+            self.counters.exit(reason);
             self.event(Event::Exit { peer: id, name, reason });
+        }
+        for group in &groups {
+            self.on_member_left(now, id, group);
         }
     }
 
     /// Forgets a peer and closes its links.
-    pub(super) fn exit(&mut self, id: PeerId, reason: ExitReason) {
-        self.end_stream(id, reason);
+    pub(super) fn exit(&mut self, now: Timestamp, id: PeerId, reason: ExitReason) {
+        self.end_stream(now, id, reason);
+        self.forget_pings(id);
         let Some(peer) = self.peers.remove(&id) else { return };
         self.not_ready -= usize::from(!peer.is_ready());
         if self.places.get(&peer.endpoints[0]) == Some(&id) {

@@ -32,6 +32,7 @@ impl NodeMachine {
         self.outbound.insert(link, id);
         self.output(Output::Open { link, peer: id });
         self.send_hello(id);
+        self.stand_again(id);
     }
 
     /// Starts the next attempt to connect the link to a peer.
@@ -52,6 +53,7 @@ impl NodeMachine {
     /// Gives a peer a fresh link, queue and HELLO, not dialled yet.
     pub(super) fn replace_link(&mut self, now: Timestamp, id: PeerId) {
         let link = self.new_link();
+        self.forget_pings(id);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let old = peer.outbound.link;
         peer.outbound.replace(link);
@@ -65,9 +67,9 @@ impl NodeMachine {
     /// The link to a peer is of no use any more, though nobody closed it.
     pub(super) fn renew_link(&mut self, now: Timestamp, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id)
-            && let Some(address) = peer.beacon
+            && let Some((address, _)) = peer.heard_at.first()
         {
-            peer.prefer_endpoint(address.into());
+            peer.prefer_endpoint((*address).into());
         }
         self.replace_link(now, id);
         self.dial(id);
@@ -87,7 +89,7 @@ impl NodeMachine {
         failure: DialFailure,
     ) {
         let jitter = self.random();
-        let Some(&id) = self.outbound.get(&link) else { return };
+        let Some(&id) = self.outbound.get(&link) else { return self.on_seed_closed(now, link) };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.outbound.attempt != attempt || peer.outbound.state != State::Dialling {
             return;
@@ -101,7 +103,7 @@ impl NodeMachine {
         match (peer.outbound.failed(reason.is_some(), peer.endpoints.len()), reason) {
             // Without HELLO there is nothing but a beacon to believe in, and the next one brings the peer back.
             (AfterFailure::AllRefused, Some(reason)) if !peer.is_ready() || peer.inbound.is_none() => {
-                self.exit(id, reason);
+                self.exit(now, id, reason);
             }
             (AfterFailure::TryNext, _) => self.dial(id),
             (AfterFailure::AllFailed, _) if failure == DialFailure::TimedOut => self.dial(id),
@@ -120,22 +122,27 @@ impl NodeMachine {
         self.output(Output::Reach { link, endpoint, timeout: REACH_TIMEOUT });
     }
 
-    pub(super) fn on_reached(&mut self, link: OutboundLink, outcome: Result<(), DialFailure>) {
+    pub(super) fn on_reached(
+        &mut self,
+        now: Timestamp,
+        link: OutboundLink,
+        outcome: Result<(), DialFailure>,
+    ) {
         let Some(&id) = self.outbound.get(&link) else { return };
         if !self.peers.get(&id).is_some_and(|peer| peer.is_ready() && peer.liveness.is_evasive()) {
             return;
         }
         match outcome {
             Ok(()) => {}
-            Err(DialFailure::Refused) => self.exit(id, ExitReason::Refused),
-            Err(_) => self.exit(id, ExitReason::Unreachable),
+            Err(DialFailure::Refused) => self.exit(now, id, ExitReason::Refused),
+            Err(_) => self.exit(now, id, ExitReason::Unreachable),
         }
     }
 
     pub(super) fn on_closed(&mut self, now: Timestamp, link: OutboundLink) {
         let jitter = self.random();
         // The driver has closed it already.
-        let Some(id) = self.outbound.remove(&link) else { return };
+        let Some(id) = self.outbound.remove(&link) else { return self.on_seed_closed(now, link) };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let may_dial = peer.outbound.closed(now, peer.endpoints.len());
         self.replace_link(now, id);
@@ -147,9 +154,9 @@ impl NodeMachine {
         }
     }
 
-    pub(super) fn on_queue_full(&mut self, link: OutboundLink) {
+    pub(super) fn on_queue_full(&mut self, now: Timestamp, link: OutboundLink) {
         if let Some(&id) = self.outbound.get(&link) {
-            self.exit(id, ExitReason::TooSlow);
+            self.exit(now, id, ExitReason::TooSlow);
         }
     }
 
@@ -179,13 +186,13 @@ impl NodeMachine {
         self.check_by(hello_by);
     }
 
-    pub(super) fn on_inbound_closed(&mut self, link: InboundLink) {
+    pub(super) fn on_inbound_closed(&mut self, now: Timestamp, link: InboundLink) {
         let Some(id) = self.forget_inbound(link) else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.inbound == Some(link) {
             peer.inbound = None;
             if peer.is_ready() && peer.outbound.was_refused() {
-                self.exit(id, ExitReason::Refused);
+                self.exit(now, id, ExitReason::Refused);
             }
         }
     }

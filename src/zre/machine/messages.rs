@@ -1,6 +1,7 @@
 //! What peers say, what the application wants said, and the numbers on it.
 //!
-//! The status byte of JOIN and LEAVE is written exactly, because zyre and pyre abort when it is not, and never read.
+//! The status byte of JOIN and LEAVE is written exactly, because zyre and pyre abort when it is not, and what is read of it is
+//! counted and nothing more.
 
 use bytes::Bytes;
 
@@ -11,6 +12,9 @@ use crate::zre::message::{Body, DecodeError, EncodeError, Message};
 use crate::zre::peer::Peer;
 use crate::zre::sequence::Sequence;
 use crate::zre::{CommandError, Event, ExitReason, PeerId, Text};
+
+/// PINGs to one peer that may be unanswered at a time.
+const PINGS_MAX: usize = 64;
 
 impl NodeMachine {
     pub(super) fn on_received(&mut self, now: Timestamp, link: InboundLink, frames: Vec<Bytes>) {
@@ -32,7 +36,7 @@ impl NodeMachine {
             Err(DecodeError::Malformed { sequence, .. }) => {
                 self.counters.messages_malformed += 1;
                 if self.is_next(now, id, link, sequence) {
-                    self.exit(id, ExitReason::OutOfSequence);
+                    self.exit(now, id, ExitReason::OutOfSequence);
                 } else if self.peers.get(&id).is_none_or(|peer| peer.inbound != Some(link)) {
                     self.close_inbound(link);
                 }
@@ -64,7 +68,7 @@ impl NodeMachine {
             }
         };
         if !peer.received.accept(sequence) {
-            self.exit(id, ExitReason::OutOfSequence);
+            self.exit(now, id, ExitReason::OutOfSequence);
             return false;
         }
         if peer.received.wraps_early() {
@@ -80,21 +84,39 @@ impl NodeMachine {
         match body {
             Body::Whisper { content } => self.event(Event::Whisper { peer: id, name, content }),
             Body::Shout { group, content } => self.event(Event::Shout { peer: id, name, group, content }),
-            Body::Join { group, .. } => self.enter_group(id, group),
-            Body::Leave { group, .. } => self.leave_group(id, group),
+            Body::Join { group, status } => {
+                self.check_status(id, status);
+                self.enter_group(now, id, group);
+            }
+            Body::Leave { group, status } => {
+                self.check_status(id, status);
+                self.leave_group(now, id, group);
+            }
             Body::Ping => self.send(id, Body::PingOk),
-            Body::PingOk => peer.liveness.end_probe(now),
-            Body::Goodbye => self.exit(id, ExitReason::Left),
-            // We take no part in elections, and say nothing that others could count on.
-            Body::Elect { .. } | Body::Leader { .. } => {}
+            Body::PingOk => {
+                peer.liveness.end_probe(now);
+                if let Some(Some(token)) = peer.pings.pop_front() {
+                    self.output(Output::Pong { token, is_answered: true });
+                }
+            }
+            Body::Goodbye => self.exit(now, id, ExitReason::Left),
+            Body::Elect { group, challenger } => self.on_elect(now, id, &group, &challenger),
+            Body::Leader { group, leader } => self.on_leader(id, &group, &leader),
             Body::Hello(_) => unreachable!("HELLO goes its own way"),
         }
     }
 
-    pub(super) fn on_command(&mut self, command: Command) {
+    /// The status of a peer counts its JOINs and LEAVEs. Where it does not, the group is what counts all the same.
+    fn check_status(&mut self, id: PeerId, status: u8) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        self.counters.statuses_wrong += u64::from(status != peer.status.wrapping_add(1));
+        peer.status = status;
+    }
+
+    pub(super) fn on_command(&mut self, now: Timestamp, command: Command) {
         let answer = match command {
-            Command::Join(group) => self.join(group),
-            Command::Leave(group) => self.leave(&group),
+            Command::Join(group) => self.join(now, group),
+            Command::Leave(group) => self.leave(now, &group),
             Command::Whisper { peer, content } => {
                 if self.peers.get(&peer).is_some_and(Peer::is_ready) {
                     self.send_to([peer], Body::Whisper { content: content.into_frames() })
@@ -106,34 +128,46 @@ impl NodeMachine {
                 let members: Vec<PeerId> = self.members.of(&group).collect();
                 self.send_to(members, Body::Shout { group, content: content.into_frames() })
             }
+            Command::Ping { peer, token } => {
+                if self.peers.get(&peer).is_some_and(Peer::is_ready) {
+                    self.ping(peer, Some(token));
+                    Ok(1)
+                } else {
+                    Err(CommandError::UnknownPeer(peer))
+                }
+            }
             Command::Stop => return self.stop(),
         };
         self.output(Output::Answer(answer));
     }
 
-    fn join(&mut self, group: Text) -> Result<usize, CommandError> {
+    fn join(&mut self, now: Timestamp, group: Text) -> Result<usize, CommandError> {
         let before = self.own.clone();
         if !self.own.join(group.clone()) {
             return Ok(0);
         }
-        match self.introduction().encode() {
-            Ok(hello) => self.hello = hello,
+        match self.introductions() {
+            Ok(hellos) => self.hellos = hellos,
             Err(error) => {
                 self.own = before;
                 return Err(error.into());
             }
         }
         let status = self.own.status();
-        self.send_to_all(Body::Join { group, status })
+        self.send_to_all(Body::Join { group: group.clone(), status })?;
+        self.on_own_groups_changed(now, &group);
+        Ok(0)
     }
 
-    fn leave(&mut self, group: &Text) -> Result<usize, CommandError> {
+    fn leave(&mut self, now: Timestamp, group: &Text) -> Result<usize, CommandError> {
         if !self.own.leave(group) {
             return Ok(0);
         }
-        self.hello = self.introduction().encode()?;
+        self.hellos = self.introductions()?;
         let status = self.own.status();
-        self.send_to_all(Body::Leave { group: group.clone(), status })
+        self.send_to_all(Body::Leave { group: group.clone(), status })?;
+        self.on_own_groups_changed(now, group);
+        Ok(0)
     }
 
     /// Tells every peer, ready or not: what they hear before our HELLO is not counted, and it comes after it.
@@ -170,7 +204,27 @@ impl NodeMachine {
     /// Sends one of our own messages, which always fits.
     pub(super) fn send(&mut self, id: PeerId, body: Body) {
         if let Err(error) = self.send_message(id, &mut Message { sequence: 0, body }) {
-            debug_assert!(false, "PING and PING-OK have no fields: {error}");
+            debug_assert!(false, "our own messages are short: {error}");
+        }
+    }
+
+    /// Asks a peer for a sign of life, and remembers whom its answer is for.
+    pub(super) fn ping(&mut self, id: PeerId, token: Option<u64>) {
+        self.send(id, Body::Ping);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.pings.len() < PINGS_MAX {
+            peer.pings.push_back(token);
+        } else if let Some(token) = token {
+            // It answers none, or far too late to say anything of use.
+            self.output(Output::Pong { token, is_answered: false });
+        }
+    }
+
+    /// The link is another one: what the peer did not answer before it never will.
+    pub(super) fn forget_pings(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        for token in std::mem::take(&mut peer.pings).into_iter().flatten() {
+            self.output(Output::Pong { token, is_answered: false });
         }
     }
 
@@ -179,8 +233,9 @@ impl NodeMachine {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.sent = Sequence::new(peer.sent.wraps_early());
         peer.sent.advance();
-        let link = peer.outbound.link;
-        self.output(Output::Send { link, frames: self.hello.clone() });
+        let (link, place) = (peer.outbound.link, peer.endpoint().clone());
+        let frames = self.hello_for(&place);
+        self.output(Output::Send { link, frames });
     }
 
     fn stop(&mut self) {

@@ -3,9 +3,9 @@
 //! [`NodeMachine`] is pure: it does no IO, reads no clock and draws no randomness but from its seed. This file has what
 //! goes in and out; the decisions are in four rooms:
 //!
-//! * `discovery`: beacons and HELLOs; how peers come to be, and how they end.
+//! * `discovery`: beacons and HELLOs; how peers come to be, and how they end. `homes`: our own addresses.
 //! * `links`: our link to each peer and its links to us.
-//! * `messages`: what peers say, and what we say.
+//! * `messages`: what peers say, and what we say. `election`: who leads which group.
 //! * `timers`: beacons to send, quiet peers, attempts to repeat.
 //!
 //! Two decisions run through all of it. *One HELLO, one stream*: a HELLO starts the count of messages anew, so whatever
@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::election::Elections;
+use self::seeds::Seed;
 use super::beacon::{Beacon, BeaconError};
 use super::group::{Members, OwnGroups};
 use super::limits::Budget;
@@ -32,8 +34,11 @@ use crate::Timestamp;
 use crate::machine::Machine;
 
 mod discovery;
+mod election;
+mod homes;
 mod links;
 mod messages;
+mod seeds;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -41,6 +46,14 @@ mod timers;
 /// Newcomers whose beacons are replied to. When more come, there is a crowd or a storm, and the next beacon does for all.
 const REPLIES_PER_SECOND: u32 = 10;
 const REPLIES_AT_ONCE: usize = 64;
+
+pub use homes::Home;
+
+/// The header by which Hailers know each other, and so that they may say what others would die of (pyre takes an ELECT for
+/// a lost message, and gyre panics). Nothing on the wire tells kinds of nodes apart. Applications don't see it.
+const KIND_HEADER: &str = "X-HAILER";
+/// Its value: the kind of node, to be told apart should that ever be needed.
+const KIND: &str = "1";
 
 /// Our link to a peer: a queue of messages and, when it is connected, a ZMTP connection from our DEALER. Its number is
 /// never used again.
@@ -80,6 +93,8 @@ impl InboundLink {
 pub enum Input {
     /// The deadline has come.
     Timeout,
+    /// These are our addresses now, the one for peers of no network of ours first.
+    Homes(Vec<Home>),
     /// A datagram came to the beacon port.
     Beacon {
         /// Who sent it.
@@ -98,6 +113,15 @@ pub enum Input {
     Opened {
         /// Which.
         link: OutboundLink,
+    },
+    /// A link to a static peer ([`Output::Knock`]) is through its handshake.
+    Answered {
+        /// Which.
+        link: OutboundLink,
+        /// Who answered, if it says so.
+        peer: Option<PeerId>,
+        /// At which address.
+        at: SocketAddr,
     },
     /// An attempt to connect failed.
     DialFailed {
@@ -184,6 +208,13 @@ pub enum Command {
         /// What.
         content: Content,
     },
+    /// Send PING to one peer; [`Output::Pong`] follows when it answers, or has exited.
+    Ping {
+        /// To whom.
+        peer: PeerId,
+        /// What [`Output::Pong`] names it by.
+        token: u64,
+    },
     /// Say goodbye and end.
     Stop,
 }
@@ -230,6 +261,15 @@ pub enum Output {
         /// How long to try. After that nobody is there.
         timeout: Duration,
     },
+    /// Make a link to a static peer and try to connect it; [`Input::Answered`] or [`Input::DialFailed`] follows.
+    Knock {
+        /// Its name from now on.
+        link: OutboundLink,
+        /// Where to.
+        endpoint: Endpoint,
+        /// How long to try. After that the attempt failed.
+        timeout: Duration,
+    },
     /// Queue a message on a link.
     Send {
         /// Which.
@@ -241,6 +281,13 @@ pub enum Output {
     Close(OutboundLink),
     /// Close a connection to us.
     CloseInbound(InboundLink),
+    /// The answer to [`Command::Ping`].
+    Pong {
+        /// Which.
+        token: u64,
+        /// Whether the peer answered; if not, it has exited.
+        is_answered: bool,
+    },
     /// Tell the application.
     Event(Event),
     /// The node has ended. Nothing follows.
@@ -262,20 +309,24 @@ pub struct NodeMachine {
     id: PeerId,
     name: Text,
     headers: Headers,
-    /// Where peers are told to reach us.
+    /// Where peers of no network of ours are told to reach us.
     endpoint: Endpoint,
-    /// Where we listen.
+    /// Whether that is somewhere else than where we listen, for all peers.
+    is_advertised: bool,
+    /// Where we listen, at the first of our homes.
     inbox: Endpoint,
+    homes: Vec<Home>,
     sends_beacons: bool,
     interval: Duration,
     patience: Patience,
     limits: Limits,
     own: OwnGroups,
-    /// Our HELLO as it goes out, until a group changes. It is the same for all peers.
-    hello: Vec<Bytes>,
+    /// Our HELLO as it goes out, until a group changes: one for the peers of each home.
+    hellos: Vec<Vec<Bytes>>,
     peers: BTreeMap<PeerId, Peer>,
     not_ready: usize,
     members: Members,
+    elections: Elections,
     /// The peer at each peer's first endpoint: two can't be at the same.
     places: BTreeMap<Endpoint, PeerId>,
     outbound: BTreeMap<OutboundLink, PeerId>,
@@ -286,6 +337,8 @@ pub struct NodeMachine {
     newcomers: Budget,
     replies: Budget,
     random: u64,
+    /// Static peers.
+    seeds: Vec<Seed>,
     next_beacon: Timestamp,
     /// The time from that beacon to the one after it.
     beacon_gap: Duration,
@@ -319,6 +372,7 @@ impl NodeMachine {
         if !is_ordered {
             return Err(ConfigError::Patience);
         }
+        let elections = Elections::new(&config.contest);
         let mut own = OwnGroups::default();
         for group in config.groups {
             own.join(group);
@@ -327,16 +381,19 @@ impl NodeMachine {
             id,
             name: config.name.unwrap_or_else(|| Text::from(&id.to_string()[..6])),
             headers: config.headers,
+            is_advertised: config.advertise.is_some(),
             endpoint: config.advertise.unwrap_or_else(|| inbox.clone()),
             inbox,
+            homes: Vec::new(),
             sends_beacons: config.beacon,
             interval: config.interval,
             patience,
             own,
-            hello: Vec::new(),
+            hellos: Vec::new(),
             peers: BTreeMap::new(),
             not_ready: 0,
             members: Members::default(),
+            elections,
             places: BTreeMap::new(),
             outbound: BTreeMap::new(),
             inbound: BTreeMap::new(),
@@ -346,6 +403,7 @@ impl NodeMachine {
             newcomers: Budget::new(limits.new_peers_per_second, limits.peers_not_ready, now),
             limits,
             random: seed,
+            seeds: config.peers.into_iter().map(|endpoint| Seed::new(endpoint, now)).collect(),
             next_beacon: if config.beacon { now } else { Timestamp::NEVER },
             beacon_gap: timers::BURST_GAP,
             next_check: Timestamp::NEVER,
@@ -353,7 +411,10 @@ impl NodeMachine {
             outputs: VecDeque::new(),
             is_stopped: false,
         };
-        machine.hello = machine.introduction().encode().map_err(ConfigError::Introduction)?;
+        machine.hellos = machine.introductions().map_err(ConfigError::Introduction)?;
+        for group in machine.own.iter().cloned().collect::<Vec<_>>() {
+            machine.on_own_groups_changed(now, &group);
+        }
         Ok(machine)
     }
 
@@ -387,9 +448,20 @@ impl NodeMachine {
         self.members.of(group)
     }
 
+    /// Whether a peer entered that is no Hailer.
+    pub(in crate::zre) fn is_of_another_kind(&self, id: PeerId) -> bool {
+        self.peers.get(&id).and_then(|peer| peer.introduction.as_ref()).is_some_and(|it| !it.is_hailer)
+    }
+
     /// The groups that we are in, in the order of their bytes.
     pub fn own_groups(&self) -> impl Iterator<Item = &Text> {
         self.own.iter()
+    }
+
+    /// The groups that somebody is in, in the order of their bytes.
+    pub fn groups(&self) -> Vec<Text> {
+        let all: BTreeSet<&Text> = self.own.iter().chain(self.members.groups()).collect();
+        all.into_iter().cloned().collect()
     }
 
     /// What was counted so far.
@@ -397,20 +469,22 @@ impl NodeMachine {
         self.counters
     }
 
-    fn introduction(&self) -> Message {
+    /// For what the driver sees and the machine does not.
+    pub(in crate::zre) const fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    fn introduction(&self, endpoint: &Endpoint) -> Message {
+        let mut headers = self.headers.clone();
+        headers.insert(KIND_HEADER.into(), KIND.into());
         let hello = Hello {
-            endpoint: self.endpoint.to_string().into(),
+            endpoint: endpoint.to_string().into(),
             groups: self.own.iter().cloned().collect(),
             status: self.own.status(),
             name: self.name.clone(),
-            headers: self.headers.clone(),
+            headers,
         };
         Message { sequence: 1, body: Body::Hello(hello) }
-    }
-
-    /// Whether whoever dials this endpoint reaches us.
-    fn is_own(&self, endpoint: &Endpoint) -> bool {
-        *endpoint == self.endpoint || *endpoint == self.inbox
     }
 
     /// The next of our own random numbers (splitmix64).
@@ -443,19 +517,27 @@ impl Machine for NodeMachine {
         }
         match input {
             Input::Timeout => self.on_timeout(now),
+            Input::Homes(homes) => self.on_homes(now, homes),
             Input::Beacon { from, beacon } => self.on_beacon(now, from, beacon),
             Input::Found { peer, endpoint } => self.on_found(now, peer, endpoint),
+            Input::Answered { link, peer, at } => self.on_answered(now, link, peer, at),
             Input::Opened { link } => self.on_opened(now, link),
             Input::DialFailed { link, attempt, failure } => self.on_dial_failed(now, link, attempt, failure),
             Input::Closed { link } => self.on_closed(now, link),
-            Input::Reached { link, outcome } => self.on_reached(link, outcome),
-            Input::QueueFull { link } => self.on_queue_full(link),
+            Input::Reached { link, outcome } => self.on_reached(now, link, outcome),
+            Input::QueueFull { link } => self.on_queue_full(now, link),
             Input::InboundOpened { link, identity, remote } => {
                 self.on_inbound_opened(now, link, &identity, remote);
             }
-            Input::InboundClosed { link } => self.on_inbound_closed(link),
+            Input::InboundClosed { link } => self.on_inbound_closed(now, link),
             Input::Received { link, frames } => self.on_received(now, link, frames),
-            Input::Command(command) => self.on_command(command),
+            Input::Command(command) => {
+                let before = self.own.status();
+                self.on_command(now, command);
+                if self.own.status() != before {
+                    self.forget_greetings(now);
+                }
+            }
         }
     }
 
@@ -464,7 +546,7 @@ impl Machine for NodeMachine {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        let due = self.next_beacon.min(self.next_check);
+        let due = self.next_beacon.min(self.next_check).min(self.next_seed());
         (!self.is_stopped && due < Timestamp::NEVER).then_some(due)
     }
 }

@@ -10,7 +10,6 @@ use crate::Timestamp;
 use crate::machine::Machine;
 use crate::zre::beacon::Beacon;
 use crate::zre::liveness::Sign;
-use crate::zre::message::Body;
 use crate::zre::peer::State;
 use crate::zre::{Event, ExitReason, PeerId};
 
@@ -36,9 +35,11 @@ impl NodeMachine {
             let next = self.next_beacon.after(gap);
             self.next_beacon = if next > now { next } else { now.after(gap) };
         }
+        self.check_seeds(now);
         if self.next_check <= now {
             self.check_peers(now);
             self.check_inbound(now);
+            self.check_elections(now);
             self.next_check = self.next_due();
         }
     }
@@ -65,7 +66,7 @@ impl NodeMachine {
     fn next_due(&self) -> Timestamp {
         let peers = self.peers.values().map(|peer| peer.due(&self.patience));
         let links = self.inbound.values().filter_map(|inbound| inbound.hello_by);
-        peers.chain(links).min().unwrap_or(Timestamp::NEVER)
+        peers.chain(links).min().unwrap_or(Timestamp::NEVER).min(self.elections.due())
     }
 
     fn check_peers(&mut self, now: Timestamp) {
@@ -85,7 +86,7 @@ impl NodeMachine {
         if !peer.is_ready() {
             // Beacons do not keep it: perhaps only our HELLO got lost, and a fresh link heals that.
             if peer.since.after(self.patience.not_ready()) <= now {
-                self.exit(id, ExitReason::Expired);
+                self.exit(now, id, ExitReason::Expired);
             }
             return;
         }
@@ -94,14 +95,14 @@ impl NodeMachine {
         {
             let name = peer.name();
             match sign {
-                Sign::Ping => self.send(id, Body::Ping),
+                Sign::Ping => self.ping(id, None),
                 Sign::Evasive => {
                     self.event(Event::Evasive { peer: id, name });
                     self.reach(id);
                 }
                 Sign::Silent => self.event(Event::Silent { peer: id, name }),
-                Sign::Expired => self.exit(id, ExitReason::Expired),
-                Sign::Probe => self.send(id, Body::Ping),
+                Sign::Expired => self.exit(now, id, ExitReason::Expired),
+                Sign::Probe => self.ping(id, None),
                 Sign::LinkDead => self.renew_link(now, id),
             }
         }

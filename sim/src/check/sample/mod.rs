@@ -87,6 +87,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         start: Duration::ZERO,
         clock: Drift::default(),
         config: Config::default(),
+        assault: None,
         kind: Kind::Computer,
         published: Vec::new(),
         routes: Vec::new(),
@@ -146,11 +147,18 @@ pub(crate) struct Script {
     records: Vec<Record>,
     steps: Vec<Step>,
     is_zre: bool,
+    contest: Vec<hailer::zre::Text>,
 }
 
 impl Script {
     pub(crate) fn new(nodes: usize) -> Self {
-        Self { lives: vec![0; nodes], records: Vec::new(), steps: Vec::new(), is_zre: false }
+        Self {
+            lives: vec![0; nodes],
+            records: Vec::new(),
+            steps: Vec::new(),
+            is_zre: false,
+            contest: Vec::new(),
+        }
     }
 
     pub(crate) fn then(mut self, at: f64, node: u32, what: What) -> Self {
@@ -184,6 +192,12 @@ impl Script {
     /// Every node has the default configuration of ZRE.
     pub(crate) fn zre(mut self) -> Self {
         self.is_zre = true;
+        self
+    }
+
+    /// Every node stands for leader of this group.
+    pub(crate) fn contest(mut self, group: &str) -> Self {
+        self.contest.push(group.into());
         self
     }
 
@@ -271,7 +285,8 @@ impl Script {
         let mut scenario = scenario(u32::try_from(self.lives.len()).unwrap(), duration);
         scenario.steps = self.steps;
         if self.is_zre {
-            scenario.nodes.iter_mut().for_each(|node| node.config.zre = Some(hailer::zre::Config::default()));
+            let zre = hailer::zre::Config { contest: self.contest, ..Default::default() };
+            scenario.nodes.iter_mut().for_each(|node| node.config.zre = Some(zre.clone()));
         }
         let traffic = vec![Traffic::default(); self.lives.len()];
         let digest = "00".repeat(32);

@@ -154,7 +154,7 @@ impl World {
                     self.send_traffic(at, traffic, sender, sent);
                 }
                 // Steps that need these are refused.
-                Appointment::Storm { .. } | Appointment::Turn(_) => {}
+                Appointment::Storm { .. } | Appointment::Turn(_) | Appointment::Noticed(_) => {}
             }
         }
     }

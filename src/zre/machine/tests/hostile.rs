@@ -70,7 +70,7 @@ fn a_full_table_refuses_the_next_and_keeps_those_that_are_there() {
         let outputs = rig.receive(link, 1, hello(&format!("tcp://{address}"), &[]));
         assert_eq!(story(&outputs), if number < 8 { "+" } else { "" }, "{number}");
     }
-    assert_eq!((rig.machine.peers().count(), rig.machine.counters().hellos_refused), (8, 1));
+    assert_eq!((rig.machine.peers().count(), rig.machine.counters().hellos_over_limit), (8, 1));
     let link = rig.accept(stranger(3), "10.0.1.3:33334");
     let outputs = rig.receive(link, 1, hello("tcp://10.0.1.3:49152", &[]));
     assert_eq!(story(&outputs), "-replaced +", "one that is there may start anew");

@@ -12,11 +12,15 @@ use crate::zre::message::Hello;
 use crate::zre::{ExitReason, Limits};
 
 mod discovery;
+mod election;
+mod homes;
 mod hostile;
 mod links;
 mod messages;
+mod odd;
 mod pairs;
 mod quiet;
+mod seeds;
 mod wire;
 mod zyre;
 
@@ -135,6 +139,7 @@ fn story(outputs: &[Output]) -> String {
         Event::Exit { reason, .. } => format!("-{reason}"),
         Event::Join { group, .. } => format!("join({group})"),
         Event::Leave { group, .. } => format!("leave({group})"),
+        Event::Leader { peer, group, .. } => format!("leader({group},{})", &peer.to_string()[..2]),
         Event::Evasive { .. } => "evasive".to_owned(),
         Event::Silent { .. } => "silent".to_owned(),
         Event::Whisper { content, .. } => format!("whisper({})", content[0].escape_ascii()),

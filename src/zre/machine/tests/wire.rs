@@ -43,7 +43,7 @@ struct Dial {
 /// Who thinks in a host.
 pub(super) enum Mind {
     Hailer(Box<NodeMachine>),
-    Zyre(Zyre),
+    Zyre(Box<Zyre>),
 }
 
 impl Mind {
@@ -130,7 +130,12 @@ pub(super) fn id(host: usize) -> PeerId {
 }
 
 pub(super) fn machine(host: usize, now: Timestamp) -> NodeMachine {
-    let config = Config { groups: groups(host), ..Config::default() };
+    standing(host, now, Vec::new())
+}
+
+/// One that stands in these groups.
+fn standing(host: usize, now: Timestamp, contest: Vec<Text>) -> NodeMachine {
+    let config = Config { groups: groups(host), contest, ..Config::default() };
     NodeMachine::new(config, Limits::default(), id(host), endpoint(host), host as u64, now).unwrap()
 }
 
@@ -151,7 +156,20 @@ impl Wire {
     pub(super) fn with_zyre(hailers: usize, zyres: usize) -> Self {
         let hailer = (0..hailers).map(|host| Mind::Hailer(Box::new(machine(host, Timestamp::ZERO))));
         let zyre = (hailers..hailers + zyres)
-            .map(|host| Mind::Zyre(Zyre::new(id(host), endpoint(host), groups(host))));
+            .map(|host| Mind::Zyre(Box::new(Zyre::new(id(host), endpoint(host), groups(host)))));
+        Self::of(hailer.chain(zyre).collect())
+    }
+
+    /// As [`Wire::with_zyre`]; these hosts stand for leader in ALL.
+    pub(super) fn electing(hailers: usize, zyres: usize, candidates: &[usize]) -> Self {
+        let contest = |host: usize| if candidates.contains(&host) { vec![text("ALL")] } else { Vec::new() };
+        let hailer =
+            (0..hailers).map(|host| Mind::Hailer(Box::new(standing(host, Timestamp::ZERO, contest(host)))));
+        let zyre = (hailers..hailers + zyres).map(|host| {
+            let mut zyre = Zyre::new(id(host), endpoint(host), groups(host));
+            zyre.contested = contest(host).into_iter().collect();
+            Mind::Zyre(Box::new(zyre))
+        });
         Self::of(hailer.chain(zyre).collect())
     }
 
@@ -205,6 +223,7 @@ impl Wire {
                 let target = self.hosts.iter().position(|host| host.address.ip() == to);
                 self.datagrams.extend(target.map(|to| (to, sender, beacon)));
             }
+            Output::Knock { .. } => panic!("nobody here has static peers"),
             Output::Open { link, .. } => drop(self.hosts[from].waiting.insert(link, Vec::new())),
             Output::Dial { link, attempt, endpoint, .. } => {
                 self.dials.push(Dial { from, link, attempt: Some(attempt), endpoint });
@@ -232,7 +251,7 @@ impl Wire {
                 connection.up.push_back(Item::Closed);
             }
             Output::Event(event) => self.hosts[from].events.push(event),
-            Output::Answer(_) | Output::Stopped => {}
+            Output::Answer(_) | Output::Pong { .. } | Output::Stopped => {}
         }
     }
 
@@ -483,7 +502,7 @@ impl Wire {
                     Event::Evasive { peer, .. } | Event::Silent { peer, .. } => {
                         assert!(present.contains_key(&peer), "suspicion of a stranger");
                     }
-                    Event::Shout { .. } | Event::Stop => {}
+                    Event::Shout { .. } | Event::Leader { .. } | Event::Stop => {}
                 }
             }
         }

@@ -30,6 +30,19 @@ pub(super) struct Zyre {
     next_beacon: Timestamp,
     next_reap: Timestamp,
     outputs: VecDeque<Output>,
+    /// Groups that it stands in.
+    pub(super) contested: BTreeSet<Text>,
+    elections: BTreeMap<Text, Count>,
+}
+
+/// zyre's election of a group: an echo algorithm that counts what it hears, whoever said it.
+#[derive(Default)]
+struct Count {
+    caw: Option<PeerId>,
+    father: Option<PeerId>,
+    elects: usize,
+    leaders: usize,
+    leader: Option<PeerId>,
 }
 
 impl Zyre {
@@ -44,6 +57,8 @@ impl Zyre {
             next_beacon: Timestamp::ZERO,
             next_reap: Timestamp::ZERO,
             outputs: VecDeque::new(),
+            contested: BTreeSet::new(),
+            elections: BTreeMap::new(),
         }
     }
 
@@ -112,6 +127,78 @@ impl Zyre {
         if peer.is_ready {
             self.event(Event::Exit { peer: id, name: "".into(), reason: ExitReason::Left });
         }
+        for group in peer.groups {
+            self.begin_election(&group);
+        }
+    }
+
+    fn members(&self, group: &Text) -> Vec<PeerId> {
+        self.peers.iter().filter(|(_, peer)| peer.groups.contains(group)).map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets an election that runs, and starts one where it stands.
+    fn begin_election(&mut self, group: &Text) {
+        self.elections.remove(group);
+        if !self.contested.contains(group) {
+            return;
+        }
+        self.elections.insert(group.clone(), Count { caw: Some(self.id), ..Count::default() });
+        if self.members(group).is_empty() {
+            self.event(Event::Leader { peer: self.id, name: Text::default(), group: group.clone() });
+        }
+        self.say_elect(group, self.id, None);
+    }
+
+    fn say_elect(&mut self, group: &Text, id: PeerId, but: Option<PeerId>) {
+        for peer in self.members(group).into_iter().filter(|peer| Some(*peer) != but) {
+            self.send(peer, Body::Elect { group: group.clone(), challenger: id.to_string().into() });
+        }
+    }
+
+    fn say_leader(&mut self, group: &Text, id: PeerId) {
+        for peer in self.members(group) {
+            self.send(peer, Body::Leader { group: group.clone(), leader: id.to_string().into() });
+        }
+    }
+
+    fn on_elect(&mut self, from: PeerId, group: &Text, challenger: PeerId) {
+        let members = self.members(group).len();
+        let count = self.elections.entry(group.clone()).or_default();
+        if count.caw.is_none_or(|caw| challenger < caw) {
+            *count = Count { caw: Some(challenger), father: Some(from), ..Count::default() };
+            self.say_elect(group, challenger, Some(from));
+        }
+        let count = self.elections.get_mut(group).unwrap();
+        if count.caw != Some(challenger) {
+            return;
+        }
+        count.elects += 1;
+        if count.elects != members {
+            return;
+        }
+        let father = count.father;
+        if challenger == self.id {
+            self.say_leader(group, self.id);
+        } else if let Some(father) = father {
+            let body = Body::Elect { group: group.clone(), challenger: challenger.to_string().into() };
+            self.send(father, body);
+        }
+    }
+
+    fn on_leader(&mut self, group: &Text, leader: PeerId) {
+        let members = self.members(group).len();
+        let Some(count) = self.elections.get_mut(group).filter(|count| count.caw.is_some()) else { return };
+        let is_first = count.leaders == 0;
+        count.leaders += 1;
+        count.leader = Some(leader);
+        let is_complete = count.leaders == members;
+        if is_first && leader != self.id {
+            self.say_leader(group, leader);
+        }
+        if is_complete {
+            self.elections.remove(group);
+            self.event(Event::Leader { peer: leader, name: Text::default(), group: group.clone() });
+        }
     }
 
     fn on_message(&mut self, now: Timestamp, id: PeerId, message: Message) {
@@ -139,20 +226,29 @@ impl Zyre {
             Body::Hello(hello) => {
                 for group in hello.groups {
                     self.peers.get_mut(&id).unwrap().groups.insert(group.clone());
-                    self.event(Event::Join { peer: id, name: name.clone(), group });
+                    self.event(Event::Join { peer: id, name: name.clone(), group: group.clone() });
+                    self.begin_election(&group);
                 }
             }
             Body::Join { group, .. } => {
                 peer.groups.insert(group.clone());
-                self.event(Event::Join { peer: id, name, group });
+                self.event(Event::Join { peer: id, name, group: group.clone() });
+                self.begin_election(&group);
             }
             Body::Leave { group, .. } => {
                 peer.groups.remove(&group);
-                self.event(Event::Leave { peer: id, name, group });
+                self.event(Event::Leave { peer: id, name, group: group.clone() });
+                self.begin_election(&group);
             }
             Body::Whisper { content } => self.event(Event::Whisper { peer: id, name, content }),
             Body::Shout { group, content } => self.event(Event::Shout { peer: id, name, group, content }),
             Body::Ping => self.send(id, Body::PingOk),
+            Body::Elect { group, challenger } => {
+                self.on_elect(id, &group, challenger.as_str().unwrap().parse().unwrap());
+            }
+            Body::Leader { group, leader } => {
+                self.on_leader(&group, leader.as_str().unwrap().parse().unwrap());
+            }
             _ => {}
         }
     }
