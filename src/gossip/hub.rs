@@ -313,7 +313,8 @@ impl HubMachine {
         }
         let is_withdrawn = ttl == 0 && client.dialect != Dialect::Czmq;
         let is_at_home = || {
-            said.and_then(|said| said.endpoint.socket_addr()).map(|at| at.ip()) == Some(client.remote.ip().to_canonical())
+            said.and_then(|said| said.endpoint.socket_addr()).map(|at| at.ip())
+                == Some(client.remote.ip().to_canonical())
         };
         let source = match client.dialect {
             Dialect::Czmq => {
