@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::scenario;
 
@@ -217,15 +218,15 @@ fn span(text: &str) -> Duration {
 struct Agent<N: Net> {
     net: N,
     state: Arc<Mutex<State>>,
-    /// Wakes who waits for a change.
-    changes: Arc<watch::Sender<u64>>,
+    /// Wakes who waits for a change, in the order in which they came. (A `watch` channel wakes in an order that it draws.)
+    changes: Arc<Notify>,
 }
 
 /// Serves until its tasks are ended.
 pub(super) async fn serve<N: Net>(net: N, consul: scenario::Consul) {
     let Ok(listener) = net.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, consul.port))) else { return };
     let state = Arc::new(Mutex::new(State::new(&consul.keys)));
-    let agent = Agent { net: net.clone(), state, changes: Arc::new(watch::Sender::new(0)) };
+    let agent = Agent { net: net.clone(), state, changes: Arc::default() };
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let agent = agent.clone();
@@ -247,7 +248,7 @@ impl<N: Net> Agent<N> {
         state.expire(now);
         let outcome = act(&mut state, now);
         if state.index != before {
-            self.changes.send_replace(state.index);
+            self.changes.notify_waiters();
         }
         outcome
     }
@@ -266,8 +267,10 @@ impl<N: Net> Agent<N> {
         let after = query.get("index").and_then(|index| index.parse::<u64>().ok()).filter(|index| *index > 0);
         let wait = query.get("wait").map_or(Duration::from_secs(300), |wait| span(wait)).min(WAIT_MAX);
         let until = self.net.now().after(wait);
-        let (mut changes, mut alarm) = (self.changes.subscribe(), self.net.alarm());
+        let mut alarm = self.net.alarm();
         loop {
+            let mut changed = pin!(self.changes.notified());
+            changed.as_mut().enable();
             let (reply, next) = self.with(|state, _| (state.get(path, &query), state.next()));
             let is_news = reply.index.zip(after).is_none_or(|(index, after)| index > after);
             if is_news || reply.status == 500 || self.net.now() >= until {
@@ -276,7 +279,7 @@ impl<N: Net> Agent<N> {
             alarm.set(Some(next.map_or(until, |next| next.min(until))));
             tokio::select! {
                 biased;
-                _ = changes.changed() => {}
+                () = &mut changed => {}
                 () = alarm.ring() => {}
             }
         }

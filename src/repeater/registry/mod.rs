@@ -43,7 +43,8 @@ pub(super) fn bind<N: Net>(
 /// Running registries. Dropping them ends them.
 pub(super) struct Registries {
     _tasks: Vec<Task>,
-    leaving: watch::Sender<bool>,
+    /// One for each: receivers of one sender are woken in an order that tokio draws.
+    leaving: Vec<watch::Sender<bool>>,
     /// Ends when every registry has left.
     left: mpsc::Receiver<()>,
 }
@@ -71,7 +72,7 @@ pub(super) fn start<N: Net>(
     sockets: Option<RegistrySockets<N>>,
     notes: &Notes,
 ) -> Registries {
-    let (leaving, leave) = watch::channel(false);
+    let mut leaving = Vec::new();
     let (staying, left) = mpsc::channel::<()>(1);
     let mut tasks = Vec::new();
     let own = config.advertise.or_else(|| lans.first().map(|lan| IpAddr::V4(lan.address)));
@@ -87,7 +88,9 @@ pub(super) fn start<N: Net>(
             (Registry::Consul(consul), _) => {
                 let own = consul.address.or(own).map(|address| (address, config.publish_port));
                 let client = consul::Client::new(net.clone(), consul.clone(), finder);
-                let (leave, staying) = (leave.clone(), staying.clone());
+                let (told, leave) = watch::channel(false);
+                leaving.push(told);
+                let staying = staying.clone();
                 let registering = client.clone();
                 if let (Some(own), Some(_)) = (own, &consul.service) {
                     tasks.push(net.spawn("registry: Consul, registration", async move {
@@ -112,7 +115,9 @@ pub(super) fn start<N: Net>(
 impl Registries {
     /// Lets each registry say goodbye, within this time.
     pub(super) async fn leave<N: Net>(mut self, net: &N, within: Duration) {
-        let _ = self.leaving.send(true);
+        for leaving in &self.leaving {
+            let _ = leaving.send(true);
+        }
         let mut alarm = net.alarm();
         alarm.set(Some(net.now().after(within)));
         tokio::select! {
