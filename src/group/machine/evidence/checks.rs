@@ -160,8 +160,8 @@ impl Evidence {
         speakers().nth(drawn % count)
     }
 
-    /// Whether nobody has answered us for a while: then it is us.
+    /// Whether nobody has answered us for longer than whoever is well takes, and for less than a doubt lasts: then it is us.
     pub(super) fn nobody_answers(&self, now: Timestamp) -> bool {
-        self.failing.len() >= 2 && now.since(self.last_success) > PERIOD * 2
+        self.failing.len() >= 2 && now.since(self.last_success) > PERIOD * 23 / 20
     }
 }
