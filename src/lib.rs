@@ -31,6 +31,7 @@ mod codec;
 pub mod daemon;
 pub mod machine;
 pub mod net;
+pub mod relay;
 pub mod zmtp;
 pub mod zre;
 

@@ -16,6 +16,8 @@ use super::{Config, LoadError, start};
 use crate::net::{Alarm, Net, OsNet};
 use crate::zre::{self, Events, Text};
 
+mod relay;
+
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
 
@@ -29,6 +31,8 @@ Examples:
   hailer peers --json | jq .name          the same for a program, one event a line
   hailer chat ROBOTS --name alice         shout what you type to the group ROBOTS
   hailer run --config hailer.toml         run the roles that a file describes
+  hailer relay --service ssh=0.0.0.0:2222 let hosts behind NATs serve ssh on port 2222 here
+  hailer host --to 127.0.0.1:22 --relay example:8000 --service ssh
 
 Peers may be zyre, pyre or other ZRE programs on the same network.
 A firewall must let in UDP to port 5670 (beacons) and TCP from port 49152 on (messages).
@@ -77,6 +81,12 @@ enum Verb {
         #[command(flatten)]
         node: NodeOptions,
     },
+    /// Let services be reached that run where nobody can connect to
+    #[command(after_help = relay::RELAY_HELP)]
+    Relay(relay::RelayOptions),
+    /// Make a service of this machine reachable through a relay
+    #[command(after_help = relay::HOST_HELP)]
+    Host(relay::HostOptions),
     /// Run the roles that a configuration file describes, until told to stop
     #[command(after_help = EXAMPLE_FILE)]
     Run {
@@ -157,6 +167,7 @@ impl NodeOptions {
                 expired: stretched(defaults.expired, 4),
                 ..defaults
             }),
+            ..Config::default()
         }
     }
 }
@@ -174,12 +185,20 @@ pub async fn main() -> ExitCode {
     };
     start_logs(cli.verbose);
     let net = OsNet::new();
-    let _force = net.spawn("end by force", end_by_force(net.clone()));
+    let _force = net.spawn("end by force", end_by_force(net.clone(), cli.command.end_time()));
     let outcome = match cli.command {
         Verb::Peers { node, group } => watch(&net, node.config(&group), node.json).await,
         Verb::Chat { group, node } => {
             talk(&net, node.config(std::slice::from_ref(&group)), node.json, group).await
         }
+        Verb::Relay(options) => match options.config() {
+            Ok(config) => run_until_stopped(&net, config, None).await,
+            Err(problem) => return usage(&problem),
+        },
+        Verb::Host(options) => match options.config() {
+            Ok(config) => run_until_stopped(&net, config, None).await,
+            Err(problem) => return usage(&problem),
+        },
         Verb::Run { config: path, check, json } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
@@ -196,7 +215,11 @@ pub async fn main() -> ExitCode {
                 println!("{}: ok", path.display());
                 return ExitCode::SUCCESS;
             }
-            watch(&net, config, json).await
+            if config.zre.is_some() {
+                watch(&net, config, json).await
+            } else {
+                run_until_stopped(&net, config, Some(path)).await
+            }
         }
     };
     match outcome {
@@ -208,6 +231,43 @@ pub async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+impl Verb {
+    /// How long the end may take; `None` when sessions may go on as long as the configuration says.
+    const fn end_time(&self) -> Option<Duration> {
+        match self {
+            Self::Peers { .. } | Self::Chat { .. } => Some(END_TIME),
+            Self::Relay(_) | Self::Host(_) | Self::Run { .. } => None,
+        }
+    }
+}
+
+fn usage(problem: &str) -> ExitCode {
+    eprintln!("hailer: {problem}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Runs roles that tell no events until a signal asks to stop; sessions may then go on for as long as the configuration says.
+/// On SIGHUP the file is read again.
+async fn run_until_stopped(net: &OsNet, config: Config, file: Option<PathBuf>) -> io::Result<()> {
+    let roles = start(net, config).await.map_err(io::Error::other)?;
+    relay::announce(&roles).await;
+    let mut stop = std::pin::pin!(stop_signal());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            () = relay::reload_signal() => relay::reload(&roles, file.as_deref()).await,
+        }
+    }
+    if let Some(relay) = roles.relay {
+        relay.stop().await;
+    }
+    if let Some(host) = roles.host {
+        host.stop(net).await;
+    }
+    Ok(())
 }
 
 fn start_logs(verbose: u8) {
@@ -226,6 +286,8 @@ fn start_logs(verbose: u8) {
 async fn watch(net: &OsNet, config: Config, is_json: bool) -> io::Result<()> {
     let output = Output::new(is_json);
     let roles = start(net, config).await.map_err(io::Error::other)?;
+    // They run as long as they are held.
+    let _others = (roles.relay, roles.host);
     let Some((node, mut events)) = roles.zre else { return Ok(()) };
     output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
     let outcome = show(&mut events, &output).await;
@@ -276,10 +338,15 @@ async fn stop_requested(output: &Output) {
 
 /// Ends the program some time after it was asked to stop, if it is still there: a write to an output that nobody reads can't be
 /// called off.
-async fn end_by_force(net: OsNet) {
+async fn end_by_force(net: OsNet, end_time: Option<Duration>) {
     stop_signal().await;
+    // A second one is meant.
+    let Some(end_time) = end_time else {
+        stop_signal().await;
+        std::process::exit(1);
+    };
     let mut alarm = net.alarm();
-    alarm.set(Some(net.now().after(END_TIME)));
+    alarm.set(Some(net.now().after(end_time)));
     alarm.ring().await;
     std::process::exit(1);
 }

@@ -10,11 +10,17 @@ use super::diagnostic::{Diagnostics, LoadError, Span};
 use super::reader::{self, Given, Refused, Table, Value, duration, integer, text, text_up_to, written};
 use crate::zre::{self, Headers, PeerId, Text};
 
+mod relay;
+
 /// Which roles run, each with complete settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// A ZRE node: the table `[zre]`.
     pub zre: Option<zre::Config>,
+    /// A reverse relay: the table `[relay]`.
+    pub relay: Option<crate::relay::Config>,
+    /// A host of a reverse relay: the table `[host]`.
+    pub host: Option<crate::relay::HostConfig>,
 }
 
 /// Names, groups and header keys are strings of the protocol, which carry their length in one byte (RFC 36).
@@ -32,9 +38,9 @@ impl Config {
     pub fn parse(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
         reader::read(source_name, text, |file| {
             let config = Self::read(file)?;
-            if config.zre.is_none() {
-                let help = "add the table `[zre]`; it may be empty";
-                return Err(file.refuse_missing(&["zre"], "this file starts no role", help));
+            if config == Self::default() {
+                let help = "add the table `[zre]`, which may be empty, or `[relay]` or `[host]`";
+                return Err(file.refuse_missing(&["zre", "relay", "host"], "this file starts no role", help));
             }
             Ok(config)
         })
@@ -54,8 +60,14 @@ impl Config {
     /// # Errors
     /// When something in them is wrong.
     pub fn read(table: &mut Table<'_>) -> Result<Self, Refused> {
-        let zre = table.optional("zre", |value| value.table(read_zre))?;
-        Ok(Self { zre: zre.map(|zre| zre.value) })
+        let zre = table.optional("zre", |value| value.table(read_zre));
+        let relay = table.optional("relay", |value| value.table(relay::relay));
+        let host = table.optional("host", |value| value.table(relay::host));
+        Ok(Self {
+            zre: zre?.map(|zre| zre.value),
+            relay: relay?.map(|relay| relay.value),
+            host: host?.map(|host| host.value),
+        })
     }
 }
 
@@ -229,7 +241,7 @@ mod tests {
     #[test]
     fn an_empty_table_starts_a_node_with_every_default() {
         let config = Config::parse("f", "[zre]").unwrap();
-        assert_eq!(config, Config { zre: Some(zre::Config::default()) });
+        assert_eq!(config, Config { zre: Some(zre::Config::default()), ..Config::default() });
     }
 
     #[test]
