@@ -25,10 +25,11 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 const ABOUT_BYTES_MAX: usize = 1000;
 
 /// Names of properties, and whether each is about every moment. Limits are in keys of their own.
-const PROPERTIES: [(&str, Property, bool); 10] = [
+const PROPERTIES: [(&str, Property, bool); 11] = [
     ("everyone-knows-everyone", Property::EveryoneKnowsEveryone, false),
     ("the-dead-are-gone", Property::TheDeadAreGone, false),
     ("membership-is-symmetric", Property::MembershipIsSymmetric, false),
+    ("sessions-complete", Property::SessionsComplete, false),
     ("no-live-peer-exits", Property::NoLivePeerExits, true),
     ("nobody-unknown-appears", Property::NobodyUnknownAppears, true),
     ("never-meet", Property::NeverMeet(Vec::new()), true),

@@ -48,6 +48,7 @@ pub(super) struct RawNode {
     pub(super) start: (Duration, Duration),
     pub(super) clock: Drift,
     pub(super) config: Config,
+    pub(super) echo: Option<u16>,
     pub(super) identity_span: Span,
     pub(super) kind: RawKind,
     pub(super) routes: RawRoutes,
@@ -156,6 +157,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     let routes = routes(table);
     let start = table.optional("start", moments);
     let clock = table.optional("clock", clock);
+    let echo = table.optional("echo", integer(1..=u64::from(u16::MAX), 7000));
     let config = Config::read(table);
     let start = start?;
     refuse_late_start(table, start.as_ref(), end)?;
@@ -166,6 +168,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
         start: start.map(|start| start.value).unwrap_or_default(),
         clock: clock?.map(|clock| clock.value).unwrap_or_default(),
         config: config?,
+        echo: echo?.map(|echo| echo.value as u16),
         identity_span: table.span_of(&["zre", "identity"]),
         kind: RawKind::Computer,
         routes: routes?,
@@ -278,6 +281,7 @@ fn expanded(raw: &RawNode, i: usize, docker_host: impl Fn(usize) -> NodeIndex) -
         start,
         clock: raw.clock,
         config,
+        echo: raw.echo,
         kind: match raw.kind {
             RawKind::Computer => Kind::Computer,
             RawKind::Router => Kind::Router,

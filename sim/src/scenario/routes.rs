@@ -58,6 +58,7 @@ pub(super) fn router(table: &mut Table<'_>, segments: &Segments) -> Result<RawNo
         start: Default::default(),
         clock: Drift::default(),
         config: Config::default(),
+        echo: None,
         identity_span,
         kind: RawKind::Router,
         routes,

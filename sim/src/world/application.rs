@@ -1,12 +1,16 @@
 //! What stands where a user's program would stand: it does what the script says and writes down what it is told.
 
+use std::net::SocketAddr;
+
 use hailer::daemon::{self, Config, Roles};
 use hailer::net::Net;
+use hailer::relay::{Host, Relay};
 use hailer::zre::PeerId;
 use tokio::sync::mpsc;
 
 use super::log::Author;
 use super::message::Label;
+use super::sessions;
 use crate::trace::What;
 
 /// What the script asks of a program.
@@ -16,6 +20,7 @@ pub(super) enum Command {
     Leave(String),
     Shout { group: String, bytes: usize },
     Whisper { to: PeerId, bytes: usize },
+    Connect { to: SocketAddr, bytes: usize },
     Stop,
 }
 
@@ -23,6 +28,7 @@ pub(super) enum Command {
 pub(super) async fn run<N: Net>(
     net: N,
     config: Config,
+    echo: Option<u16>,
     author: Author,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
@@ -31,7 +37,11 @@ pub(super) async fn run<N: Net>(
         Ok(roles) => roles,
         Err(error) => return author.record(What::Refused(format!("start: {error}"))),
     };
-    let Roles { zre: Some((node, mut events)) } = roles else { return };
+    let _echo = echo.map(|port| net.spawn("echo", sessions::echo(net.clone(), port, author.clone())));
+    let Roles { zre, relay, host } = roles;
+    let Some((node, mut events)) = zre else {
+        return serve(&net, author, commands, relay, host).await;
+    };
     for group in groups {
         author.record(What::Joined(group));
     }
@@ -68,6 +78,12 @@ pub(super) async fn run<N: Net>(
                 author.record(what);
                 node.whisper(to, label.message(bytes)).await
             }
+            Command::Connect { to, bytes } => {
+                let number = next_label().number;
+                net.spawn("session", sessions::session(net.clone(), to, number, bytes, author.clone()))
+                    .detach();
+                Ok(())
+            }
             Command::Stop => {
                 node.stop().await;
                 break;
@@ -79,4 +95,33 @@ pub(super) async fn run<N: Net>(
     }
     // The last events, STOP among them, still come; the task ends with their stream.
     listening.detach();
+}
+
+/// A program without a ZRE node: its other roles run, and it opens sessions.
+async fn serve<N: Net>(
+    net: &N,
+    author: Author,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    relay: Option<Relay>,
+    host: Option<Host>,
+) {
+    let mut number = 0;
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Connect { to, bytes } => {
+                let session = sessions::session(net.clone(), to, number, bytes, author.clone());
+                net.spawn("session", session).detach();
+                number += 1;
+            }
+            Command::Stop => break,
+            // The file is refused when it asks this of a node that is no ZRE node.
+            _ => {}
+        }
+    }
+    if let Some(relay) = relay {
+        relay.stop().await;
+    }
+    if let Some(host) = host {
+        host.stop(net).await;
+    }
 }

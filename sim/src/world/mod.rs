@@ -1,6 +1,7 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
+//! * `sessions`: an echo service and clients that know nothing of Hailer.
 //! * `storm`: what a broadcast storm is made of. `processor`: how a busy machine lets its program run.
 //! * `machine`: clocks, slowness, addresses. `measures`: what nodes send and hold, where somebody asks.
 //! * [`flat`]: the same on turmoil's own network, as far as that goes.
@@ -40,6 +41,7 @@ mod machine;
 mod measures;
 pub mod message;
 mod processor;
+mod sessions;
 mod storm;
 
 /// What a run may be told besides its scenario.
@@ -293,7 +295,7 @@ impl World {
             // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
             self.log.record(now, index, What::Mended("power".to_owned()));
         }
-        let program = || tasks.spawn(application::run(net, config, author, inbox)).detach();
+        let program = || tasks.spawn(application::run(net, config, node.echo, author, inbox)).detach();
         match &state.account {
             Some(account) => account.during(program),
             None => program(),
@@ -422,6 +424,9 @@ impl World {
         match &traffic_spec.kind {
             TrafficKind::Shout(group) => {
                 self.command(sender, Command::Shout { group: group.clone(), bytes: traffic_spec.bytes });
+            }
+            TrafficKind::Connect(to) => {
+                self.command(sender, Command::Connect { to: *to, bytes: traffic_spec.bytes });
             }
             kind @ TrafficKind::Whisper(_) => {
                 if let Some(to) = kind.receiver(sender, sent) {

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -304,7 +305,7 @@ impl<N: Net> Connection<N> {
         mut framer: Framer,
         session: i32,
     ) -> Result<(), Fault> {
-        let port = self.shared.compatible_port.unwrap_or_default();
+        let port = self.shared.compatible_port.as_ref().map_or(0, |port| port.load(Ordering::Relaxed));
         let response = compatible::Response {
             session,
             relay_host: self.at.ip().to_canonical().to_string(),

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -116,7 +117,7 @@ struct Shared {
     nobody: Token,
     tls: Option<TlsAcceptor>,
     /// The port for clients of the original protocol, when that is spoken.
-    compatible_port: Option<u16>,
+    compatible_port: Option<Arc<AtomicU16>>,
     heartbeat: Duration,
     counters: Arc<Counters>,
 }
@@ -169,7 +170,7 @@ impl Relay {
             tokens: Mutex::default(),
             nobody: Token::random(nobody),
             tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
-            compatible_port: config.compatible.as_ref().map(|compatible| compatible.clients.port()),
+            compatible_port: config.compatible.as_ref().map(|_| Arc::default()),
             heartbeat: config.heartbeat,
             counters: counters.clone(),
         };
@@ -204,6 +205,11 @@ impl Relay {
             driver.listen(Entrance::Commands, compatible.commands)?;
         }
         driver.apply(config)?;
+        let clients =
+            driver.listeners.get(&Entrance::Clients(Name::from(""))).map(|(_, local, _)| local.port());
+        if let (Some(port), Some(clients)) = (&driver.shared.compatible_port, clients) {
+            port.store(clients, Ordering::Relaxed);
+        }
         info!(%hosts, "relay started");
         net.spawn("relay", driver.run()).detach();
         Ok(Self { requests: requests_tx, hosts, counters })

@@ -6,7 +6,7 @@
 //!
 //! It writes nothing on the command channel: the original relay would take part of a message for a fault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -34,8 +34,42 @@ const LOCAL_TIME: Duration = Duration::from_secs(5);
 /// be faster, and closes the data connection only 5 s later.
 const LATE_TIME: Duration = Duration::from_millis(500);
 
-/// Data connections that wait for their session's announcement.
-type Announced = Arc<Mutex<BTreeMap<i32, mpsc::UnboundedSender<Announcement>>>>;
+/// Announcements of sessions that are kept for data connections whose answer has not come yet. More can't be on their way.
+const EARLY_MAX: usize = 256;
+
+/// Where announcements and data connections meet.
+type Announced = Arc<Mutex<Board>>;
+
+#[derive(Debug, Default)]
+struct Board {
+    /// Data connections by the numbers of their sessions.
+    slots: BTreeMap<i32, mpsc::UnboundedSender<Announcement>>,
+    /// Sessions that were announced before their data connection knew its number, or that are another host process's.
+    early: VecDeque<i32>,
+}
+
+impl Board {
+    fn announce(&mut self, announcement: Announcement) {
+        match self.slots.get(&announcement.session()) {
+            Some(slot) => drop(slot.send(announcement)),
+            None if matches!(announcement, Announcement::Open(_)) => {
+                if self.early.len() == EARLY_MAX {
+                    self.early.pop_front();
+                }
+                self.early.push_back(announcement.session());
+            }
+            None => self.early.retain(|session| *session != announcement.session()),
+        }
+    }
+
+    fn register(&mut self, session: i32, slot: mpsc::UnboundedSender<Announcement>) {
+        if let Some(place) = self.early.iter().position(|early| *early == session) {
+            self.early.remove(place);
+            let _ = slot.send(Announcement::Open(session));
+        }
+        self.slots.insert(session, slot);
+    }
+}
 
 #[derive(Debug)]
 enum Note {
@@ -183,7 +217,7 @@ impl<N: Net, S: Serve<N>> HostProcess<N, S> {
                 debug!(relay = %slot.relay, %fault, "data connection ended");
             }
             if let Some(session) = slot.session {
-                lock(&slot.announced).remove(&session);
+                lock(&slot.announced).slots.remove(&session);
             }
             let (was_ready, was_busy) = (slot.was_ready, slot.was_busy);
             let _ = slot.notes.send(Note::Ended { id, was_ready, was_busy });
@@ -215,13 +249,13 @@ impl<N: Net, S: Serve<N>> HostProcess<N, S> {
                         framer.push(&buffer[..count]);
                         while let Some(body) = framer.next()? {
                             let announcement = Announcement::decode(&body)?;
-                            if let Some(slot) = lock(&announced).get(&announcement.session()) {
-                                let _ = slot.send(announcement);
-                            }
+                            lock(&announced).announce(announcement);
                         }
                     }
                 }
                 .await;
+                // A relay that has restarted counts from 0 again.
+                lock(&announced).early.clear();
                 let _ = notes.send(Note::Commands { is_up: false });
                 if let Err(fault) = outcome {
                     debug!(%relay, %fault, "no command channel");
@@ -271,7 +305,7 @@ impl<N: Net, S: Serve<N>> Slot<N, S> {
         .await?;
         self.session = Some(session);
         self.was_ready = true;
-        lock(&self.announced).insert(session, announced_tx);
+        lock(&self.announced).register(session, announced_tx);
         let _ = self.notes.send(Note::Ready);
         let mut first = first.to_vec();
         if first.is_empty() {
@@ -308,9 +342,7 @@ impl<N: Net, S: Serve<N>> Slot<N, S> {
     }
 }
 
-fn lock(
-    announced: &Announced,
-) -> std::sync::MutexGuard<'_, BTreeMap<i32, mpsc::UnboundedSender<Announcement>>> {
+fn lock(announced: &Announced) -> std::sync::MutexGuard<'_, Board> {
     announced.lock().expect("nothing panics while it holds this lock")
 }
 
