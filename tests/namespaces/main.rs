@@ -13,5 +13,6 @@ mod inside;
 mod lab;
 mod peer;
 mod pyre_stays;
+mod relay;
 mod under_loss;
 mod with_pyre;
