@@ -12,9 +12,9 @@ use tracing_subscriber::EnvFilter;
 use super::chat;
 use super::output::Output;
 use super::reader::parse_duration;
-use super::{Config, LoadError, start};
+use super::{Config, LoadError, Roles, start};
 use crate::net::{Alarm, Net, OsNet};
-use crate::zre::{self, Events, Text};
+use crate::zre::{self, Text};
 
 mod relay;
 
@@ -261,12 +261,7 @@ async fn run_until_stopped(net: &OsNet, config: Config, file: Option<PathBuf>) -
             () = relay::reload_signal() => relay::reload(&roles, file.as_deref()).await,
         }
     }
-    if let Some(relay) = roles.relay {
-        relay.stop().await;
-    }
-    if let Some(host) = roles.host {
-        host.stop(net).await;
-    }
+    roles.stop().await;
     Ok(())
 }
 
@@ -282,27 +277,26 @@ fn start_logs(verbose: u8) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal).init();
 }
 
-/// Shows events until told to stop.
+/// Runs the roles and shows what they tell until told to stop.
 async fn watch(net: &OsNet, config: Config, is_json: bool) -> io::Result<()> {
     let output = Output::new(is_json);
-    let roles = start(net, config).await.map_err(io::Error::other)?;
-    // They run as long as they are held.
-    let _others = (roles.relay, roles.host);
-    let Some((node, mut events)) = roles.zre else { return Ok(()) };
-    output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
-    let outcome = show(&mut events, &output).await;
-    node.stop().await;
-    outcome.and(drain(&mut events, &output).await)
+    let mut roles = start(net, config).await.map_err(io::Error::other)?;
+    if let Some((node, _)) = &roles.zre {
+        output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
+    }
+    let outcome = show(&mut roles, &output).await;
+    roles.stop().await;
+    outcome.and(drain(&mut roles, &output).await)
 }
 
-async fn show(events: &mut Events, output: &Output) -> io::Result<()> {
+async fn show(roles: &mut Roles, output: &Output) -> io::Result<()> {
     let stop = stop_requested(output);
     tokio::pin!(stop);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
-            event = events.next() => match event {
+            event = roles.next() => match event {
                 Some(event) => output.event(&event)?,
                 None => return Ok(()),
             },
@@ -312,16 +306,16 @@ async fn show(events: &mut Events, output: &Output) -> io::Result<()> {
 
 async fn talk(net: &OsNet, config: Config, is_json: bool, group: String) -> io::Result<()> {
     let output = Output::new(is_json);
-    let roles = start(net, config).await.map_err(io::Error::other)?;
-    let Some((node, mut events)) = roles.zre else { return Ok(()) };
-    let outcome = chat::run(&node, &mut events, &output, group, stop_requested(&output)).await;
-    node.stop().await;
-    outcome.and(drain(&mut events, &output).await)
+    let mut roles = start(net, config).await.map_err(io::Error::other)?;
+    let Some((node, events)) = &mut roles.zre else { return Ok(()) };
+    let outcome = chat::run(node, events, &output, group, stop_requested(&output)).await;
+    roles.stop().await;
+    outcome.and(drain(&mut roles, &output).await)
 }
 
-/// Shows the last events of a node that was asked to stop.
-async fn drain(events: &mut Events, output: &Output) -> io::Result<()> {
-    while let Some(event) = events.next().await {
+/// Shows the last events of roles that were asked to stop.
+async fn drain(roles: &mut Roles, output: &Output) -> io::Result<()> {
+    while let Some(event) = roles.next().await {
         output.event(&event)?;
     }
     Ok(())

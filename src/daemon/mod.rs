@@ -20,4 +20,4 @@ mod roles;
 
 pub use config::Config;
 pub use diagnostic::{Diagnostics, LoadError};
-pub use roles::{RoleError, Roles, start};
+pub use roles::{RoleEvent, Roles, StartError, start};

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use hailer::daemon::{self, Config, Roles};
-use hailer::net::Net;
-use hailer::relay::{Host, Relay};
-use hailer::zre::PeerId;
+use hailer::daemon::{self, Config};
+use hailer::net::{Net, Task};
+use hailer::zre::{Events, Node, PeerId};
 use tokio::sync::mpsc;
 
 use super::log::Author;
@@ -33,95 +32,94 @@ pub(super) async fn run<N: Net>(
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let groups = config.zre.iter().flat_map(|zre| &zre.groups).map(ToString::to_string).collect::<Vec<_>>();
-    let roles = match daemon::start(&net, config).await {
+    let mut roles = match daemon::start(&net, config).await {
         Ok(roles) => roles,
         Err(error) => return author.record(What::Refused(format!("start: {error}"))),
-    };
-    let _echo = echo.map(|port| net.spawn("echo", sessions::echo(net.clone(), port, author.clone())));
-    let Roles { zre, relay, host } = roles;
-    let Some((node, mut events)) = zre else {
-        return serve(&net, author, commands, relay, host).await;
     };
     for group in groups {
         author.record(What::Joined(group));
     }
-    let listener = author.clone();
-    let listening = net.spawn("events", async move {
-        while let Some(event) = events.next().await {
-            listener.event(&event);
-        }
-    });
-    let mut number = 0;
-    let mut next_label = || {
-        let label = Label { node: author.node, life: author.life, number };
-        number += 1;
-        label
-    };
-    while let Some(command) = commands.recv().await {
-        let outcome = match command {
-            Command::Join(group) => {
-                author.record(What::Joined(group.clone()));
-                node.join(group).await
-            }
-            Command::Leave(group) => {
-                author.record(What::Left(group.clone()));
-                node.leave(group).await
-            }
-            Command::Shout { group, bytes } => {
-                let label = next_label();
-                author.record(What::SentShout { group: group.clone(), number: label.number, bytes });
-                node.shout(group, label.message(bytes)).await.map(drop)
-            }
-            Command::Whisper { to, bytes } => {
-                let label = next_label();
-                let what = What::SentWhisper { to: author.subject(to), number: label.number, bytes };
-                author.record(what);
-                node.whisper(to, label.message(bytes)).await
-            }
-            Command::Connect { to, bytes } => {
-                let number = next_label().number;
-                net.spawn("session", sessions::session(net.clone(), to, number, bytes, author.clone()))
-                    .detach();
-                Ok(())
-            }
-            Command::Stop => {
-                node.stop().await;
-                break;
-            }
-        };
-        if let Err(error) = outcome {
-            author.record(What::Refused(error.to_string()));
+    let _echo = echo.map(|port| net.spawn("echo", sessions::echo(net.clone(), port, author.clone())));
+    let (client, mut opened) = (author.clone(), 0);
+    let mut member = roles.zre.take().map(|(node, events)| Member::new(&net, node, events, author));
+    loop {
+        tokio::select! {
+            biased;
+            command = commands.recv() => match (command, &mut member) {
+                (Some(Command::Stop), _) => break,
+                (Some(Command::Connect { to, bytes }), _) => {
+                    let session = sessions::session(net.clone(), to, opened, bytes, client.clone());
+                    net.spawn("session", session).detach();
+                    opened += 1;
+                }
+                (Some(command), Some(member)) => member.obey(command).await,
+                (Some(_), None) => {}
+                (None, _) => return,
+            },
+            _ = roles.next(), if !roles.is_empty() => {}
         }
     }
-    // The last events, STOP among them, still come; the task ends with their stream.
-    listening.detach();
+    if let Some(member) = member {
+        // The last events, STOP among them, still come; the task ends with their stream.
+        member.node.stop().await;
+        member.listening.detach();
+    }
+    roles.stop().await;
+    while roles.next().await.is_some() {}
 }
 
-/// A program without a ZRE node: its other roles run, and it opens sessions.
-async fn serve<N: Net>(
-    net: &N,
+/// A user of the ZRE node.
+struct Member {
+    node: Node,
+    /// Writes down what the node tells.
+    listening: Task,
     author: Author,
-    mut commands: mpsc::UnboundedReceiver<Command>,
-    relay: Option<Relay>,
-    host: Option<Host>,
-) {
-    let mut number = 0;
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Connect { to, bytes } => {
-                let session = sessions::session(net.clone(), to, number, bytes, author.clone());
-                net.spawn("session", session).detach();
-                number += 1;
+    messages: u64,
+}
+
+impl Member {
+    fn new<N: Net>(net: &N, node: Node, mut events: Events, author: Author) -> Self {
+        let listener = author.clone();
+        let listening = net.spawn("events", async move {
+            while let Some(event) = events.next().await {
+                listener.event(&event);
             }
-            Command::Stop => break,
-            // The file is refused when it asks this of a node that is no ZRE node.
-            _ => {}
+        });
+        Self { node, listening, author, messages: 0 }
+    }
+
+    fn next_label(&mut self) -> Label {
+        let number = self.messages;
+        self.messages += 1;
+        Label { node: self.author.node, life: self.author.life, number }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        let outcome = match command {
+            Command::Join(group) => {
+                self.author.record(What::Joined(group.clone()));
+                self.node.join(group).await
+            }
+            Command::Leave(group) => {
+                self.author.record(What::Left(group.clone()));
+                self.node.leave(group).await
+            }
+            Command::Shout { group, bytes } => {
+                let label = self.next_label();
+                self.author.record(What::SentShout { group: group.clone(), number: label.number, bytes });
+                self.node.shout(group, label.message(bytes)).await.map(drop)
+            }
+            Command::Whisper { to, bytes } => {
+                let label = self.next_label();
+                let to_whom = self.author.subject(to);
+                self.author.record(What::SentWhisper { to: to_whom, number: label.number, bytes });
+                self.node.whisper(to, label.message(bytes)).await
+            }
+            // The whole program's, not the node's alone.
+            Command::Connect { .. } | Command::Stop => return,
+        };
+        if let Err(error) = outcome {
+            self.author.record(What::Refused(error.to_string()));
         }
-    }
-    if let Some(relay) = relay {
-        relay.stop().await;
-    }
-    if let Some(host) = host {
-        host.stop(net).await;
     }
 }

@@ -245,6 +245,11 @@ impl Relay {
         outcome.await.map_err(|_| RelayError::Ended)?
     }
 
+    /// Whether it has stopped.
+    pub fn is_ended(&self) -> bool {
+        self.requests.is_closed()
+    }
+
     /// Stops listening at once, so that another relay can take over, tells the hosts, and waits until the last session has ended, or
     /// for as long as the configuration says.
     pub async fn stop(&self) {

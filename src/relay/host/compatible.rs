@@ -101,6 +101,8 @@ pub(super) struct HostProcess<N: Net, S> {
     serve: S,
     status: watch::Sender<Status>,
     leaving: watch::Receiver<bool>,
+    /// How long sessions may go on when it is told to stop.
+    drain: Duration,
     announced: Announced,
     backoff: Backoff,
     /// No connection is tried before.
@@ -118,7 +120,7 @@ impl<N: Net, S: Serve<N>> HostProcess<N, S> {
         settings: CompatibleHost,
         serve: S,
         status: watch::Sender<Status>,
-        leaving: watch::Receiver<bool>,
+        (leaving, drain): (watch::Receiver<bool>, Duration),
     ) -> Self {
         let mut seed = [0; 8];
         net.random(&mut seed);
@@ -130,6 +132,7 @@ impl<N: Net, S: Serve<N>> HostProcess<N, S> {
             serve,
             status,
             leaving,
+            drain,
             announced: Announced::default(),
             backoff,
             not_before,
@@ -144,28 +147,28 @@ impl<N: Net, S: Serve<N>> HostProcess<N, S> {
         let commands = self.commands(notes_tx.clone());
         let _commands = self.net.spawn("command channel", commands);
         let mut alarm = self.net.alarm();
-        let mut is_leaving = false;
+        let mut leave_by = None;
         loop {
             let now = self.net.now();
             let has_room = self.data.len() < self.settings.connections_max;
-            let is_wanted = !is_leaving && self.free < self.settings.connections && has_room;
+            let is_wanted = leave_by.is_none() && self.free < self.settings.connections && has_room;
             if is_wanted && now >= self.not_before {
                 self.open(&notes_tx);
                 continue;
             }
-            alarm.set(is_wanted.then_some(self.not_before));
+            alarm.set(leave_by.or(is_wanted.then_some(self.not_before)));
             tokio::select! {
                 biased;
-                changed = self.leaving.changed(), if !is_leaving => {
+                changed = self.leaving.changed(), if leave_by.is_none() => {
                     if changed.is_err() {
                         return;
                     }
-                    is_leaving = true;
+                    leave_by = Some(self.net.now().after(self.drain));
                 }
                 note = notes.recv() => if let Some(note) = note { self.on_note(&note) },
                 () = alarm.ring() => {}
             }
-            if is_leaving && self.status.borrow().sessions == 0 {
+            if leave_by.is_some_and(|by| by <= self.net.now() || self.status.borrow().sessions == 0) {
                 return;
             }
         }

@@ -100,6 +100,8 @@ pub(super) struct Driver<N: Net, S> {
     notes: mpsc::UnboundedReceiver<Note>,
     status: watch::Sender<Status>,
     leaving: watch::Receiver<bool>,
+    /// How long sessions may go on when it is told to stop.
+    drain: Duration,
     /// Which control connection it is; notes of earlier ones do not matter.
     life: u64,
     control: Option<(Task, mpsc::UnboundedSender<Message>)>,
@@ -118,7 +120,7 @@ impl<N: Net, S: Serve<N>> Driver<N, S> {
         service: Named,
         serve: S,
         status: watch::Sender<Status>,
-        leaving: watch::Receiver<bool>,
+        (leaving, drain): (watch::Receiver<bool>, Duration),
     ) -> Self {
         let mut seed = [0; 8];
         net.random(&mut seed);
@@ -135,6 +137,7 @@ impl<N: Net, S: Serve<N>> Driver<N, S> {
             notes,
             status,
             leaving,
+            drain,
             life: 0,
             control: None,
             session: None,
@@ -147,24 +150,24 @@ impl<N: Net, S: Serve<N>> Driver<N, S> {
     pub(super) async fn run(mut self) {
         let net = self.shared.net.clone();
         let mut alarm = net.alarm();
-        let mut is_leaving = false;
+        let mut leave_by = None;
         loop {
-            alarm.set(self.machine.deadline());
+            alarm.set([self.machine.deadline(), leave_by].into_iter().flatten().min());
             tokio::select! {
                 biased;
                 () = alarm.ring() => self.machine.handle(net.now(), Input::Timeout),
-                changed = self.leaving.changed(), if !is_leaving => {
+                changed = self.leaving.changed(), if leave_by.is_none() => {
                     // Whoever could say more is gone.
                     if changed.is_err() {
                         return;
                     }
-                    is_leaving = true;
+                    leave_by = Some(net.now().after(self.drain));
                     self.machine.handle(net.now(), Input::Leave);
                 }
                 note = self.notes.recv() => if let Some(note) = note { self.on_note(note) },
             }
             self.act();
-            if is_leaving && self.status.borrow().sessions == 0 {
+            if leave_by.is_some_and(|by| by <= net.now() || self.status.borrow().sessions == 0) {
                 break;
             }
         }

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::config::HostConfig;
 use super::tls::TlsError;
@@ -26,8 +27,8 @@ pub struct Host {
     /// Each with what tells it to leave.
     running: Vec<(watch::Sender<bool>, Task)>,
     statuses: BTreeMap<String, watch::Receiver<Status>>,
-    ended: mpsc::Receiver<()>,
-    drain: std::time::Duration,
+    ended: Mutex<mpsc::Receiver<()>>,
+    is_ended: AtomicBool,
 }
 
 /// How a service of a host stands.
@@ -42,6 +43,11 @@ pub struct Status {
 }
 
 impl Host {
+    fn empty(ended: mpsc::Receiver<()>) -> Self {
+        let (running, statuses) = (Vec::new(), BTreeMap::new());
+        Self { running, statuses, ended: Mutex::new(ended), is_ended: AtomicBool::new(false) }
+    }
+
     /// Starts a host that passes sessions on to local ports, as its configuration says.
     ///
     /// # Errors
@@ -49,7 +55,7 @@ impl Host {
     pub fn start<N: Net>(net: &N, config: HostConfig) -> Result<Self, TlsError> {
         let tls = driver::Tls::new(&config)?;
         let (alive, ended) = mpsc::channel(1);
-        let mut host = Self { running: Vec::new(), statuses: BTreeMap::new(), ended, drain: config.drain };
+        let mut host = Self::empty(ended);
         for (name, service) in &config.services {
             let forward = Forward::new(service.to.clone(), service.proxy);
             let service =
@@ -66,7 +72,7 @@ impl Host {
                 settings.clone(),
                 forward,
                 status_tx,
-                leaving,
+                (leaving, config.drain),
             );
             let alive = alive.clone();
             let task = net.spawn("host process", async move {
@@ -87,7 +93,7 @@ impl Host {
     pub fn serve<N: Net, H: Handler>(net: &N, config: HostConfig, handler: H) -> Result<Self, TlsError> {
         let tls = driver::Tls::new(&config)?;
         let (alive, ended) = mpsc::channel(1);
-        let mut host = Self { running: Vec::new(), statuses: BTreeMap::new(), ended, drain: config.drain };
+        let mut host = Self::empty(ended);
         let program = Program::new(Arc::new(handler));
         for (name, service) in &config.services {
             let service = driver::Named { name: name.clone(), settings: service.clone(), check: None };
@@ -97,8 +103,14 @@ impl Host {
             let (leave, leaving) = watch::channel(false);
             let (status_tx, status) = watch::channel(Status::default());
             let (relay, settings) = (config.relay.clone(), settings.clone());
-            let host_process =
-                compatible::HostProcess::new(net.clone(), relay, settings, program, status_tx, leaving);
+            let host_process = compatible::HostProcess::new(
+                net.clone(),
+                relay,
+                settings,
+                program,
+                status_tx,
+                (leaving, config.drain),
+            );
             let alive = alive.clone();
             let task = net.spawn("host process", async move {
                 host_process.run().await;
@@ -122,8 +134,15 @@ impl Host {
         let (leave, leaving) = watch::channel(false);
         let (status_tx, status) = watch::channel(Status::default());
         let name = service.name.clone();
-        let driver =
-            driver::Driver::new(net.clone(), config.relay.clone(), tls, service, serve, status_tx, leaving);
+        let driver = driver::Driver::new(
+            net.clone(),
+            config.relay.clone(),
+            tls,
+            service,
+            serve,
+            status_tx,
+            (leaving, config.drain),
+        );
         let alive = alive.clone();
         let task = net.spawn("host", async move {
             driver.run().await;
@@ -138,18 +157,18 @@ impl Host {
         self.statuses.get(service).cloned()
     }
 
+    /// Whether it has stopped.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Relaxed)
+    }
+
     /// Takes no more sessions, and waits until the last one has ended, or for as long as the configuration says.
-    pub async fn stop<N: Net>(mut self, net: &N) {
-        use crate::net::Alarm;
+    pub async fn stop(&self) {
         for (leave, _) in &self.running {
             leave.send_replace(true);
         }
-        let mut alarm = net.alarm();
-        alarm.set(Some(net.now().after(self.drain)));
-        tokio::select! {
-            biased;
-            _ = self.ended.recv() => {}
-            () = alarm.ring() => {}
-        }
+        // Nothing is ever sent: this ends when all have ended.
+        let _ = self.ended.lock().await.recv().await;
+        self.is_ended.store(true, Ordering::Relaxed);
     }
 }

@@ -50,7 +50,7 @@ fn sessions_one_after_the_other_use_the_same_few_connections() {
         }
         assert_eq!(relay.counters().sessions.get(), 200);
         assert!(relay.counters().host_connections.get() < 20, "{:?}", relay.counters());
-        host.stop(&net).await;
+        host.stop().await;
         relay.stop().await;
     });
 }
@@ -257,7 +257,7 @@ fn tls_is_asked_for_and_the_relay_is_known_by_its_certificate() {
             let config = HostConfig { tls: Some(trust), ..host_config(relay.hosts_at()) };
             let host = Host::serve(&net, config, echo).unwrap();
             assert!(echoes(&net, clients, &[7; 300_000]).await);
-            host.stop(&net).await;
+            host.stop().await;
         }
         let before = relay.counters().hosts.get();
         // Without TLS, and with a certificate of somebody else's.

@@ -1,0 +1,103 @@
+//! The daemon's configuration: from a file to values that are complete and checked.
+//!
+//! The tables are read by [`Config::read`], for `hailer run --config FILE` and for the nodes of a scenario alike, so that
+//! the two can't drift. It opens nothing and starts nothing. Each role's table has a file of its own beside this one.
+
+use std::path::Path;
+
+use super::diagnostic::{Diagnostics, LoadError};
+use super::reader::{self, Refused, Table};
+use crate::relay;
+use crate::zre;
+
+mod relay_table;
+mod zre_table;
+
+/// Which roles run, each with complete settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// A ZRE node: the table `[zre]`.
+    pub zre: Option<zre::Config>,
+    /// A reverse relay: the table `[relay]`.
+    pub relay: Option<relay::Config>,
+    /// A host of a reverse relay: the table `[host]`.
+    pub host: Option<relay::HostConfig>,
+}
+
+/// The tables, one for each role.
+const ROLES: &[&str] = &["zre", "relay", "host"];
+
+impl Config {
+    /// Reads a configuration file's text; `source_name` is what messages call the file.
+    ///
+    /// # Errors
+    /// All its mistakes. A file without a role is one.
+    pub fn parse(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
+        reader::read(source_name, text, |file| {
+            let config = Self::read(file)?;
+            if config == Self::default() {
+                let help = "add the table `[zre]`, which may be empty, or `[relay]` or `[host]`";
+                return Err(file.refuse_missing(ROLES, "this file starts no role", help));
+            }
+            Ok(config)
+        })
+    }
+
+    /// Reads the configuration file at `path`.
+    ///
+    /// # Errors
+    /// When it can't be read, or has mistakes.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, LoadError> {
+        LoadError::load(path.as_ref(), Self::parse)
+    }
+
+    /// Takes the tables of all roles from the table that holds them: the top of a configuration file, or a node of a
+    /// scenario. There may be none.
+    ///
+    /// # Errors
+    /// When something in them is wrong.
+    pub fn read(table: &mut Table<'_>) -> Result<Self, Refused> {
+        let zre = table.optional("zre", |value| value.table(zre_table::read));
+        let relay = table.optional("relay", |value| value.table(relay_table::relay));
+        let host = table.optional("host", |value| value.table(relay_table::host));
+        Ok(Self {
+            zre: zre?.map(|zre| zre.value),
+            relay: relay?.map(|relay| relay.value),
+            host: host?.map(|host| host.value),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks of lines: with `+` those of a configuration file, below them what must be said about it.
+    const MISTAKES: &str = include_str!("mistakes.txt");
+
+    #[test]
+    fn every_mistake_is_reported_at_its_place_with_what_would_be_right() {
+        let blocks = MISTAKES.split("\n\n").filter(|block| block.starts_with('+'));
+        for block in blocks.clone() {
+            let (file, expected): (Vec<_>, Vec<_>) =
+                block.trim_end().lines().partition(|line| line.starts_with('+'));
+            let file: String = file.iter().map(|line| format!("{}\n", line[1..].trim_start())).collect();
+            let found = Config::parse("hailer.toml", &file).expect_err(&file);
+            let told = found.problems().iter().flat_map(|problem| {
+                let (line, column) = found.position(problem);
+                [format!("{line}:{column} {}", problem.message), format!("    {}", problem.help)]
+            });
+            assert_eq!(told.collect::<Vec<_>>(), expected, "of this file:\n{file}");
+        }
+        assert!(blocks.count() > 30);
+    }
+
+    #[test]
+    fn the_file_on_disk_is_named_in_what_is_said_about_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hailer.toml");
+        std::fs::write(&path, "[zre]\nport = 0\n").unwrap();
+        let told = Config::load(&path).unwrap_err().to_string();
+        assert!(told.contains(&format!("--> {}:2:8", path.display())), "{told}");
+    }
+}
