@@ -14,10 +14,10 @@ pin=$(openssl x509 -in "$work/c.pem" -outform DER | sha256sum | cut -d' ' -f1)
 start() { "$@" >/dev/null 2>&1 & jobs+=($!); last=$!; }
 start "$work/load" serve 45000
 start "$hailer" relay --hosts 127.0.0.1:45100 --service echo=127.0.0.1:45101 --token-file "$work/token"; hailer_relay=$last
-start "$hailer" relay --hosts 127.0.0.1:45200 --service echo=127.0.0.1:45201 --token-file "$work/token" --tls-certificate "$work/c.pem" --tls-key "$work/k.pem"
+start "$hailer" relay --hosts 127.0.0.1:45200 --service echo=127.0.0.1:45201 --token-file "$work/token" --tls-certificate "$work/c.pem" --tls-key "$work/k.pem"; tls_relay=$last
 sleep 1
 start "$hailer" host --to 127.0.0.1:45000 --relay 127.0.0.1:45100 --service echo --token-file "$work/token"; hailer_host=$last
-start "$hailer" host --to 127.0.0.1:45000 --relay 127.0.0.1:45200 --service echo --token-file "$work/token" --tls-pin "$pin"
+start "$hailer" host --to 127.0.0.1:45000 --relay 127.0.0.1:45200 --service echo --token-file "$work/token" --tls-pin "$pin"; tls_host=$last
 rathole_pair() { # NAME PORT CLIENTS [TRANSPORT]
     printf '[server]\nbind_addr="127.0.0.1:%s"\ndefault_token="%s"\n%s\n[server.services.echo]\nbind_addr="127.0.0.1:%s"\nnodelay=true\n' "$2" "$token" "${4:-}" "$3" >"$work/$1-s.toml"
     printf '[client]\nremote_addr="127.0.0.1:%s"\ndefault_token="%s"\n%s\n[client.services.echo]\nlocal_addr="127.0.0.1:45000"\nnodelay=true\n' "$2" "$token" "${5:-}" >"$work/$1-c.toml"
@@ -36,14 +36,25 @@ echo "0,rss_idle_relay_kib,hailer,$(rss "$hailer_relay")"
 echo "0,rss_idle_relay_kib,rathole,$(rss "$plain_relay")"
 echo "0,rss_idle_host_kib,hailer,$(rss "$hailer_host")"
 echo "0,rss_idle_host_kib,rathole,$(rss "$plain_host")"
+# Processor time of relay and host together, in hundredths of a second.
+cpu() { awk '{ sum += $14 + $15 } END { print sum }' "/proc/$1/stat" "/proc/$2/stat"; }
+pids=("$$ $$" "$hailer_relay $hailer_host" "$plain_relay $plain_host" "$tls_relay $tls_host" "$noise_relay $noise_host")
 names=(direct hailer rathole hailer-tls rathole-noise)
 ports=(45000 45101 45301 45201 45401)
 for ((round = 1; round <= rounds; round++)); do
     for what in 'up 1' 'down 1' 'up 4' 'down 4' 'rtt 0' 'connect 1' 'connect 16' 'connect 64'; do
         for i in "${!names[@]}"; do
             # shellcheck disable=SC2086
+            before=$(cpu ${pids[$i]})
             value=$("$work/load" ${what% *} "${ports[$i]}" ${what#* } 1500)
+            # shellcheck disable=SC2086
+            spent=$(($(cpu ${pids[$i]}) - before))
             echo "$round,$what,${names[$i]},$value"
+            case $what in
+                rtt*) ;;
+                # Milliseconds a gigabit, or microseconds a session.
+                *) echo "$round,cpu of $what,${names[$i]},$(awk "BEGIN { print $spent * 10 * (\"$what\" ~ /connect/ ? 1000 : 1) / ($value * 1.5) }")" ;;
+            esac
         done
     done
 done
