@@ -483,7 +483,9 @@ impl Machine for RelayMachine {
                 let Some(door) = self.doors.get_mut(&service) else {
                     return self.outputs.push_back(Output::Close(data));
                 };
-                door.free.push_back(data);
+                // The oldest is used first, also when a younger one was ready before it.
+                let place = door.free.partition_point(|free| *free < data);
+                door.free.insert(place, data);
                 let owner = Owner::Compatible(session);
                 self.data.insert(data, Data { service: service.clone(), owner, is_busy: false });
                 self.serve(now, &service);
