@@ -44,9 +44,11 @@ pub enum StartError {
 /// # Errors
 /// When one can't start; those that had started are stopped again.
 pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError> {
-    let mut roles = Roles::default();
-    roles.relay = config.relay.map(|relay| Relay::start(net, relay)).transpose()?;
-    roles.host = config.host.map(|host| Host::start(net, host)).transpose()?;
+    let mut roles = Roles {
+        zre: None,
+        relay: config.relay.map(|relay| Relay::start(net, relay)).transpose()?,
+        host: config.host.map(|host| Host::start(net, host)).transpose()?,
+    };
     if let Some(zre) = config.zre {
         roles.zre = Some(zre::Node::start(net, zre).await?);
     }

@@ -179,7 +179,7 @@ impl Framer {
     ///
     /// # Errors
     /// When it is too long. Nothing after that can be read.
-    pub fn next(&mut self) -> Result<Option<Bytes>, DecodeError> {
+    pub fn take(&mut self) -> Result<Option<Bytes>, DecodeError> {
         let Some(head) = self.0.first_chunk::<4>() else { return Ok(None) };
         let len = u32::from_be_bytes(*head) as usize;
         if len > FRAME_BYTES_MAX {
@@ -313,11 +313,11 @@ mod tests {
     fn a_message_may_have_1024_bytes_and_no_more() {
         let mut framer = Framer::default();
         framer.push(&1024_u32.to_be_bytes());
-        assert_eq!(framer.next(), Ok(None));
+        assert_eq!(framer.take(), Ok(None));
         framer.push(&[0; 1024]);
-        assert_eq!(framer.next().unwrap().unwrap().len(), 1024);
+        assert_eq!(framer.take().unwrap().unwrap().len(), 1024);
         framer.push(&1025_u32.to_be_bytes());
-        assert_eq!(framer.next(), Err(DecodeError::TooLong { len: 1025 }));
+        assert_eq!(framer.take(), Err(DecodeError::TooLong { len: 1025 }));
     }
 
     proptest! {
@@ -332,7 +332,7 @@ mod tests {
             let mut read = Vec::new();
             for piece in stream.chunks(cut) {
                 framer.push(piece);
-                while let Some(body) = framer.next().unwrap() {
+                while let Some(body) = framer.take().unwrap() {
                     read.push(Announcement::decode(&body).unwrap());
                 }
             }
@@ -347,7 +347,7 @@ mod tests {
             let _ = (Hello::decode(&bytes), Response::decode(&bytes), Announcement::decode(&bytes));
             let mut framer = Framer::default();
             framer.push(&bytes);
-            while let Ok(Some(_)) = framer.next() {}
+            while let Ok(Some(_)) = framer.take() {}
         }
     }
 }

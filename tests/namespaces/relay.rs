@@ -1,5 +1,10 @@
 //! A service behind a real NAT (nftables masquerade) is reached through a relay: echo, half-close, bulk, many short sessions,
 //! a relay that is killed. The client and the relay are outside the NAT, the host and its service are inside.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "programs on real networks, seen from outside, in real time"
+)]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

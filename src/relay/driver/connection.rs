@@ -115,7 +115,7 @@ impl<N: Net> Connection<N> {
         let from = self.from;
         match fault {
             Fault::Talk(TalkError::Closed | TalkError::Io(_)) => {
-                debug!(%from, %fault, "connection of a host ended")
+                debug!(%from, %fault, "connection of a host ended");
             }
             Fault::Refused(refusal) => {
                 self.shared.counters.hosts_refused.add(1);
@@ -320,7 +320,7 @@ impl<N: Net> Connection<N> {
         loop {
             // A hello that comes again is answered again; what else comes before a session is swallowed, as the
             // original does.
-            while let Some(body) = framer.next()? {
+            while let Some(body) = framer.take()? {
                 if compatible::Hello::decode(&body).is_err() {
                     if seat.is_none() && client.is_none() {
                         return Err(Fault::Compatible(compatible::DecodeError::Missing("version")));

@@ -250,7 +250,7 @@ impl<N: Net, S: Serve<N>> HostProcess<N, S> {
                             return Ok::<_, Fault>(());
                         }
                         framer.push(&buffer[..count]);
-                        while let Some(body) = framer.next()? {
+                        while let Some(body) = framer.take()? {
                             let announcement = Announcement::decode(&body)?;
                             lock(&announced).announce(announcement);
                         }
@@ -293,7 +293,7 @@ impl<N: Net, S: Serve<N>> Slot<N, S> {
             let mut framer = Framer::default();
             let mut buffer = [0; 512];
             let body = loop {
-                if let Some(body) = framer.next().map_err(io::Error::other)? {
+                if let Some(body) = framer.take().map_err(io::Error::other)? {
                     break body;
                 }
                 let count = stream.read(&mut buffer).await?;
