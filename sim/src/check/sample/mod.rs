@@ -87,6 +87,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         start: Duration::ZERO,
         clock: Drift::default(),
         config: Config::default(),
+        echo: None,
         kind: Kind::Computer,
         published: Vec::new(),
         routes: Vec::new(),
