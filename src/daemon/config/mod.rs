@@ -59,7 +59,12 @@ impl Config {
     pub fn read(table: &mut Table<'_>) -> Result<Self, Refused> {
         let zre = table.optional("zre", |value| value.table(zre_table::read));
         let relay = table.optional("relay", |value| value.table(relay_table::relay));
-        let host = table.optional("host", |value| value.table(relay_table::host));
+        // A scenario's container has another `host`: the Docker host that it is on.
+        let host = if table.title() == "[[container]]" {
+            Ok(None)
+        } else {
+            table.optional("host", |value| value.table(relay_table::host))
+        };
         Ok(Self {
             zre: zre?.map(|zre| zre.value),
             relay: relay?.map(|relay| relay.value),
