@@ -88,6 +88,10 @@ impl Net for SimNet {
         Ok(stream)
     }
 
+    fn local_addr(&self, stream: &SimStream) -> io::Result<SocketAddr> {
+        stream.addresses().map(|(own, _)| own)
+    }
+
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);

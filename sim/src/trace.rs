@@ -106,6 +106,20 @@ pub enum What {
         /// Whether every byte is as it was sent.
         is_intact: bool,
     },
+    /// A client opened a session, through a relay or not.
+    SessionOpened {
+        /// Which session of this life it is, counted with its messages from 0.
+        number: u64,
+        /// How much it says, and wants to hear again.
+        bytes: usize,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// Which.
+        number: u64,
+        /// Why what was said did not come back whole, or the session did not end as it should.
+        problem: Option<String>,
+    },
     /// Event STOP.
     Stopped,
     /// Something in the LAN group with this name.

@@ -20,6 +20,7 @@ use crate::zre::{self, Endpoint, Events, Node, Text};
 
 mod group;
 mod hub;
+mod relay;
 mod repeater;
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
@@ -37,6 +38,8 @@ Examples:
   hailer gossip                           be the hub through which nodes find each other
   hailer repeater --repeater 10.2.0.9     carry beacons to and from another network
   hailer run --config hailer.toml         run the roles that a file describes
+  hailer relay --service ssh=0.0.0.0:2222 let hosts behind NATs serve ssh on port 2222 here
+  hailer host --to 127.0.0.1:22 --relay example:8000 --service ssh
 
 Peers may be zyre, pyre or other ZRE programs on the same network.
 A firewall must let in UDP to port 5670 (beacons) and TCP from port 49152 on (messages).
@@ -158,6 +161,12 @@ enum Verb {
     },
     /// Join, watch and list LAN groups with health checks
     Group(group::GroupArgs),
+    /// Let services be reached that run where nobody can connect to
+    #[command(after_help = relay::RELAY_HELP)]
+    Relay(relay::RelayOptions),
+    /// Make a service of this machine reachable through a relay
+    #[command(after_help = relay::HOST_HELP)]
+    Host(relay::HostOptions),
     /// Run the roles that a configuration file describes, until told to stop
     #[command(after_help = EXAMPLE_FILE)]
     Run {
@@ -291,12 +300,20 @@ pub async fn main() -> ExitCode {
     };
     start_logs(cli.verbose);
     let net = OsNet::new();
-    let _force = net.spawn("end by force", end_by_force(net.clone()));
+    let _force = net.spawn("end by force", end_by_force(net.clone(), cli.command.end_time()));
     let outcome = match cli.command {
         Verb::Peers { node, group } => watch(&net, node.config(&group), node.shown()).await,
         Verb::Chat { group, node } => {
             talk(&net, node.config(std::slice::from_ref(&group)), node.shown(), group).await
         }
+        Verb::Relay(options) => match options.config() {
+            Ok(config) => run_until_stopped(&net, config, None).await,
+            Err(problem) => return usage(&problem),
+        },
+        Verb::Host(options) => match options.config() {
+            Ok(config) => run_until_stopped(&net, config, None).await,
+            Err(problem) => return usage(&problem),
+        },
         Verb::Cat { group, wait, stay, node } => {
             let output = Output::new(node.json).quiet();
             let (config, shown) = (node.config(&group), node.shown());
@@ -364,7 +381,13 @@ pub async fn main() -> ExitCode {
                 println!("{}: ok", path.display());
                 return ExitCode::SUCCESS;
             }
-            watch(&net, config, Shown { is_json: json, with_counters: counters }).await
+            // Only these are read again on SIGHUP.
+            let is_relaying = config.relay.is_some() || config.host.is_some();
+            if is_relaying && (Config { relay: None, host: None, ..config.clone() }) == Config::default() {
+                run_until_stopped(&net, config, Some(path)).await
+            } else {
+                watch(&net, config, Shown { is_json: json, with_counters: counters }).await
+            }
         }
     };
     match outcome {
@@ -376,6 +399,38 @@ pub async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+impl Verb {
+    /// How long the end may take; `None` when sessions may go on as long as the configuration says.
+    const fn end_time(&self) -> Option<Duration> {
+        match self {
+            Self::Relay(_) | Self::Host(_) | Self::Run { .. } => None,
+            _ => Some(END_TIME),
+        }
+    }
+}
+
+fn usage(problem: &str) -> ExitCode {
+    eprintln!("hailer: {problem}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Runs roles that tell no events until a signal asks to stop; sessions may then go on for as long as the configuration says.
+/// On SIGHUP the file is read again.
+async fn run_until_stopped(net: &OsNet, config: Config, file: Option<PathBuf>) -> io::Result<()> {
+    let roles = start(net, config).await.map_err(io::Error::other)?;
+    relay::announce(&roles).await;
+    let mut stop = std::pin::pin!(stop_signal());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            () = relay::reload_signal() => relay::reload(&roles, file.as_deref()).await,
+        }
+    }
+    roles.stop().await;
+    Ok(())
 }
 
 fn start_logs(verbose: u8) {
@@ -530,10 +585,15 @@ async fn stop_requested(output: &Output) {
 
 /// Ends the program some time after it was asked to stop, if it is still there: a write to an output that nobody reads can't be
 /// called off.
-async fn end_by_force(net: OsNet) {
+async fn end_by_force(net: OsNet, end_time: Option<Duration>) {
     stop_signal().await;
+    // A second one is meant.
+    let Some(end_time) = end_time else {
+        stop_signal().await;
+        std::process::exit(1);
+    };
     let mut alarm = net.alarm();
-    alarm.set(Some(net.now().after(END_TIME)));
+    alarm.set(Some(net.now().after(end_time)));
     alarm.ring().await;
     std::process::exit(1);
 }

@@ -8,6 +8,7 @@ use futures_core::Stream;
 
 use super::Config;
 use crate::net::Net;
+use crate::relay::{Host, Relay, RelayError, TlsError};
 use crate::{gossip, group, repeater, zre};
 
 /// Running roles. Dropping one ends it without a farewell.
@@ -21,6 +22,10 @@ pub struct Roles {
     pub repeater: Option<(repeater::Repeater, repeater::Events)>,
     /// Memberships in LAN groups and what they tell, in the order of the configuration.
     pub groups: Vec<(group::Group, group::Events)>,
+    /// The reverse relay, when the configuration has one.
+    pub relay: Option<Relay>,
+    /// The host of a reverse relay, when the configuration has one.
+    pub host: Option<Host>,
 }
 
 /// What a role tells.
@@ -53,6 +58,12 @@ pub enum StartError {
     /// A membership in a group.
     #[error(transparent)]
     Group(#[from] group::JoinError),
+    /// The reverse relay.
+    #[error("the relay: {0}")]
+    Relay(#[from] RelayError),
+    /// The host of a reverse relay.
+    #[error("the host: {0}")]
+    Host(#[from] TlsError),
 }
 
 /// Starts every role of the configuration.
@@ -67,6 +78,8 @@ pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError>
     if let Some(repeater) = config.repeater {
         roles.repeater = Some(repeater::Repeater::start(net, repeater).await?);
     }
+    roles.relay = config.relay.map(|relay| Relay::start(net, relay)).transpose()?;
+    roles.host = config.host.map(|host| Host::start(net, host)).transpose()?;
     if let Some(zre) = config.zre {
         roles.zre = Some(zre::Node::start(net, zre).await?);
     }
@@ -79,7 +92,12 @@ pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError>
 impl Roles {
     /// Whether every role has ended.
     pub fn is_empty(&self) -> bool {
-        self.zre.is_none() && self.gossip.is_none() && self.repeater.is_none() && self.groups.is_empty()
+        self.zre.is_none()
+            && self.gossip.is_none()
+            && self.repeater.is_none()
+            && self.groups.is_empty()
+            && self.relay.as_ref().is_none_or(Relay::is_ended)
+            && self.host.as_ref().is_none_or(Host::is_ended)
     }
 
     /// The next event of any role; `None` when all have ended.
@@ -121,6 +139,12 @@ impl Roles {
         }
         for (group, _) in &self.groups {
             group.leave().await;
+        }
+        if let Some(relay) = &self.relay {
+            relay.stop().await;
+        }
+        if let Some(host) = &self.host {
+            host.stop().await;
         }
     }
 }

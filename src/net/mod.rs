@@ -68,6 +68,15 @@ pub trait Net: Clone + Send + Sync + 'static {
     /// can may repeat them sooner when they get lost.
     fn expect_messages(&self, _: &Self::Stream) {}
 
+    /// The own address of a connection; for one that was accepted, where the other side thinks it is.
+    ///
+    /// # Errors
+    /// When the connection is gone, or the network can't tell (`Unsupported`).
+    fn local_addr(&self, stream: &Self::Stream) -> io::Result<SocketAddr> {
+        let _ = stream;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The addresses behind a host name, or the address itself when `host` is one.
     ///
     /// # Errors

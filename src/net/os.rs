@@ -79,6 +79,10 @@ impl Net for OsNet {
         tcp::expect_messages(stream);
     }
 
+    fn local_addr(&self, stream: &tokio::net::TcpStream) -> io::Result<SocketAddr> {
+        stream.local_addr()
+    }
+
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         // A numeric host is answered without asking the resolver, and without leaving this thread.
         match tokio::net::lookup_host((host, port)).await {

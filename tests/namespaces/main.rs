@@ -16,6 +16,7 @@ mod inside;
 mod lab;
 mod peer;
 mod pyre_stays;
+mod relay;
 mod repeater;
 mod sites;
 mod under_loss;

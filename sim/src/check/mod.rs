@@ -12,6 +12,7 @@
 //! * [`reach`]: whom the script cut off from whom, and when.
 //! * `exits`: `no-live-peer-exits`.
 //! * `strangers`: `nobody-unknown-appears`. `meetings`: `never-meet`.
+//! * `sessions`: `sessions-complete`.
 //! * `messages`: `shouts-arrive-once-and-in-order` and `whispers-arrive-once-and-in-order`.
 
 use hailer::Timestamp;
@@ -31,6 +32,7 @@ mod messages;
 pub mod reach;
 #[cfg(test)]
 pub(crate) mod sample;
+mod sessions;
 mod strangers;
 
 pub use messages::GRACE;
@@ -132,6 +134,7 @@ impl Finding {
     pub fn failure_kind(&self) -> Failure {
         match self.expect.that {
             Property::EveryoneKnowsEveryone
+            | Property::SessionsComplete
             | Property::TheDeadAreGone
             | Property::MembershipIsSymmetric
             | Property::LeadersAreAgreed
@@ -172,6 +175,7 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
             Property::TheDeadLeaveTheGroup(within) => group::the_dead_leave(&run, *within),
             Property::NoLivePeerExits => exits::no_live_peer_exits(&run),
             Property::NobodyUnknownAppears => strangers::nobody_unknown_appears(&run),
+            Property::SessionsComplete => sessions::complete(&run, expect.by),
             Property::NeverMeet(groups) => meetings::never_meet(&run, groups),
             Property::ShoutsArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Shout),
             Property::WhispersArriveOnceAndInOrder => messages::arrive(&run, messages::Kind::Whisper),
@@ -196,6 +200,7 @@ pub fn property_name(property: &Property) -> &'static str {
         Property::TheDeadLeaveTheGroup(_) => "the-dead-leave-the-group",
         Property::NoLivePeerExits => "no-live-peer-exits",
         Property::NobodyUnknownAppears => "nobody-unknown-appears",
+        Property::SessionsComplete => "sessions-complete",
         Property::NeverMeet(_) => "never-meet",
         Property::ShoutsArriveOnceAndInOrder => "shouts-arrive-once-and-in-order",
         Property::WhispersArriveOnceAndInOrder => "whispers-arrive-once-and-in-order",
@@ -212,6 +217,11 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
         Property::NeverMeet(groups) => {
             let groups: Vec<_> = groups.iter().map(|group| names(scenario, group)).collect();
             format!("no node of one of these groups enters a node of another: {}", groups.join("; "))
+        }
+        Property::SessionsComplete => {
+            let from = expect.by.unwrap_or_default();
+            let from = brief(Timestamp::ZERO.after(from));
+            return format!("In every session that begins from {from} on, what is said comes back whole");
         }
         Property::TheDeadAreGone => {
             "no running node still knows a node, or a life of a node, that is down".to_owned()

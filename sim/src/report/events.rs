@@ -76,6 +76,18 @@ pub(super) fn row(scenario: &Scenario, what: &What) -> Row {
         What::SentWhisper { to, number, bytes } => {
             Row { number: number.to_string(), bytes: bytes.to_string(), ..with_peer("sent whisper", to) }
         }
+        What::SessionOpened { number, bytes } => Row {
+            what: "session opened",
+            number: number.to_string(),
+            bytes: bytes.to_string(),
+            ..Row::default()
+        },
+        What::SessionEnded { number, problem } => Row {
+            what: "session ended",
+            number: number.to_string(),
+            text: problem.clone().unwrap_or_default(),
+            ..Row::default()
+        },
         What::Refused(why) => Row { what: "refused", text: why.clone(), ..Row::default() },
         What::Enter(peer) => with_peer("ENTER", peer),
         What::Exit(peer, reason) => Row { text: reason.clone(), ..with_peer("EXIT", peer) },

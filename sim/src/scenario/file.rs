@@ -26,11 +26,12 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 const ABOUT_BYTES_MAX: usize = 1000;
 
 /// Names of properties, and whether each is about every moment. Limits are in keys of their own.
-const PROPERTIES: [(&str, Property, bool); 15] = [
+const PROPERTIES: [(&str, Property, bool); 16] = [
     ("everyone-knows-everyone", Property::EveryoneKnowsEveryone, false),
     ("the-dead-are-gone", Property::TheDeadAreGone, false),
     ("membership-is-symmetric", Property::MembershipIsSymmetric, false),
     ("leaders-are-agreed", Property::LeadersAreAgreed, false),
+    ("sessions-complete", Property::SessionsComplete, false),
     ("no-live-peer-exits", Property::NoLivePeerExits, true),
     ("nobody-unknown-appears", Property::NobodyUnknownAppears, true),
     ("never-meet", Property::NeverMeet(Vec::new()), true),

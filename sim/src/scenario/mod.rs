@@ -32,6 +32,7 @@ pub mod profiles;
 mod routes;
 mod script;
 mod segments;
+mod sessions;
 mod timeline;
 
 /// A checked scenario.
@@ -239,6 +240,8 @@ pub struct Node {
     pub config: Config,
     /// Whose inbox it attacks instead: a machine that means harm.
     pub assault: Option<SocketAddr>,
+    /// A program beside it sends back what it gets on this TCP port.
+    pub echo: Option<u16>,
     /// Ports of its Docker host that lead to it.
     pub published: Vec<Published>,
     /// Its ways to other networks than those it is on; never two to the same.
@@ -517,6 +520,8 @@ pub enum TrafficKind {
     Shout(String),
     /// A whisper to each of these in turn.
     Whisper(Vec<NodeIndex>),
+    /// A TCP session to this address, in which what is said comes back.
+    Connect(std::net::SocketAddr),
 }
 
 impl TrafficKind {
@@ -545,6 +550,8 @@ pub struct Expect {
 /// The properties that can be expected. Their names in a file are the kebab-case of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Property {
+    /// `sessions-complete` (by): in every session that begins after that, what is said comes back whole.
+    SessionsComplete,
     /// `everyone-knows-everyone` (by): every running node has entered every other running node, and nobody else.
     EveryoneKnowsEveryone,
     /// `the-dead-are-gone` (by): no running node still knows a node (or an earlier life of a node) that is down.

@@ -52,6 +52,7 @@ pub(super) struct RawNode {
     pub(super) clock: Drift,
     pub(super) config: Config,
     pub(super) assault: Option<SocketAddr>,
+    pub(super) echo: Option<u16>,
     pub(super) identity_span: Span,
     pub(super) kind: RawKind,
     pub(super) routes: RawRoutes,
@@ -160,6 +161,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     let routes = routes(table);
     let start = table.optional("start", moments);
     let clock = table.optional("clock", clock);
+    let echo = table.optional("echo", integer(1..=u64::from(u16::MAX), 7000));
     let config = Config::read(table);
     let assault = table.optional("assault", place);
     let start = start?;
@@ -172,6 +174,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
         clock: clock?.map(|clock| clock.value).unwrap_or_default(),
         config: config?,
         assault: assault?.map(|assault| assault.value),
+        echo: echo?.map(|echo| echo.value as u16),
         identity_span: table.span_of(&["zre", "identity"]),
         kind: RawKind::Computer,
         routes: routes?,
@@ -292,6 +295,7 @@ fn expanded(raw: &RawNode, i: usize, docker_host: impl Fn(usize) -> NodeIndex) -
         clock: raw.clock,
         config,
         assault: raw.assault,
+        echo: raw.echo,
         kind: match raw.kind {
             RawKind::Computer => Kind::Computer,
             RawKind::Router => Kind::Router,

@@ -59,6 +59,7 @@ pub(super) fn router(table: &mut Table<'_>, segments: &Segments) -> Result<RawNo
         clock: Drift::default(),
         config: Config::default(),
         assault: None,
+        echo: None,
         identity_span,
         kind: RawKind::Router,
         routes,

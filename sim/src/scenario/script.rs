@@ -235,10 +235,11 @@ fn one_traffic(
     end: Option<Duration>,
 ) -> Result<WrittenTraffic, Refused> {
     let from = table.required("from", "from = \"*\"", |value| nodes.select(value));
-    let key = only_one(table, &["shout", "whisper"], "traffic");
+    let key = only_one(table, &["shout", "whisper", "connect"], "traffic");
     let kind = key.clone().and_then(|key| {
         table.required(key.value, key.value, |value| match key.value {
             "shout" => group(value).map(TrafficKind::Shout),
+            "connect" => super::sessions::connect(&value).map(TrafficKind::Connect),
             _ => nodes.select(value).map(TrafficKind::Whisper),
         })
     });
@@ -262,7 +263,11 @@ fn one_traffic(
             format!("this traffic starts at {} and stops at {}", written(start_value), written(stop_value));
         return Err(table.refuse(span, message, "let it stop later than it starts"));
     }
-    refuse_deaf(table, nodes, &from.value, &key)?;
+    if let TrafficKind::Connect(_) = &kind.value {
+        super::sessions::refuse_router(table, nodes, &from)?;
+    } else {
+        refuse_deaf(table, nodes, &from.value, &key)?;
+    }
     if let TrafficKind::Whisper(to) = &kind.value {
         refuse_deaf(table, nodes, to, &key)?;
         // A sender among several receivers skips itself; alone it has nobody.
@@ -384,7 +389,7 @@ pub(super) fn refuse_empty_groups(
     }
     used.extend(traffic.iter().filter_map(|written| match &written.traffic.kind {
         TrafficKind::Shout(group) => Some((group, &written.kind_span)),
-        TrafficKind::Whisper(_) => None,
+        TrafficKind::Whisper(_) | TrafficKind::Connect(_) => None,
     }));
     let mut outcome = Ok(());
     for (group, span) in used.into_iter().filter(|(group, _)| !known.contains(*group)) {

@@ -1,5 +1,7 @@
 //! What stands where a user's program would stand: it does what the script says and writes down what it is told.
 
+use std::net::SocketAddr;
+
 use hailer::daemon::{self, Config};
 use hailer::net::{Net, Task};
 use hailer::zre::{Events, Node, PeerId};
@@ -7,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::log::Author;
 use super::message::Label;
+use super::sessions;
 use crate::trace::What;
 
 /// What the script asks of a program.
@@ -16,6 +19,7 @@ pub(super) enum Command {
     Leave(String),
     Shout { group: String, bytes: usize },
     Whisper { to: PeerId, bytes: usize },
+    Connect { to: SocketAddr, bytes: usize },
     Stop,
 }
 
@@ -23,6 +27,7 @@ pub(super) enum Command {
 pub(super) async fn run<N: Net>(
     net: N,
     config: Config,
+    echo: Option<u16>,
     author: Author,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
@@ -34,12 +39,19 @@ pub(super) async fn run<N: Net>(
     for group in groups {
         author.record(What::Joined(group));
     }
+    let _echo = echo.map(|port| net.spawn("echo", sessions::echo(net.clone(), port, author.clone())));
+    let (client, mut opened) = (author.clone(), 0);
     let mut member = roles.zre.take().map(|(node, events)| Member::new(&net, node, events, author.clone()));
     loop {
         tokio::select! {
             biased;
             command = commands.recv() => match (command, &mut member) {
                 (Some(Command::Stop), _) => break,
+                (Some(Command::Connect { to, bytes }), _) => {
+                    let session = sessions::session(net.clone(), to, opened, bytes, client.clone());
+                    net.spawn("session", session).detach();
+                    opened += 1;
+                }
                 (Some(command), Some(member)) => member.obey(command).await,
                 (Some(_), None) => {}
                 (None, _) => return,
@@ -106,7 +118,7 @@ impl Member {
                 self.node.whisper(to, label.message(bytes)).await
             }
             // The whole program's, not the node's alone.
-            Command::Stop => return,
+            Command::Connect { .. } | Command::Stop => return,
         };
         if let Err(error) = outcome {
             self.author.record(What::Refused(error.to_string()));

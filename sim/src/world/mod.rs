@@ -1,6 +1,7 @@
 //! One run: the nodes of a scenario on a fabric, the script that happens to them, and the trace they leave.
 //!
 //! * `application`: what stands where a user's program would stand on each node.
+//! * `sessions`: an echo service and clients that know nothing of Hailer.
 //! * `storm` and `group_storm`: what broadcast storms are made of. `assault`: a machine that means harm.
 //! * `processor`: how a busy machine lets its program run.
 //! * `machine`: clocks, slowness, addresses. `measures`: what nodes send and hold, where somebody asks.
@@ -50,6 +51,7 @@ mod measures;
 pub mod message;
 mod processor;
 pub mod proxy;
+mod sessions;
 mod storm;
 
 /// What a run may be told besides its scenario.
@@ -269,10 +271,10 @@ impl World {
         for consul in self.scenario.consuls.iter().filter(|consul| consul.node == index) {
             tasks.spawn(consul::serve(net.clone(), consul.clone())).detach();
         }
-        let assault = node.assault;
+        let (assault, echo) = (node.assault, node.echo);
         let program = || match assault {
             Some(victim) => tasks.spawn(assault::run(net, victim)).detach(),
-            None => tasks.spawn(application::run(net, config, author, inbox)).detach(),
+            None => tasks.spawn(application::run(net, config, echo, author, inbox)).detach(),
         };
         match &state.account {
             Some(account) => account.during(program),
@@ -421,6 +423,9 @@ impl World {
         match &traffic_spec.kind {
             TrafficKind::Shout(group) => {
                 self.command(sender, Command::Shout { group: group.clone(), bytes: traffic_spec.bytes });
+            }
+            TrafficKind::Connect(to) => {
+                self.command(sender, Command::Connect { to: *to, bytes: traffic_spec.bytes });
             }
             kind @ TrafficKind::Whisper(_) => {
                 if let Some(to) = kind.receiver(sender, sent) {

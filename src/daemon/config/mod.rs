@@ -7,10 +7,11 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostics, LoadError};
 use super::reader::{self, Refused, Table};
-use crate::{gossip, group, repeater, zre};
+use crate::{gossip, group, relay, repeater, zre};
 
 mod gossip_table;
 mod group_table;
+mod relay_table;
 mod repeater_table;
 mod zre_table;
 
@@ -25,10 +26,14 @@ pub struct Config {
     pub repeater: Option<repeater::Config>,
     /// Memberships in LAN groups: the tables `[[group]]`, or one `[group]`.
     pub groups: Vec<group::Config>,
+    /// A reverse relay: the table `[relay]`.
+    pub relay: Option<relay::Config>,
+    /// A host of a reverse relay: the table `[host]`.
+    pub host: Option<relay::HostConfig>,
 }
 
 /// The tables, one for each role.
-const ROLES: &[&str] = &["zre", "gossip", "repeater", "group"];
+const ROLES: &[&str] = &["zre", "gossip", "repeater", "group", "relay", "host"];
 
 impl Config {
     /// Reads a configuration file's text; `source_name` is what messages call the file.
@@ -64,11 +69,20 @@ impl Config {
         let gossip = table.optional("gossip", |value| value.table(gossip_table::read));
         let repeater = table.optional("repeater", |value| value.table(repeater_table::read));
         let groups = table.optional("group", group_table::read);
+        let relay = table.optional("relay", |value| value.table(relay_table::relay));
+        // A scenario's container has another `host`: the Docker host that it is on.
+        let host = if table.title() == "[[container]]" {
+            Ok(None)
+        } else {
+            table.optional("host", |value| value.table(relay_table::host))
+        };
         Ok(Self {
             zre: zre?.map(|zre| zre.value),
             gossip: gossip?.map(|gossip| gossip.value),
             repeater: repeater?.map(|repeater| repeater.value),
             groups: groups?.map(|groups| groups.value).unwrap_or_default(),
+            relay: relay?.map(|relay| relay.value),
+            host: host?.map(|host| host.value),
         })
     }
 }

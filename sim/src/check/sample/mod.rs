@@ -88,6 +88,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         clock: Drift::default(),
         config: Config::default(),
         assault: None,
+        echo: None,
         kind: Kind::Computer,
         published: Vec::new(),
         routes: Vec::new(),

@@ -186,7 +186,8 @@ impl World {
                 async move {
                     if let Some(Launch { config, author, inbox, random }) = launch {
                         let net = TurmoilNet::new(address, prefix, names, panics, random);
-                        net.spawn("program", application::run(net.clone(), config, author, inbox)).detach();
+                        net.spawn("program", application::run(net.clone(), config, None, author, inbox))
+                            .detach();
                     }
                     // turmoil lets a host run only for as long as its first task does.
                     std::future::pending().await
@@ -256,6 +257,9 @@ impl World {
         match &traffic_spec.kind {
             TrafficKind::Shout(group) => {
                 self.command(sender, Command::Shout { group: group.clone(), bytes: traffic_spec.bytes });
+            }
+            TrafficKind::Connect(to) => {
+                self.command(sender, Command::Connect { to: *to, bytes: traffic_spec.bytes });
             }
             kind @ TrafficKind::Whisper(_) => {
                 if let Some(to) = kind.receiver(sender, sent) {

@@ -1,0 +1,174 @@
+//! A host: makes local services reachable through a relay, from a machine that nobody outside can connect to.
+//!
+//! * [`machine`]: decides when to connect, and whether the local service is well.
+//! * [`service`]: what is served: a local port, or a program's own code.
+//! * `driver`: connections of the modern protocol. `compatible`: those of the original one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Mutex, mpsc, watch};
+
+use super::config::HostConfig;
+use super::tls::TlsError;
+use crate::net::{Net, Task};
+
+mod compatible;
+mod driver;
+pub mod machine;
+mod service;
+
+pub use service::{Forward, Handler, LocalStream, Program, Serve, Visitor};
+
+/// A running host. Dropping it ends it at once.
+#[derive(Debug)]
+pub struct Host {
+    /// Each with what tells it to leave.
+    running: Vec<(watch::Sender<bool>, Task)>,
+    statuses: BTreeMap<String, watch::Receiver<Status>>,
+    ended: Mutex<mpsc::Receiver<()>>,
+    is_ended: AtomicBool,
+}
+
+/// How a service of a host stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Whether the relay has it, now.
+    pub is_connected: bool,
+    /// How often it had to connect, the first time included.
+    pub connects: u64,
+    /// Sessions that go on.
+    pub sessions: usize,
+}
+
+impl Host {
+    fn empty(ended: mpsc::Receiver<()>) -> Self {
+        let (running, statuses) = (Vec::new(), BTreeMap::new());
+        Self { running, statuses, ended: Mutex::new(ended), is_ended: AtomicBool::new(false) }
+    }
+
+    /// Starts a host that passes sessions on to local ports, as its configuration says.
+    ///
+    /// # Errors
+    /// When a file for TLS is of no use. A relay that can't be reached is no error: it is tried again.
+    pub fn start<N: Net>(net: &N, config: HostConfig) -> Result<Self, TlsError> {
+        let tls = driver::Tls::new(&config)?;
+        let (alive, ended) = mpsc::channel(1);
+        let mut host = Self::empty(ended);
+        for (name, service) in &config.services {
+            let forward = Forward::new(service.to.clone(), service.proxy);
+            let service =
+                driver::Named { name: name.clone(), settings: service.clone(), check: Some(forward.clone()) };
+            host.add(net, &config, tls.clone(), service, forward, &alive);
+        }
+        if let Some(settings) = &config.compatible {
+            let (leave, leaving) = watch::channel(false);
+            let (status_tx, status) = watch::channel(Status::default());
+            let forward = Forward::new(settings.to.clone(), None);
+            let host_process = compatible::HostProcess::new(
+                net.clone(),
+                config.relay.clone(),
+                settings.clone(),
+                forward,
+                status_tx,
+                (leaving, config.drain),
+            );
+            let alive = alive.clone();
+            let task = net.spawn("host process", async move {
+                host_process.run().await;
+                drop(alive);
+            });
+            host.running.push((leave, task));
+            host.statuses.insert(String::new(), status);
+        }
+        Ok(host)
+    }
+
+    /// Starts a host whose sessions a program serves itself, all services alike. `to`, `proxy` and `check` of the configuration do
+    /// not matter then.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub fn serve<N: Net, H: Handler>(net: &N, config: HostConfig, handler: H) -> Result<Self, TlsError> {
+        let tls = driver::Tls::new(&config)?;
+        let (alive, ended) = mpsc::channel(1);
+        let mut host = Self::empty(ended);
+        let program = Program::new(Arc::new(handler));
+        for (name, service) in &config.services {
+            let service = driver::Named { name: name.clone(), settings: service.clone(), check: None };
+            host.add(net, &config, tls.clone(), service, program.clone(), &alive);
+        }
+        if let Some(settings) = &config.compatible {
+            let (leave, leaving) = watch::channel(false);
+            let (status_tx, status) = watch::channel(Status::default());
+            let (relay, settings) = (config.relay.clone(), settings.clone());
+            let host_process = compatible::HostProcess::new(
+                net.clone(),
+                relay,
+                settings,
+                program,
+                status_tx,
+                (leaving, config.drain),
+            );
+            let alive = alive.clone();
+            let task = net.spawn("host process", async move {
+                host_process.run().await;
+                drop(alive);
+            });
+            host.running.push((leave, task));
+            host.statuses.insert(String::new(), status);
+        }
+        Ok(host)
+    }
+
+    fn add<N: Net, S: Serve<N>>(
+        &mut self,
+        net: &N,
+        config: &HostConfig,
+        tls: Option<driver::Tls>,
+        service: driver::Named,
+        serve: S,
+        alive: &mpsc::Sender<()>,
+    ) {
+        let (leave, leaving) = watch::channel(false);
+        let (status_tx, status) = watch::channel(Status::default());
+        let name = service.name.clone();
+        let driver = driver::Driver::new(
+            net.clone(),
+            config.relay.clone(),
+            tls,
+            service,
+            serve,
+            status_tx,
+            (leaving, config.drain),
+        );
+        let alive = alive.clone();
+        let task = net.spawn("host", async move {
+            driver.run().await;
+            drop(alive);
+        });
+        self.running.push((leave, task));
+        self.statuses.insert(name, status);
+    }
+
+    /// How a service stands, and changes; the original protocol's has no name.
+    pub fn status(&self, service: &str) -> Option<watch::Receiver<Status>> {
+        self.statuses.get(service).cloned()
+    }
+
+    /// Whether it has stopped.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more sessions, and waits until the last one has ended, or for as long as the configuration says.
+    pub async fn stop(&self) {
+        for (leave, _) in &self.running {
+            leave.send_replace(true);
+        }
+        // Nothing is ever sent: this ends when all have ended.
+        let _ = self.ended.lock().await.recv().await;
+        self.is_ended.store(true, Ordering::Relaxed);
+    }
+}

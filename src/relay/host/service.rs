@@ -1,0 +1,150 @@
+//! What a host serves: a local port, or a program's own code.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
+
+use crate::net::Net;
+use crate::relay::config::Place;
+use crate::relay::proxy::ProxyVersion;
+
+/// Bytes that wait between a session and the program that serves it, in each direction.
+const PROGRAM_BYTES: usize = 64 << 10;
+
+/// Whom a session is for, as far as the relay tells; the original protocol tells nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visitor {
+    /// The client.
+    pub client: SocketAddr,
+    /// Where on the relay it came in.
+    pub relay: SocketAddr,
+}
+
+/// Opens the local end of a session.
+pub trait Serve<N: Net>: Clone + Send + Sync + 'static {
+    /// The local end.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When the session can't be served; its client is told by a closed connection.
+    fn open(
+        &self,
+        net: &N,
+        visitor: Option<Visitor>,
+    ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// Passes sessions on to a local port.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    to: Place,
+    proxy: Option<ProxyVersion>,
+}
+
+impl Forward {
+    /// To this place, with a PROXY header if wanted.
+    pub const fn new(to: Place, proxy: Option<ProxyVersion>) -> Self {
+        Self { to, proxy }
+    }
+
+    /// Connects, without a header.
+    ///
+    /// # Errors
+    /// When the place has no address, or takes no connection.
+    pub(super) async fn connect<N: Net>(&self, net: &N) -> io::Result<N::Stream> {
+        if let Ok(ip) = self.to.host.parse() {
+            return net.connect(SocketAddr::new(ip, self.to.port), None).await;
+        }
+        let mut outcome = Err(io::ErrorKind::NotFound.into());
+        for address in net.resolve(&self.to.host, self.to.port).await? {
+            outcome = net.connect(address, None).await;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+}
+
+impl<N: Net> Serve<N> for Forward {
+    type Stream = N::Stream;
+
+    async fn open(&self, net: &N, visitor: Option<Visitor>) -> io::Result<N::Stream> {
+        let mut stream = self.connect(net).await?;
+        if let (Some(version), Some(visitor)) = (self.proxy, visitor) {
+            stream.write_all(&version.header(visitor.client, visitor.relay)).await?;
+        }
+        Ok(stream)
+    }
+}
+
+/// The end of a session that a program reads and writes. Dropping it ends the session.
+pub type LocalStream = DuplexStream;
+
+/// A program's own service. It is called once for each session; the session is over when the stream is dropped.
+///
+/// An asynchronous function does:
+///
+/// ```
+/// # use hailer::relay::{Handler, LocalStream, Visitor};
+/// async fn echo(mut stream: LocalStream, _: Option<Visitor>) {
+///     let (mut read, mut write) = tokio::io::split(stream);
+///     let _ = tokio::io::copy(&mut read, &mut write).await;
+/// }
+/// fn is_handler(_: impl Handler) {}
+/// is_handler(echo);
+/// ```
+pub trait Handler: Send + Sync + 'static {
+    /// Serves one session.
+    fn handle(
+        &self,
+        stream: LocalStream,
+        visitor: Option<Visitor>,
+    ) -> impl Future<Output = ()> + Send + 'static;
+}
+
+impl<F, R> Handler for F
+where
+    F: Fn(LocalStream, Option<Visitor>) -> R + Send + Sync + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    fn handle(
+        &self,
+        stream: LocalStream,
+        visitor: Option<Visitor>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self(stream, visitor)
+    }
+}
+
+/// Serves sessions by a [`Handler`].
+#[derive(Debug)]
+pub struct Program<H>(Arc<H>);
+
+impl<H> Program<H> {
+    /// By this one.
+    pub const fn new(handler: Arc<H>) -> Self {
+        Self(handler)
+    }
+}
+
+impl<H> Clone for Program<H> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<N: Net, H: Handler> Serve<N> for Program<H> {
+    type Stream = DuplexStream;
+
+    async fn open(&self, net: &N, visitor: Option<Visitor>) -> io::Result<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(PROGRAM_BYTES);
+        net.spawn("session", self.0.handle(theirs, visitor)).detach();
+        Ok(ours)
+    }
+}
