@@ -256,6 +256,7 @@ fn tls_is_asked_for_and_the_relay_is_known_by_its_certificate() {
         for trust in [Trust::Pinned(hash), Trust::Authority { file: certificate.clone(), name }] {
             let config = HostConfig { tls: Some(trust), ..host_config(relay.hosts_at()) };
             let host = Host::serve(&net, config, echo).unwrap();
+            connected(&host).await;
             assert!(echoes(&net, clients, &[7; 300_000]).await);
             host.stop().await;
         }
