@@ -37,7 +37,9 @@ pub(super) async fn run<N: Net>(net: N, to: SocketAddr) {
         net.spawn("assault", connection).detach();
         if let Some(mouth) = &mouth {
             let everybody = SocketAddr::from((Ipv4Addr::BROADCAST, 5670));
-            let _ = mouth.send_to(&beacon(round, &identity), everybody).await;
+            // Of others than those who connect: a node that was heard of may say HELLO without a place.
+            let others = identity.map(|byte| !byte);
+            let _ = mouth.send_to(&beacon(round, &others), everybody).await;
         }
     }
 }
@@ -83,7 +85,8 @@ fn words(round: usize, identity: &[u8; 16], victim: SocketAddr) -> Vec<u8> {
     }
 }
 
-/// A beacon that is none: too short, too long, of other versions; and one that is well made, of somebody who is not there.
+/// A beacon that is none: too short, too long, of other versions; and two that are well made, one of them by a repeater, of
+/// somebody who is not there.
 fn beacon(round: usize, identity: &[u8; 16]) -> Vec<u8> {
     let beacon = [b"ZRE\x01", &identity[..], &[0, 9]].concat();
     let version = |version: u8, rest: &[u8]| [&b"ZRE"[..], &[version], &beacon[4..], rest].concat();
