@@ -1,8 +1,10 @@
-//! A machine's own clock, which runs a little fast or slow.
+//! A machine's own clock, which starts ahead of others and runs a little fast or slow.
 //!
 //! Programs see only this clock: what it shows, and alarms that ring when it shows their time. It never jumps and never
 //! runs backwards, as the monotonic clock of a kernel; how fast it runs may change. The kernel's own timers, which are
 //! those of TCP, keep the true time: some hundred parts in a million of a retransmission are nothing.
+
+use std::time::Duration;
 
 use hailer::Timestamp;
 
@@ -56,6 +58,13 @@ impl Fabric {
         self.hosts[host.index()].clock.read(self.now)
     }
 
+    /// Makes a machine's clock, before anything runs on it: it shows `skew` more than the true time, and then goes on as
+    /// [`Fabric::set_drift`] says.
+    pub fn set_clock(&mut self, host: HostId, skew: Duration, drift: i64) {
+        let now = self.now;
+        self.hosts[host.index()].clock = Clock { since: now, shown: now.after(skew), drift };
+    }
+
     /// From now on a machine's clock runs this much faster than the true time, in [`PARTS`]; slower when negative.
     /// Alarms that are set ring when the clock shows their time.
     pub fn set_drift(&mut self, host: HostId, drift: i64) {
@@ -76,6 +85,14 @@ mod tests {
 
     fn clock(drift: i64) -> Clock {
         Clock { since: Timestamp::from_millis(1000), shown: Timestamp::from_millis(1000), drift }
+    }
+
+    #[test]
+    fn a_clock_that_starts_ahead_stays_ahead_and_its_past_is_over() {
+        let ahead = Clock { since: Timestamp::ZERO, shown: Timestamp::from_millis(3000), drift: 0 };
+        assert_eq!(ahead.read(Timestamp::from_millis(5000)), Timestamp::from_millis(8000));
+        assert_eq!(ahead.when(Timestamp::from_millis(8000)), Timestamp::from_millis(5000));
+        assert_eq!(ahead.when(Timestamp::from_millis(2000)), Timestamp::ZERO);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A stream is derived from the run's seed and the name of what draws from it, so that adding a node, a link or a draw
 //! changes nothing for the others, and a failing scenario can be shrunk.
 
+use std::time::Duration;
+
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -40,6 +42,14 @@ impl Stream {
     /// How far a clock is off.
     pub fn drift(&mut self, drift: Drift) -> i64 {
         drift.from + self.between(0, drift.from.abs_diff(drift.to)) as i64
+    }
+
+    /// Draws how far ahead a clock starts. Of a range that is one moment it draws nothing.
+    pub fn skew(&mut self, (from, to): (Duration, Duration)) -> Duration {
+        if from == to {
+            return from;
+        }
+        Duration::from_nanos(self.between(from.as_nanos() as u64, to.as_nanos() as u64))
     }
 
     /// True with the given chance. A chance of zero or of one draws nothing.

@@ -18,7 +18,7 @@ use super::names::{Names, name};
 use super::nodes::{NODES_MAX, RawAttachment, RawKind, RawNode, attachments, refuse_late_start};
 use super::routes::{RawRoutes, routes};
 use super::segments::{Segments, prefix};
-use super::{Delay, Direction, Drift, Link, Medium, Protocol, Published, Segment, SegmentIndex};
+use super::{Clock, Delay, Direction, Link, Medium, Protocol, Published, Segment, SegmentIndex};
 
 /// What a packet takes from one container to another through a bridge: two virtual cables.
 const CABLE_DELAY: Duration = Duration::from_micros(10);
@@ -361,7 +361,7 @@ fn container(
         count: count.map(|count| count.value as usize),
         attachments,
         start: start.map(|start| start.value).unwrap_or_default(),
-        clock: Drift::default(),
+        clock: Clock::default(),
         config: config?,
         assault: None,
         echo: None,

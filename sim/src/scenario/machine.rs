@@ -9,10 +9,11 @@ use std::ops::RangeInclusive;
 use hailer::daemon::diagnostic::Span;
 use hailer::daemon::reader::{Refused, Table, Value, quantity, written};
 
+use super::link::moments;
 use super::nodes::address as host_address;
 use super::script::WrittenStep;
 use super::segments::Segments;
-use super::{Action, Drift, Move, Node, NodeIndex, PARTS, SegmentIndex};
+use super::{Action, Clock, Drift, Move, Node, NodeIndex, PARTS, SegmentIndex};
 
 /// Clocks that are further off than this are broken, and that is another scenario.
 const DRIFT_MAX: i64 = PARTS / 2;
@@ -20,22 +21,38 @@ const DRIFT_MAX: i64 = PARTS / 2;
 /// Units of drift, in [`PARTS`].
 const UNITS: [(&str, i64); 2] = [("ppm", PARTS / 1_000_000), ("%", PARTS / 100)];
 
-/// `{ drift = "200 ppm" }`.
-pub(super) fn clock(value: Value<'_>) -> Result<Drift, Refused> {
+/// Of a machine: `{ drift = "200 ppm", skew = "3 s" }`.
+pub(super) fn clock(value: Value<'_>) -> Result<Clock, Refused> {
+    value.table(|table| {
+        let drift = table.optional("drift", drift);
+        let skew = table.optional("skew", moments);
+        let (drift, skew) = (drift?, skew?);
+        if drift.is_none() && skew.is_none() {
+            let help = "add one, for example `drift = \"200 ppm\"` or `skew = \"3 s\"`";
+            return Err(table.refuse_missing(&["drift", "skew"], "this clock is right", help));
+        }
+        Ok(Clock {
+            drift: drift.map(|drift| drift.value).unwrap_or_default(),
+            skew: skew.map(|skew| skew.value).unwrap_or_default(),
+        })
+    })
+}
+
+/// Of a step: `{ drift = "200 ppm" }`.
+pub(super) fn clock_step(value: Value<'_>) -> Result<Drift, Refused> {
     value.table(|table| {
         refuse_skew(table)?;
         table.required("drift", "drift = \"200 ppm\"", drift).map(|drift| drift.value)
     })
 }
 
-/// Programs can't see it: what they are given is the monotonic clock, and nothing else.
+/// Programs are given the monotonic clock, and nothing else.
 fn refuse_skew(table: &mut Table<'_>) -> Result<(), Refused> {
     let Some(skew) = table.present(&["skew"]).pop() else { return Ok(()) };
     let taken = table.optional("skew", |_| Ok(()));
     taken?;
-    let message =
-        "a `skew` would change nothing: no program reads the time of day, and its own clock never jumps";
-    Err(table.refuse(skew.span, message, "write a `drift`, which makes the clock run fast or slow"))
+    let message = "a clock that runs never jumps: no program here reads the time of day, which does";
+    Err(table.refuse(skew.span, message, "write the `skew` of a [[node]], or a `drift` here"))
 }
 
 /// `"200 ppm"`, `"-1.5 %"`, or a range of which each node draws its own: `"-100 ppm..100 ppm"`.

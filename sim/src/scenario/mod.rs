@@ -235,7 +235,7 @@ pub struct Node {
     /// When it is switched on for the first time.
     pub start: Duration,
     /// How far its clock is off from the start.
-    pub clock: Drift,
+    pub clock: Clock,
     /// What runs on it: the daemon's own configuration.
     pub config: Config,
     /// Whose inbox it attacks instead: a machine that means harm.
@@ -343,6 +343,15 @@ pub struct Drift {
     pub from: i64,
     /// The greatest; at most half of [`PARTS`].
     pub to: i64,
+}
+
+/// A machine's clock when it is switched on for the first time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// How fast it runs.
+    pub drift: Drift,
+    /// How far ahead of the true time it starts: each node draws its own of this range.
+    pub skew: (Duration, Duration),
 }
 
 /// What a [`Drift`] is counted in: parts of a thousand million, a thousandth of a ppm.

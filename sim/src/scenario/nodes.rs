@@ -18,7 +18,7 @@ use super::nat::{RawNat, give_nats};
 use super::routes::{RawRoutes, give_routes, router, routes};
 use super::segments::{NARROW_HELP, Segments, narrow};
 use super::{
-    Attachment, Drift, Kind, Link, MTU6_MIN, Medium, Node, NodeIndex, Published, Segment, SegmentIndex,
+    Attachment, Clock, Kind, Link, MTU6_MIN, Medium, Node, NodeIndex, Published, Segment, SegmentIndex,
 };
 
 /// The most nodes a scenario can have. Each runs a whole program; a larger count is a mistyped one.
@@ -49,7 +49,7 @@ pub(super) struct RawNode {
     pub(super) count: Option<usize>,
     pub(super) attachments: Vec<RawAttachment>,
     pub(super) start: (Duration, Duration),
-    pub(super) clock: Drift,
+    pub(super) clock: Clock,
     pub(super) config: Config,
     pub(super) assault: Option<SocketAddr>,
     pub(super) echo: Option<u16>,
@@ -292,7 +292,7 @@ fn expanded(raw: &RawNode, i: usize, docker_host: impl Fn(usize) -> NodeIndex) -
         group: raw.name.value.clone(),
         interfaces,
         start,
-        clock: raw.clock,
+        clock: raw.clock.clone(),
         config,
         assault: raw.assault,
         echo: raw.echo,

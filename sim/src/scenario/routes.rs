@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::nodes::{RawKind, RawNode, address};
 use super::segments::Segments;
-use super::{Attachment, Drift, Kind, Medium, Node, Route, SegmentIndex, nat};
+use super::{Attachment, Clock, Kind, Medium, Node, Route, SegmentIndex, nat};
 
 /// A way to other networks as it is written.
 pub(super) struct RawRoute {
@@ -56,7 +56,7 @@ pub(super) fn router(table: &mut Table<'_>, segments: &Segments) -> Result<RawNo
         count: None,
         attachments,
         start: Default::default(),
-        clock: Drift::default(),
+        clock: Clock::default(),
         config: Config::default(),
         assault: None,
         echo: None,

@@ -12,7 +12,7 @@ use hailer::daemon::reader::{
 
 use super::faults::{heal, interface, links, partition, storm};
 use super::link::delay;
-use super::machine::{address, clock};
+use super::machine::{address, clock_step};
 use super::nodes::Nodes;
 use super::{
     Action, Crash, Kind, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Node, NodeIndex, Step, Traffic, TrafficKind,
@@ -205,7 +205,7 @@ fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Res
         "interface" => interface(value),
         "nat_reboot" => only_true(&value).map(|()| Action::NatReboot),
         "broadcast_storm" => storm(value).map(Action::BroadcastStorm),
-        "clock" => clock(value).map(Action::Clock),
+        "clock" => clock_step(value).map(Action::Clock),
         "slow" => delay(value).map(Action::Slow),
         "address" => address(value, whom).map(Action::Address),
         other => unreachable!("`{other}` is none of ACTIONS"),

@@ -29,12 +29,12 @@ impl Layout {
         };
         let segments: Vec<SegmentId> = scenario.segments.iter().map(segment).collect();
         let mut layout = Self { fabric, hosts: Vec::new(), clocks: Vec::new() };
-        let mut drifts = Vec::new();
+        let mut drawn = Vec::new();
         for node in &scenario.nodes {
             let host = layout.add(scenario, &segments, node);
             layout.hosts.push(host);
             let mut clock = Stream::new(seed, &format!("{}/clock", node.name));
-            drifts.push(clock.drift(node.clock));
+            drawn.push((clock.drift(node.clock.drift), clock.skew(node.clock.skew)));
             layout.clocks.push(clock);
         }
         for (index, node) in scenario.nodes.iter().enumerate() {
@@ -46,7 +46,8 @@ impl Layout {
                 Kind::Computer | Kind::Router | Kind::DockerHost => {}
             }
             // A container has the clock of its Docker host.
-            layout.fabric.set_drift(layout.hosts[index], drifts[machine]);
+            let (drift, skew) = drawn[machine];
+            layout.fabric.set_clock(layout.hosts[index], skew, drift);
         }
         layout
     }

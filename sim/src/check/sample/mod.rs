@@ -10,7 +10,7 @@ use hailer::zre::PeerId;
 
 use crate::check::{Finding, Outcome, judge, knowledge::Knowledge, lives::Lives, seconds};
 use crate::scenario::{
-    Action, Attachment, Crash, Drift, Expect, Kind, Link, Medium, Node, NodeIndex, Partition, Property,
+    Action, Attachment, Clock, Crash, Expect, Kind, Link, Medium, Node, NodeIndex, Partition, Property,
     Scenario, Segment, SegmentIndex, Step,
 };
 use crate::trace::{Record, Subject, Trace, Traffic, What};
@@ -85,7 +85,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
             link: Link::default(),
         }],
         start: Duration::ZERO,
-        clock: Drift::default(),
+        clock: Clock::default(),
         config: Config::default(),
         assault: None,
         echo: None,
