@@ -61,7 +61,8 @@ fn members_find_each_other_and_notice_who_dies_goes_or_falls_silent() {
     alice.expect(SILENT_KNOWN_MAX, json!({ "event": "REMOVED", "member": ids[2] }));
     lab.plug(3);
     alice.expect(Duration::from_secs(15), json!({ "event": "ADDED", "member": ids[2] }));
-    dave.expect(Duration::from_secs(15), json!({ "event": "ADDED", "service": "tcp://10.77.0.1:8554" }));
+    // Dave, whom nobody answered, may have kept the others in doubt, or have lost them: a matter of the moment.
+    dave.expect(Duration::from_secs(15), json!({ "health": "healthy", "service": "tcp://10.77.0.1:8554" }));
 }
 
 #[test]

@@ -115,6 +115,8 @@ fn stock_pyre_meets_stock_pyre_by_stand_ins() {
     adder.expect(SOON, joined("snake"));
     adder.expect(SOON, joined("ours"));
     ours.expect(SOON, joined("adder"));
+    // Who shouts has to know who is to hear it.
+    snake.expect(SOON, joined("ours"));
     snake.tell(json!({"do": "shout", "group": "CHAT", "content": ["hiss"]}));
     adder.expect(SOON, said("snake", "hiss"));
     ours.expect(SOON, said("snake", "hiss"));
