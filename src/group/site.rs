@@ -206,7 +206,8 @@ async fn hear<N: Net>(socket: Arc<N::Udp>, heard: mpsc::Sender<Heard>) {
 }
 
 /// The interfaces to use: those that are named, or all that are up and are neither loopbacks nor tunnels; loopbacks when
-/// there is nothing else. Of each, one address in each family, for IPv6 rather one that means the same everywhere.
+/// there is nothing else. Of each, one address in each family; one that means nothing off its link only when it has no
+/// other, because services are announced at these addresses.
 pub(super) fn choose(all: &[Interface], wanted: &[String]) -> Vec<Interface> {
     let is_wanted = |interface: &Interface| {
         let is_it = |name: &String| {
@@ -226,7 +227,8 @@ pub(super) fn choose(all: &[Interface], wanted: &[String]) -> Vec<Interface> {
     let mut chosen: Vec<Interface> = Vec::new();
     for interface in usable {
         let is_same = |other: &Interface| {
-            other.index == interface.index && other.address.is_ipv4() == interface.address.is_ipv4()
+            let is_same_family = other.address.is_ipv4() == interface.address.is_ipv4();
+            other.index == interface.index && (is_same_family || is_local(interface))
         };
         if !chosen.iter().any(is_same) {
             chosen.push(interface.clone());
@@ -287,6 +289,7 @@ mod tests {
         assert_eq!(chosen(&all, &[]), ["10.0.0.2", "fd77::2", "fe80::4"]);
         assert_eq!(chosen(&all, &["tun0", "4"]), ["10.8.0.1", "fe80::4"]);
         assert_eq!(chosen(&all[..1], &[]), ["127.0.0.1"]);
+        assert_eq!(chosen(&all[1..3], &[]), ["10.0.0.2"]);
         assert_eq!(chosen(&all, &["eth9"]), Vec::<String>::new());
     }
 }
