@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use super::lab::{self, Lab};
 use super::peer::{Peer, SOON};
 
-/// A dead process is gone in the time that pir takes at best.
-const KILLED_KNOWN_MAX: Duration = Duration::from_secs(4);
+/// A dead process is gone in the time that pir takes at worst (at best it takes 4 s, as we do on a machine that is not busy).
+const KILLED_KNOWN_MAX: Duration = Duration::from_secs(6);
+/// One that dies in its first second, when nobody has checked it yet, takes longer: 7.2 s were seen.
+const YOUNG_KILLED_KNOWN_MAX: Duration = Duration::from_secs(10);
 /// A silent machine is gone in half the time that pir takes.
 const SILENT_KNOWN_MAX: Duration = Duration::from_secs(6);
 
@@ -28,8 +30,11 @@ fn lab(hosts: u8) -> Option<Lab> {
     Some(lab)
 }
 
+/// A member, over IPv4 unless told: with both families it is found by the one or the other, whichever is sooner.
 fn join(lab: &Lab, host: u8, more: &[&str]) -> Peer {
-    let words = [&["join", "cameras", "--service", "tcp://*:8554", "--json"], more].concat();
+    let address = lab.address(host).to_string();
+    let family: &[&str] = if more.contains(&"--interface") { &[] } else { &["--interface", &address] };
+    let words = [&["join", "cameras", "--service", "tcp://*:8554", "--json"], family, more].concat();
     Peer::hailer_group(lab, host, &words)
 }
 
@@ -50,8 +55,9 @@ fn members_find_each_other_and_notice_who_dies_goes_or_falls_silent() {
     for peer in [&mut bob, &mut carol, &mut dave] {
         peer.expect(SOON, added("tcp://10.77.0.1:8554"));
     }
+    carol.expect(SOON, added("tcp://10.77.0.2:8554"));
     bob.kill();
-    alice.expect(KILLED_KNOWN_MAX, json!({ "event": "REMOVED", "member": ids[0], "reason": "failed" }));
+    alice.expect(YOUNG_KILLED_KNOWN_MAX, json!({ "event": "REMOVED", "member": ids[0], "reason": "failed" }));
     carol.expect(SOON, json!({ "event": "REMOVED", "member": ids[0] }));
     carol.interrupt();
     alice.expect(Duration::from_secs(2), json!({ "event": "REMOVED", "member": ids[1], "reason": "left" }));
