@@ -4,12 +4,14 @@
 //! a node that is itself down or stopping are no claims of a running node, and are not judged.
 //!
 //! Nor is a peer there that the script cut off from the observer for long enough that one of the two could give the
-//! other up (`zre::Config::gone_after`), less [`UNHEARD`] of the peers' beacons that may have been lost before the cut. What
-//! follows from such a cut may follow until [`GRACE`] after its end: a peer that gave up has closed its connections, and
-//! the other side hears of that when they can talk again. A shorter cut is no excuse. A node that got another address greets
-//! everybody anew, which is an EXIT and an ENTER on both sides.
+//! other up: for the shorter of their `expired` when the EXIT is of that reason, and otherwise of the time after which a peer
+//! is given up whose machine does not answer either (`zre::Config::gone_after`), less [`UNHEARD`] of the peers' beacons that
+//! may have been lost before the cut. What follows from such a cut may follow until [`GRACE`] after its end: a peer that
+//! gave up has closed its connections, and the other side hears of that when they can talk again. A shorter cut is no
+//! excuse. A node that got another address greets everybody anew, which is an EXIT and an ENTER on both sides.
 
 use hailer::Timestamp;
+use hailer::zre::{Config, ExitReason};
 
 use crate::scenario::NodeIndex;
 use crate::trace::What;
@@ -36,7 +38,7 @@ pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
                 let life = run.lives.get(id);
                 if life.is_running(record.at)
                     && !life.asked_to_stop.is_some_and(is_stopping)
-                    && !is_cut_off(run, record.node, life.node, record.at)
+                    && !is_cut_off(run, record.node, life.node, record.at, reason)
                     && !run.lives.reach.moved_lately(record.node, life.node, record.at, GRACE)
                 {
                     violations.push(record.at, record.node, || {
@@ -62,11 +64,15 @@ pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
 }
 
 /// Whether a cut between the two was long enough for one to give the other up, and is not long over.
-fn is_cut_off(run: &Run<'_>, observer: NodeIndex, peer: NodeIndex, at: Timestamp) -> bool {
+fn is_cut_off(run: &Run<'_>, observer: NodeIndex, peer: NodeIndex, at: Timestamp, reason: &str) -> bool {
+    let patience = |zre: &Config| match reason == ExitReason::Expired.as_str() {
+        true => zre.expired,
+        false => zre.gone_after(),
+    };
     let zre = |node: NodeIndex| run.scenario.nodes[node.0 as usize].config.zre.as_ref();
     let (Some(one), Some(other)) = (zre(observer), zre(peer)) else { return false };
     let unheard = one.interval.max(other.interval) * UNHEARD;
-    let enough = one.gone_after().min(other.gone_after()).saturating_sub(unheard);
+    let enough = patience(one).min(patience(other)).saturating_sub(unheard);
     run.lives.reach.silences(observer, peer).iter().any(|silence| {
         let end = silence.to.unwrap_or(at);
         silence.from <= at && end.min(at).since(silence.from) >= enough && at <= end.after(GRACE)
@@ -129,13 +135,27 @@ mod tests {
             let run = cut.mend(until, (Vec::new(), Action::Heal(None))).exit(exit, 0, (1, 0));
             run.run(90.0).judge(Property::NoLivePeerExits, None).passed()
         };
-        // `evasive` is 5 s, an answer has 1 s, and three beacons may have been lost before.
-        assert!(passes(&[0], &[1], 60.0, 5.0) && passes(&[1], &[0], 60.0, 8.0));
-        assert!(!passes(&[0], &[1], 60.0, 4.9), "too early");
+        // `expired` is 30 s, and three beacons may have been lost before.
+        assert!(passes(&[0], &[1], 60.0, 29.0) && passes(&[1], &[0], 60.0, 32.0));
+        assert!(!passes(&[0], &[1], 60.0, 28.9), "too early");
         assert!(passes(&[0], &[1], 40.0, 50.0), "after the cut");
         assert!(!passes(&[0], &[1], 40.0, 50.1), "too long after the cut");
-        assert!(!passes(&[0], &[1], 4.5, 5.0), "the cut was short");
+        assert!(!passes(&[0], &[1], 20.0, 21.0), "the cut was short");
         assert!(!passes(&[0], &[2], 60.0, 40.0), "another pair was cut");
+    }
+
+    #[test]
+    fn a_peer_whose_machine_does_not_answer_may_be_declared_gone_sooner() {
+        let passes = |until: f64, exit: f64| {
+            let cut = met().zre().cut(2.0, partition(&[0], &[1], true));
+            let run = cut.mend(until, (Vec::new(), Action::Heal(None)));
+            let run = run.exit_because(exit, 0, (1, 0), "unreachable").run(90.0);
+            run.judge(Property::NoLivePeerExits, None).passed()
+        };
+        // `evasive` is 5 s, an answer has 1 s, and three beacons may have been lost before.
+        assert!(passes(60.0, 5.0));
+        assert!(!passes(60.0, 4.9), "too early");
+        assert!(!passes(4.5, 5.0), "the cut was short");
     }
 
     #[test]

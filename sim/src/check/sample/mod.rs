@@ -238,7 +238,11 @@ impl Script {
     }
 
     pub(crate) fn exit(self, at: f64, node: u32, peer: (u32, u32)) -> Self {
-        self.then(at, node, What::Exit(Subject::Life(NodeIndex(peer.0), peer.1), "expired".to_owned()))
+        self.exit_because(at, node, peer, "expired")
+    }
+
+    pub(crate) fn exit_because(self, at: f64, node: u32, peer: (u32, u32), reason: &str) -> Self {
+        self.then(at, node, What::Exit(Subject::Life(NodeIndex(peer.0), peer.1), reason.to_owned()))
     }
 
     pub(crate) fn join(self, at: f64, node: u32, peer: (u32, u32), group: &str) -> Self {
