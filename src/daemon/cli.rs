@@ -3,9 +3,7 @@
 use std::io;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -13,22 +11,21 @@ use tracing_subscriber::EnvFilter;
 
 use super::output::Output;
 use super::reader::parse_duration;
-use super::{Config, LoadError, Roles, start};
-use super::{chat, editor, tools};
-use crate::net::{Alarm, Net, OsNet};
-use crate::zre::{self, Endpoint, Events, Node, Text};
+use super::{Config, LoadError};
+use super::{chat, tools};
+use crate::net::OsNet;
+use crate::zre::{self, Endpoint, Text};
 
 mod group;
 mod hub;
 mod relay;
 mod repeater;
+mod run;
+
+use run::{Shown, bench, talk, watch, with_node};
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
-
-/// How long the end may take once a signal asked for it. The goodbyes take a second at most; the rest is for output that
-/// its reader takes slowly, or not at all.
-const END_TIME: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -300,18 +297,17 @@ pub async fn main() -> ExitCode {
     };
     start_logs(cli.verbose);
     let net = OsNet::new();
-    let _force = net.spawn("end by force", end_by_force(net.clone(), cli.command.end_time()));
     let outcome = match cli.command {
-        Verb::Peers { node, group } => watch(&net, node.config(&group), node.shown()).await,
+        Verb::Peers { node, group } => watch(&net, node.config(&group), node.shown(), None).await,
         Verb::Chat { group, node } => {
             talk(&net, node.config(std::slice::from_ref(&group)), node.shown(), group).await
         }
         Verb::Relay(options) => match options.config() {
-            Ok(config) => run_until_stopped(&net, config, None).await,
+            Ok(config) => watch(&net, config, Shown::default(), None).await,
             Err(problem) => return usage(&problem),
         },
         Verb::Host(options) => match options.config() {
-            Ok(config) => run_until_stopped(&net, config, None).await,
+            Ok(config) => watch(&net, config, Shown::default(), None).await,
             Err(problem) => return usage(&problem),
         },
         Verb::Cat { group, wait, stay, node } => {
@@ -351,18 +347,15 @@ pub async fn main() -> ExitCode {
             bench(&net, &node, serve, (tools::bench::Bench { bytes, messages, round_trips }, with)).await
         }
         Verb::Gossip { hub } => {
-            let shown = Shown { is_json: hub.json, with_counters: false };
-            watch(&net, hub.config(), shown).await
+            let shown = Shown { is_json: hub.json, ..Shown::default() };
+            watch(&net, hub.config(), shown, None).await
         }
         Verb::Repeater { options } => match options.config() {
             Ok(config) => {
-                let shown = Shown { is_json: options.json, with_counters: false };
-                watch(&net, config, shown).await
+                let shown = Shown { is_json: options.json, ..Shown::default() };
+                watch(&net, config, shown, None).await
             }
-            Err(problem) => {
-                eprintln!("hailer: {problem}");
-                return ExitCode::from(EXIT_USAGE);
-            }
+            Err(problem) => return usage(&problem),
         },
         Verb::Group(args) => group::run(&net, args).await,
         Verb::Run { config: path, check, json, counters } => {
@@ -381,13 +374,7 @@ pub async fn main() -> ExitCode {
                 println!("{}: ok", path.display());
                 return ExitCode::SUCCESS;
             }
-            // Only these are read again on SIGHUP.
-            let is_relaying = config.relay.is_some() || config.host.is_some();
-            if is_relaying && (Config { relay: None, host: None, ..config.clone() }) == Config::default() {
-                run_until_stopped(&net, config, Some(path)).await
-            } else {
-                watch(&net, config, Shown { is_json: json, with_counters: counters }).await
-            }
+            watch(&net, config, Shown { is_json: json, with_counters: counters }, Some(&path)).await
         }
     };
     match outcome {
@@ -401,36 +388,9 @@ pub async fn main() -> ExitCode {
     }
 }
 
-impl Verb {
-    /// How long the end may take; `None` when sessions may go on as long as the configuration says.
-    const fn end_time(&self) -> Option<Duration> {
-        match self {
-            Self::Relay(_) | Self::Host(_) | Self::Run { .. } => None,
-            _ => Some(END_TIME),
-        }
-    }
-}
-
 fn usage(problem: &str) -> ExitCode {
     eprintln!("hailer: {problem}");
     ExitCode::from(EXIT_USAGE)
-}
-
-/// Runs roles that tell no events until a signal asks to stop; sessions may then go on for as long as the configuration says.
-/// On SIGHUP the file is read again.
-async fn run_until_stopped(net: &OsNet, config: Config, file: Option<PathBuf>) -> io::Result<()> {
-    let roles = start(net, config).await.map_err(io::Error::other)?;
-    relay::announce(&roles).await;
-    let mut stop = std::pin::pin!(stop_signal());
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut stop => break,
-            () = relay::reload_signal() => relay::reload(&roles, file.as_deref()).await,
-        }
-    }
-    roles.stop().await;
-    Ok(())
 }
 
 fn start_logs(verbose: u8) {
@@ -443,177 +403,6 @@ fn start_logs(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let is_terminal = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal).init();
-}
-
-/// What is printed, and how.
-#[derive(Clone, Copy, Debug)]
-struct Shown {
-    is_json: bool,
-    with_counters: bool,
-}
-
-/// Stops the roles and shows what they still have to tell.
-async fn finish(mut roles: Roles, output: &Output, shown: Shown) -> io::Result<()> {
-    let counters = match &roles.zre {
-        Some((node, _)) if shown.with_counters => node.counters().await.ok(),
-        _ => None,
-    };
-    roles.stop().await;
-    drain(&mut roles, output).await?;
-    counters.map_or(Ok(()), |counters| output.event(&counters))
-}
-
-/// Runs the roles and shows what they tell until told to stop.
-async fn watch(net: &OsNet, config: Config, shown: Shown) -> io::Result<()> {
-    let output = Output::new(shown.is_json);
-    let mut roles = start(net, config).await.map_err(io::Error::other)?;
-    if let Some((node, _)) = &roles.zre {
-        output.remark(&format!("{} at {}, looking for peers; Ctrl-C ends", node.name(), node.endpoint()));
-    }
-    if let Some((hub, _)) = &roles.gossip {
-        output.remark(&format!("gossip hub at tcp://{}; Ctrl-C ends", hub.address()));
-    }
-    if let Some((repeater, _)) = &roles.repeater {
-        output.remark(&format!("repeater for {}; Ctrl-C ends", repeater.lans().join(", ")));
-    }
-    let outcome = show(&mut roles, &output).await;
-    outcome.and(finish(roles, &output, shown).await)
-}
-
-async fn show(roles: &mut Roles, output: &Output) -> io::Result<()> {
-    let stop = stop_requested(output);
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut stop => return Ok(()),
-            event = roles.next() => match event {
-                Some(event) => output.event(&event)?,
-                None => return Ok(()),
-            },
-        }
-    }
-}
-
-async fn talk(net: &OsNet, config: Config, shown: Shown, group: String) -> io::Result<()> {
-    let mut output = Output::new(shown.is_json);
-    // Lines can be edited where a person types them and sees what comes.
-    let lines = if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        let (editor, lines) = editor::start(chat::COMMANDS)?;
-        output = output.at(Arc::clone(&editor));
-        chat::Lines::Typed(editor, lines)
-    } else {
-        chat::Lines::of_stdin()
-    };
-    with_node(net, config, output, shown, async |(node, events), output, stop| {
-        chat::run(node, events, output, (group, lines), stop).await
-    })
-    .await
-}
-
-/// Starts a node, lets a tool use it, and stops it.
-async fn with_node<Tool>(
-    net: &OsNet,
-    config: Config,
-    output: Output,
-    shown: Shown,
-    tool: Tool,
-) -> io::Result<()>
-where
-    Tool:
-        AsyncFnOnce((&Node, &mut Events), &Output, Pin<Box<dyn Future<Output = ()> + '_>>) -> io::Result<()>,
-{
-    let mut roles = start(net, config).await.map_err(io::Error::other)?;
-    let Some((node, events)) = &mut roles.zre else { return Ok(()) };
-    let outcome = tool((&*node, events), &output, Box::pin(stop_requested(&output))).await;
-    outcome.and(finish(roles, &output, shown).await)
-}
-
-/// Measures with a server: this program's own, unless another one is meant.
-async fn bench(
-    net: &OsNet,
-    options: &NodeOptions,
-    is_server: bool,
-    (bench, peer): (tools::bench::Bench, Option<String>),
-) -> io::Result<()> {
-    let group = [tools::bench::GROUP.to_owned()];
-    let shown = options.shown();
-    if is_server {
-        let output = Output::new(shown.is_json);
-        return with_node(net, options.config(&group), output, shown, async |node, output, stop| {
-            tools::bench::serve(node, output, stop).await
-        })
-        .await;
-    }
-    let mut own_server = None;
-    let mut wanted = peer.clone();
-    if peer.is_none() {
-        let config = zre::Config { name: None, ..options.config(&group).zre.unwrap_or_default() };
-        let (node, mut events) = Node::start(net, config).await.map_err(io::Error::other)?;
-        wanted = Some(node.name().to_string());
-        own_server = Some(net.spawn("bench server", async move {
-            let quiet = Output::new(false).quiet();
-            // It is measured until the program ends.
-            let _ = tools::bench::serve((&node, &mut events), &quiet, std::future::pending()).await;
-        }));
-    }
-    let output = Output::new(shown.is_json).quiet();
-    let outcome = with_node(net, options.config(&[]), output, shown, async |node, output, stop| {
-        tools::bench::run(net, node, output, (bench, wanted), stop).await
-    })
-    .await;
-    drop(own_server);
-    outcome
-}
-
-/// Shows the last events of roles that were asked to stop.
-async fn drain(roles: &mut Roles, output: &Output) -> io::Result<()> {
-    while let Some(event) = roles.next().await {
-        output.event(&event)?;
-    }
-    Ok(())
-}
-
-/// Waits for a signal to stop, or until nobody reads what is printed.
-async fn stop_requested(output: &Output) {
-    tokio::select! {
-        biased;
-        () = stop_signal() => {}
-        () = output.is_unread() => {}
-    }
-}
-
-/// Ends the program some time after it was asked to stop, if it is still there: a write to an output that nobody reads can't be
-/// called off.
-async fn end_by_force(net: OsNet, end_time: Option<Duration>) {
-    stop_signal().await;
-    // A second one is meant.
-    let Some(end_time) = end_time else {
-        stop_signal().await;
-        std::process::exit(1);
-    };
-    let mut alarm = net.alarm();
-    alarm.set(Some(net.now().after(end_time)));
-    alarm.ring().await;
-    std::process::exit(1);
-}
-
-/// Waits for Ctrl-C or, on Unix, a request to terminate.
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                biased;
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    // Without signals only the end of the process ends the node.
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 #[cfg(test)]

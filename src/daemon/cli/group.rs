@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::super::output::{Output, member_as_json, member_in_words};
 use super::super::reader::parse_duration;
 use super::super::{Config, start};
-use super::{drain, show, stop_requested};
+use super::run::{drain, force_end, show, stop_requested};
 use crate::group::{self, Allowed, GroupName, HealthUri, Rule, Uri, survey};
 use crate::net::OsNet;
 
@@ -130,6 +130,7 @@ async fn watch(net: &OsNet, config: group::Config, is_json: bool) -> io::Result<
     let output = Output::new(is_json);
     let is_member = config.service.is_some();
     let config = Config { groups: vec![config], ..Config::default() };
+    let _force = force_end(net, &config);
     let mut roles = start(net, config).await.map_err(io::Error::other)?;
     for (group, _) in &roles.groups {
         output.remark(&match is_member {
@@ -142,13 +143,14 @@ async fn watch(net: &OsNet, config: group::Config, is_json: bool) -> io::Result<
             false => format!("watching {}; Ctrl-C ends", group.name()),
         });
     }
-    let outcome = show(&mut roles, &output).await;
+    let outcome = show(&mut roles, &output, None).await;
     roles.stop().await;
     outcome.and(drain(&mut roles, &output).await)
 }
 
 async fn list(net: &OsNet, name: Option<GroupName>, time: Duration, common: &Common) -> io::Result<()> {
     let output = Output::new(common.json);
+    let _force = force_end(net, &Config::default());
     // Any name will do where all are looked for.
     let any = name.clone().unwrap_or_else(|| "any".parse().expect("it is a name"));
     let config = common.config(any);

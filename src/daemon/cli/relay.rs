@@ -1,11 +1,11 @@
 //! `hailer relay` and `hailer host`: options to the same configuration that a file has.
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::daemon::output::Output;
 use crate::daemon::{Config, LoadError, Roles};
 use crate::relay::config::{
     Compatible, CompatibleHost, Config as RelayConfig, HostConfig, HostService, Place, Service, TlsFiles,
@@ -140,32 +140,43 @@ impl HostOptions {
     }
 }
 
-/// Says on standard error where everything is.
-pub(super) async fn announce(roles: &Roles) {
-    let mut err = io::stderr();
-    // Nobody is left to tell when even this can't be written.
+/// Says where relay and host are.
+pub(super) async fn announce(roles: &Roles, output: &Output) {
     if let Some(relay) = &roles.relay {
-        let _ = writeln!(err, "relay: hosts connect to {}; Ctrl-C ends", relay.hosts_at());
+        output.remark(&format!("relay: hosts connect to {}; Ctrl-C ends", relay.hosts_at()));
         for (name, at) in relay.services().await {
             let name = if name.is_empty() { "the original protocol" } else { &name };
-            let _ = writeln!(err, "relay: clients of {name} connect to {at}");
+            output.remark(&format!("relay: clients of {name} connect to {at}"));
         }
     }
     if roles.host.is_some() {
-        let _ = writeln!(err, "host: connecting; Ctrl-C ends");
+        output.remark("host: connecting; Ctrl-C ends");
     }
 }
 
-/// Waits for a request to read the configuration again.
-pub(super) async fn reload_signal() {
+/// Requests to read the configuration again: SIGHUP, where there is such a thing.
+pub(super) struct Requests {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut hangup) = signal(SignalKind::hangup()) {
-            hangup.recv().await;
-            return;
+    hangup: Option<tokio::signal::unix::Signal>,
+}
+
+impl Requests {
+    pub(super) fn new() -> Self {
+        Self {
+            #[cfg(unix)]
+            hangup: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok(),
         }
     }
+}
+
+/// Waits for a request; without [`Requests`] for ever.
+pub(super) async fn requested(requests: &mut Option<Requests>) {
+    #[cfg(unix)]
+    if let Some(hangup) = requests.as_mut().and_then(|requests| requests.hangup.as_mut()) {
+        hangup.recv().await;
+        return;
+    }
+    let _ = requests;
     std::future::pending::<()>().await;
 }
 
