@@ -38,6 +38,7 @@ pub mod gossip;
 pub mod group;
 pub mod machine;
 pub mod net;
+mod outlet;
 pub mod relay;
 pub mod repeater;
 pub mod zmtp;

@@ -2,9 +2,8 @@
 //!
 //! What it hears waits for whoever takes it, and while that is much, nothing more is taken from the hubs.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::gossip::uplink::identity;
 use crate::gossip::{Heard, Key, Limits, LinkId};
 use crate::machine::Machine;
 use crate::net::{Alarm, Net};
+use crate::outlet::Outlet;
 use crate::zre::{Endpoint, PeerId, Text};
 
 /// Notes of connections that wait for the client.
@@ -78,9 +78,7 @@ impl Client {
             notes,
             notes_tx,
             requests: requests_rx,
-            events: events_tx,
-            backlog: VecDeque::new(),
-            room: None,
+            events: Outlet::new(events_tx),
             stop: None,
         };
         net.spawn("gossip client", driver.run().instrument(info_span!("gossip"))).detach();
@@ -110,9 +108,6 @@ impl Client {
     }
 }
 
-type Room =
-    Pin<Box<dyn Future<Output = Result<mpsc::OwnedPermit<Heard>, mpsc::error::SendError<()>>> + Send>>;
-
 struct Driver<N: Net> {
     net: N,
     id: PeerId,
@@ -126,10 +121,7 @@ struct Driver<N: Net> {
     notes: mpsc::Receiver<Note>,
     notes_tx: mpsc::Sender<Note>,
     requests: mpsc::Receiver<Request>,
-    events: mpsc::Sender<Heard>,
-    /// What nobody had room for yet.
-    backlog: VecDeque<Heard>,
-    room: Option<Room>,
+    events: Outlet<Heard>,
     stop: Option<Stop>,
 }
 
@@ -145,15 +137,14 @@ impl<N: Net> Driver<N> {
         poll_fn(|context| {
             loop {
                 let mut is_served = self.serve_time(context);
-                is_served &= self.serve_backlog(context);
+                is_served &= self.events.poll_drain(context);
                 is_served &= self.serve_notes(context);
                 is_served &= self.serve_requests(context);
                 let is_over = |stop: &Stop| self.links.is_empty() || stop.until <= self.net.now();
                 if self.stop.as_ref().is_some_and(is_over) {
                     return Poll::Ready(());
                 }
-                let has_news =
-                    self.armed != self.deadline() || (self.room.is_none() && !self.backlog.is_empty());
+                let has_news = self.armed != self.deadline() || self.events.is_to_be_polled();
                 if is_served && !has_news {
                     return Poll::Pending;
                 }
@@ -171,7 +162,7 @@ impl<N: Net> Driver<N> {
         match &self.stop {
             Some(stop) => Some(stop.until),
             // Reminders wait until what was heard before is taken.
-            None if !self.backlog.is_empty() => None,
+            None if !self.events.is_empty() => None,
             None => self.machine.deadline(),
         }
     }
@@ -195,7 +186,7 @@ impl<N: Net> Driver<N> {
                 }
                 Output::Event(heard) => {
                     debug!(?heard, "heard");
-                    self.tell(heard);
+                    self.events.tell(heard);
                 }
             }
         }
@@ -204,18 +195,6 @@ impl<N: Net> Driver<N> {
             if self.links.remove(&link).is_some() {
                 self.feed(Input::Closed { link });
             }
-        }
-    }
-
-    fn tell(&mut self, heard: Heard) {
-        if self.backlog.is_empty() {
-            match self.events.try_send(heard) {
-                Err(mpsc::error::TrySendError::Full(heard)) => self.backlog.push_back(heard),
-                // Whoever dropped the events does not want them.
-                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-            }
-        } else {
-            self.backlog.push_back(heard);
         }
     }
 
@@ -237,30 +216,9 @@ impl<N: Net> Driver<N> {
         false
     }
 
-    fn serve_backlog(&mut self, context: &mut Context<'_>) -> bool {
-        if self.backlog.is_empty() {
-            return true;
-        }
-        for _ in 0..BATCH {
-            let events = &self.events;
-            let room = self.room.get_or_insert_with(|| Box::pin(events.clone().reserve_owned()));
-            let Poll::Ready(permit) = room.as_mut().poll(context) else { return true };
-            self.room = None;
-            match (permit, self.backlog.pop_front()) {
-                (Ok(permit), Some(heard)) => drop(permit.send(heard)),
-                (Ok(_), None) => return false,
-                (Err(_), _) => {
-                    self.backlog.clear();
-                    return false;
-                }
-            }
-        }
-        false
-    }
-
     fn serve_notes(&mut self, context: &mut Context<'_>) -> bool {
         for _ in 0..BATCH {
-            if !self.backlog.is_empty() {
+            if !self.events.is_empty() {
                 return true;
             }
             let Poll::Ready(Some(note)) = self.notes.poll_recv(context) else { return true };
@@ -312,7 +270,7 @@ impl<N: Net> Driver<N> {
             // Nothing was said on one that is not open yet.
             self.links.retain(|link, _| self.open.contains(link));
             self.links.values_mut().for_each(Link::drain);
-            self.backlog.clear();
+            self.events.clear();
             self.stop = Some(Stop { asker, until: self.net.now().after(LINGER) });
         }
     }

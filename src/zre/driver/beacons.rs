@@ -1,0 +1,96 @@
+//! Beacons as datagrams: heard by the node's ears, said by its mouths.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, trace};
+
+use super::Driver;
+use super::sockets::Way;
+use crate::net::{Net, UdpSocket};
+use crate::zre::Multicast;
+use crate::zre::beacon::{Beacon, unrepeated};
+use crate::zre::interface::Site;
+use crate::zre::machine::Input;
+
+/// Beacons that wait for the socket. When it takes none, older ones are of no use.
+const BEACONS: usize = 16;
+/// How long beacons go to a group after the last one of a peer that may hear nothing else.
+const GROUP_SPOKEN: Duration = Duration::from_secs(60);
+/// Longer than any beacon, so that a datagram that was cut to it is seen to be none.
+const DATAGRAM: usize = 128;
+
+/// A datagram that may be a beacon.
+pub(super) struct Heard {
+    from: SocketAddr,
+    datagram: [u8; DATAGRAM],
+    len: usize,
+}
+
+pub(super) async fn hear<U: UdpSocket>(ear: Arc<U>) -> io::Result<Heard> {
+    let mut datagram = [0; DATAGRAM];
+    let (len, from) = ear.recv_from(&mut datagram).await?;
+    Ok(Heard { from, datagram, len })
+}
+
+/// A beacon that waits for the socket.
+pub(super) struct Said {
+    pub(super) beacon: [u8; Beacon::LEN],
+    /// For one node, instead of all.
+    pub(super) to: Option<IpAddr>,
+}
+
+impl<N: Net> Driver<N> {
+    pub(super) fn on_heard(&mut self, site: &Site, way: Way, heard: io::Result<Heard>) {
+        match heard {
+            Ok(Heard { from, .. }) if site.is_elsewhere(from.ip()) => {
+                trace!(%from, "beacon ignored: it comes from another network of this machine");
+            }
+            Ok(Heard { from, datagram, len }) => {
+                let datagram = &datagram[..len];
+                // A repeater's neighbours take what it carried over for what its first sender said.
+                let repeated = unrepeated(datagram);
+                let repeated =
+                    repeated.filter(|(_, origin)| !origin.is_loopback() || from.ip().is_loopback());
+                let (beacon, origin) = repeated.unwrap_or((datagram, from.ip()));
+                let from = if repeated.is_some() { SocketAddr::new(origin, from.port()) } else { from };
+                let beacon = Beacon::decode(beacon);
+                if let (Way::Group(group), Ok(beacon)) = (way, &beacon)
+                    && self.machine.is_of_another_kind(beacon.peer)
+                {
+                    self.spoken[group] = self.net.now().after(GROUP_SPOKEN);
+                }
+                self.feed(Input::Beacon { from, beacon });
+            }
+            Err(error) => debug!(%error, "no datagram"),
+        }
+    }
+
+    pub(super) fn say(&mut self, said: Said) {
+        if self.beacons.len() == BEACONS {
+            self.beacons.pop_front();
+        }
+        self.beacons.push_back(said);
+    }
+
+    /// Whether beacons go there, too.
+    pub(super) fn is_spoken(&self, way: Way) -> bool {
+        match (way, self.multicast) {
+            (Way::Common, _) | (_, Multicast::Always) => true,
+            (_, Multicast::Never) => false,
+            (Way::Group(group), Multicast::Auto) => {
+                self.spoken.get(group).is_some_and(|until| self.net.now() < *until)
+            }
+        }
+    }
+}
+
+pub(super) async fn say<U: UdpSocket>(targets: Vec<(Arc<U>, SocketAddr)>, beacon: [u8; Beacon::LEN]) {
+    for (mouth, to) in targets {
+        if let Err(error) = mouth.send_to(&beacon, to).await {
+            debug!(%to, %error, "beacon not sent");
+        }
+    }
+}
