@@ -17,6 +17,16 @@ impl Content {
         Self(frames)
     }
 
+    /// The frames, to look at.
+    pub fn frames(&self) -> &[Bytes] {
+        &self.0
+    }
+
+    /// The bytes in all frames together.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
     /// The frames.
     pub fn into_frames(self) -> Vec<Bytes> {
         self.0

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, info_span};
 
-use super::driver::{self, Driver, Request};
+use super::driver::{self, Driver, Request, Shared};
 use super::machine::{Command, NodeMachine};
+use super::roster::Roster;
 use super::rumour::Rumour;
 use super::{
     Broadcast, CommandError, Config, Content, Counters, Endpoint, Event, Limits, Multicast, PeerId, PeerInfo,
@@ -52,6 +53,7 @@ struct Handle {
     name: Text,
     endpoint: watch::Receiver<Endpoint>,
     requests: mpsc::Sender<Request>,
+    roster: Arc<Roster>,
 }
 
 impl Node {
@@ -96,12 +98,14 @@ impl Node {
             false => Some(Rumour::start(net, hubs, (id, &endpoint), requests.downgrade()).await),
         };
         let (place, endpoint) = watch::channel(endpoint);
+        let roster = Arc::new(Roster::new(&limits, REQUESTS));
+        let shared = Shared { place, roster: Arc::clone(&roster) };
         let driver =
-            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, (place, rumour));
+            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, (shared, rumour));
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();
-        Ok((Self(Arc::new(Handle { id, name, endpoint, requests })), Events::new(events)))
+        Ok((Self(Arc::new(Handle { id, name, endpoint, requests, roster })), Events::new(events)))
     }
 
     /// Who this node is.
@@ -138,7 +142,7 @@ impl Node {
     /// Sends to all peers in a group, in which this node need not be itself. Returns how many they are.
     ///
     /// It waits while more than half of what may be queued for one of them is queued. A peer that then takes nothing for
-    /// three seconds exits as too slow.
+    /// three seconds exits as too slow. Who exits in the moment of the call may have been counted.
     ///
     /// # Errors
     /// When the message is over a limit of [`message`](super::message), or the node has stopped.
@@ -147,15 +151,28 @@ impl Node {
         group: impl Into<Text>,
         content: impl Into<Content>,
     ) -> Result<usize, CommandError> {
-        self.command(Command::Shout { group: group.into(), content: content.into() }).await
+        let (group, content) = (group.into(), content.into());
+        let audience = self.0.roster.audience(&group, &content);
+        let command = Command::Shout { group, content };
+        match audience {
+            Some(count) => self.request(Request::Send(command)).await.map(|()| count),
+            None => self.command(command).await,
+        }
     }
 
-    /// Sends to one peer. It waits as [`Node::shout`] does.
+    /// Sends to one peer. It waits as [`Node::shout`] does. That it is sent does not say that it arrives: the peer may be about
+    /// to exit.
     ///
     /// # Errors
     /// When there is no such peer, the message is over a limit of [`message`](super::message), or the node has stopped.
     pub async fn whisper(&self, peer: PeerId, content: impl Into<Content>) -> Result<(), CommandError> {
-        self.command(Command::Whisper { peer, content: content.into() }).await.map(drop)
+        let content = content.into();
+        let is_open = self.0.roster.is_open_to(peer, &content);
+        let command = Command::Whisper { peer, content };
+        match is_open {
+            true => self.request(Request::Send(command)).await,
+            false => self.command(command).await.map(drop),
+        }
     }
 
     /// Sends PING to a peer, which every ZRE node answers, and returns how long the answer took. It waits for as long as the

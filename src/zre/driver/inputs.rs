@@ -121,6 +121,8 @@ impl<N: Net> Driver<N> {
                 Poll::Ready(Some(Request::Found { peer, endpoint })) => {
                     self.feed(Input::Found { peer, endpoint });
                 }
+                Poll::Ready(Some(Request::Send(_))) if self.stop.is_some() => {}
+                Poll::Ready(Some(Request::Send(command))) => self.feed(Input::Command(command)),
                 Poll::Ready(Some(Request::Command(Command::Stop, asker))) => self.begin_stop(Some(asker)),
                 Poll::Ready(Some(Request::Command(command, asker))) => {
                     if self.stop.is_some() {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{Instrument, debug, debug_span};
 
 use super::dial::{Answered, open};
-use super::queue::{Dial, Queue, bytes_in};
+use super::queue::{Dial, Queue, Room, bytes_in};
 use crate::net::{Net, Task};
 use crate::zmtp::{Connection, ConnectionError, Multipart, Session, SessionConfig, SocketType};
 use crate::zre::machine::{DialFailure, InboundLink, OutboundLink};
@@ -116,15 +116,10 @@ impl Outbound {
         self.queue.dial(dial);
     }
 
-    /// Queues a message; `false` when it does not fit any more.
-    pub(super) fn send(&self, message: Multipart) -> bool {
+    /// Queues a message, and says how much room there is for more; without any it was not queued.
+    pub(super) fn send(&self, message: Multipart) -> Room {
         // A link that just ended says so in its notes.
         self.queue.put(message)
-    }
-
-    /// Whether the queue is half full, and so the application better waits.
-    pub(super) fn is_half_full(&self) -> bool {
-        self.queue.is_half_full()
     }
 
     /// Asks for [`Note::Room`]; `false` when there is room already.

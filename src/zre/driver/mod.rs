@@ -11,8 +11,9 @@
 //! taken from inbound links. Time, beacons and commands go on, so an application may shout while its events pile up.
 //! Such events are few: at most some for each peer, because nothing new comes in.
 //!
-//! An application that sends faster than a peer takes is answered late, when the peer's queue is half full no more. So it
-//! is as fast as the slowest peer that takes anything; a peer that takes nothing at all in that time is dropped.
+//! An application that sends does not wait for the node while no queue is half full ([`Roster`]). When one is, it asks, and is
+//! answered late, when the queue is half full no more. So it is as fast as the slowest peer that takes anything; a peer that
+//! takes nothing at all in that time is dropped.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
@@ -32,6 +33,7 @@ use self::sockets::{GROUPS, Sockets};
 use self::sources::{Source, Sources};
 use self::waits::Held;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink};
+use super::roster::Roster;
 use super::rumour::Rumour;
 use super::{CommandError, Config, Endpoint, Event, Limits, Multicast, PeerId};
 use crate::Timestamp;
@@ -59,6 +61,8 @@ const INTAKE: usize = 16;
 
 /// What a handle asks of its node.
 pub(super) enum Request {
+    /// Something to send, of which nobody waits to hear.
+    Send(Command),
     /// Something to do.
     Command(Command, oneshot::Sender<Result<usize, CommandError>>),
     /// How long a peer takes to answer; nothing when it exits before.
@@ -67,6 +71,13 @@ pub(super) enum Request {
     Found { peer: PeerId, endpoint: Endpoint },
     /// Something to look up.
     Look(Box<dyn FnOnce(&NodeMachine) + Send>),
+}
+
+/// What the node tells its handles all the time.
+pub(super) struct Shared {
+    /// Where it is.
+    pub(super) place: watch::Sender<Endpoint>,
+    pub(super) roster: Arc<Roster>,
 }
 
 /// The node's task, without its sockets.
@@ -94,8 +105,9 @@ pub(super) struct Driver<N: Net> {
     spoken: [Timestamp; GROUPS.len()],
     /// When to look for changed addresses.
     next_listing: Timestamp,
-    /// Tells the handles where the node is.
-    place: watch::Sender<Endpoint>,
+    shared: Shared,
+    /// Links that turned out to be half full while nobody waited.
+    crowded: BTreeSet<OutboundLink>,
     outbound: BTreeMap<OutboundLink, Outbound>,
     full: Vec<OutboundLink>,
     notes: mpsc::UnboundedReceiver<Note>,
@@ -126,7 +138,7 @@ impl<N: Net> Driver<N> {
         multicast: Multicast,
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
-        (place, rumour): (watch::Sender<Endpoint>, Option<Rumour>),
+        (shared, rumour): (Shared, Option<Rumour>),
     ) -> Self {
         let (notes_tx, notes) = mpsc::unbounded_channel();
         let (intake_tx, intake) = mpsc::channel(INTAKE);
@@ -148,7 +160,8 @@ impl<N: Net> Driver<N> {
             multicast,
             spoken: [Timestamp::ZERO; GROUPS.len()],
             next_listing: Timestamp::ZERO,
-            place,
+            shared,
+            crowded: BTreeSet::new(),
             outbound: BTreeMap::new(),
             full: Vec::new(),
             notes,
@@ -283,7 +296,7 @@ impl<N: Net> Driver<N> {
         self.feed(Input::Homes(sockets.homes()));
         let place = self.machine.endpoint().clone();
         info!(endpoint = %place, addresses = sockets.doors.len(), "addresses changed");
-        let before = self.place.send_replace(place.clone());
+        let before = self.shared.place.send_replace(place.clone());
         if let Some(rumour) = &self.rumour
             && before != place
         {

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use super::beacons::Said;
 use super::link::{Note, Outbound};
-use super::queue::Dial;
+use super::queue::{Dial, Room};
 use super::{Driver, dial};
 use crate::machine::Machine;
 use crate::net::Net;
@@ -60,12 +60,12 @@ impl<N: Net> Driver<N> {
                 Output::Reach { link, endpoint, timeout } => self.reach(link, endpoint, timeout),
                 Output::Send { link, frames } => {
                     let Some(outbound) = self.outbound.get(&link) else { continue };
-                    if !outbound.send(frames) {
-                        if !self.full.contains(&link) {
-                            self.full.push(link);
-                        }
-                    } else if self.asker.is_some() && outbound.is_half_full() {
-                        self.busy.push(link);
+                    match outbound.send(frames) {
+                        Room::Plenty => {}
+                        Room::Little if self.asker.is_some() => self.busy.push(link),
+                        Room::Little => self.crowd(link),
+                        Room::None if self.full.contains(&link) => {}
+                        Room::None => self.full.push(link),
                     }
                 }
                 Output::Pong { token, is_answered } => {
@@ -110,6 +110,7 @@ impl<N: Net> Driver<N> {
             Event::Exit { peer, name, reason } => debug!(%peer, %name, %reason, "peer exited"),
             _ => {}
         }
+        self.shared.roster.note(&event);
         self.events.tell(event);
     }
 }

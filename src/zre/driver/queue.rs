@@ -23,6 +23,17 @@ pub(super) struct Dial {
     pub(super) timeout: Duration,
 }
 
+/// How much room is left in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Half of it or more.
+    Plenty,
+    /// Less than half, and so the application better waits.
+    Little,
+    /// None for the message.
+    None,
+}
+
 /// The queue of one link.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -58,22 +69,23 @@ impl Queue {
         self.change(|state| state.dials.push(dial));
     }
 
-    /// Puts a message in; `false` when it does not fit. After [`Queue::end`] nothing is put in any more, and all fits.
-    pub(super) fn put(&self, message: Multipart) -> bool {
+    /// Puts a message in, unless it does not fit. After [`Queue::end`] nothing is put in any more, and all fits.
+    pub(super) fn put(&self, message: Multipart) -> Room {
         let len = bytes_in(&message);
         let mut state = self.lock();
         if state.is_ended {
-            return true;
+            return Room::Plenty;
         }
         let fits = state.messages.len() < self.messages_max
             && (state.bytes == 0 || state.bytes + len <= self.bytes_max);
         if !fits {
-            return false;
+            return Room::None;
         }
         state.bytes += len;
         state.messages.push_back(message);
+        let room = if self.is_more_than_half(&state) { Room::Little } else { Room::Plenty };
         wake(state);
-        true
+        room
     }
 
     /// Nothing more will be put in.
@@ -107,11 +119,6 @@ impl Queue {
     /// How many messages were ever taken out.
     pub(super) fn taken(&self) -> usize {
         self.lock().taken
-    }
-
-    /// Whether half of the room is taken.
-    pub(super) fn is_half_full(&self) -> bool {
-        self.is_more_than_half(&self.lock())
     }
 
     /// Asks to be told when there is room; `false` when there is room already.
@@ -188,27 +195,30 @@ mod tests {
     #[test]
     fn a_queue_is_full_by_messages_or_by_bytes_and_takes_one_message_of_any_length() {
         let by_messages = queue(2, 100);
-        assert!(by_messages.put(message(1)) && by_messages.put(message(1)));
-        assert!(!by_messages.put(message(1)));
+        assert_eq!(
+            [1, 1, 1].map(|len| by_messages.put(message(len))),
+            [Room::Plenty, Room::Little, Room::None]
+        );
         let by_bytes = queue(10, 100);
-        assert!(by_bytes.put(message(60)) && by_bytes.put(message(40)));
-        assert!(!by_bytes.put(message(1)));
+        assert_eq!(
+            [50, 50, 1].map(|len| by_bytes.put(message(len))),
+            [Room::Plenty, Room::Little, Room::None]
+        );
         let by_one = queue(10, 100);
-        assert!(by_one.put(message(1000)));
-        assert!(!by_one.put(message(1)));
+        assert_eq!([1000, 1].map(|len| by_one.put(message(len))), [Room::Little, Room::None]);
         assert_eq!(take(&by_one), Poll::Ready(Some(1000)));
-        assert!(by_one.put(message(1)));
+        assert_eq!(by_one.put(message(1)), Room::Plenty);
     }
 
     #[test]
     fn room_is_told_of_once_and_only_to_who_asked() {
         let queue = queue(4, 100);
         assert!(!queue.await_room());
-        assert!((0..3).all(|_| queue.put(message(1))));
-        assert!(queue.is_half_full());
+        assert_eq!([1; 3].map(|len| queue.put(message(len))), [Room::Plenty, Room::Plenty, Room::Little]);
         assert_eq!(take(&queue), Poll::Ready(Some(1)));
         assert!(!queue.has_awaited_room());
-        assert!(queue.put(message(1)) && queue.await_room());
+        assert_eq!(queue.put(message(1)), Room::Little);
+        assert!(queue.await_room());
         assert!(!queue.has_awaited_room());
         assert_eq!(take(&queue), Poll::Ready(Some(1)));
         assert!(queue.has_awaited_room() && !queue.has_awaited_room());
@@ -218,9 +228,9 @@ mod tests {
     #[test]
     fn an_ended_queue_gives_what_it_has_and_then_says_so() {
         let queue = queue(4, 100);
-        assert!(queue.put(message(1)));
+        assert_eq!(queue.put(message(1)), Room::Plenty);
         queue.end();
-        assert!(queue.put(message(2)));
+        assert_eq!(queue.put(message(2)), Room::Plenty);
         assert_eq!(take(&queue), Poll::Ready(Some(1)));
         assert_eq!(take(&queue), Poll::Ready(None));
     }

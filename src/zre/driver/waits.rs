@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::link::Outbound;
 use super::{Asker, Driver};
 use crate::Timestamp;
 use crate::net::Net;
@@ -38,8 +39,18 @@ impl<N: Net> Driver<N> {
         }
     }
 
+    /// A link is half full, and nobody waits to hear so: who sends next is to wait.
+    pub(super) fn crowd(&mut self, link: OutboundLink) {
+        if self.outbound.get(&link).is_some_and(Outbound::await_room) && self.crowded.insert(link) {
+            self.shared.roster.set_crowded(true);
+        }
+    }
+
     /// Nobody has to wait for this link any more.
     pub(super) fn release(&mut self, link: OutboundLink) {
+        if self.crowded.remove(&link) {
+            self.shared.roster.set_crowded(!self.crowded.is_empty());
+        }
         for held in &mut self.held {
             held.links.retain(|(other, _)| *other != link);
         }
