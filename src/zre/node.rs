@@ -245,7 +245,8 @@ impl Node {
     }
 
     /// Stops the node: what was sent is written, peers are told, everything is closed. Returns when that is done, at the
-    /// latest after about a second, and another one when a gossip hub does not take our farewell. Stopping a node that has stopped is no error.
+    /// latest after about a second, or four while peers go on taking what was sent, and another one when a gossip hub does not
+    /// take our farewell. Stopping a node that has stopped is no error.
     pub async fn stop(&self) {
         // The only possible error is that it has stopped.
         let _ = self.command(Command::Stop).await;

@@ -60,6 +60,8 @@ pub(super) struct Peer {
     /// is on several networks of ours.
     pub(super) heard_at: Vec<(SocketAddr, Timestamp)>,
     pub(super) since: Timestamp,
+    /// It said that it leaves, and is gone then at the latest.
+    pub(super) leaves_by: Option<Timestamp>,
     pub(super) liveness: Liveness,
     /// PINGs that were not answered yet, oldest first: answers come in their order. Those that the application asked for have
     /// a token.
@@ -87,6 +89,7 @@ impl Peer {
             endpoints,
             heard_at: Vec::new(),
             since: now,
+            leaves_by: None,
             liveness: Liveness::new(now),
             pings: VecDeque::new(),
         }
@@ -169,7 +172,7 @@ impl Peer {
         } else {
             self.since.after(patience.not_ready())
         };
-        dial.min(quiet)
+        dial.min(quiet).min(self.leaves_by.unwrap_or(Timestamp::NEVER))
     }
 }
 

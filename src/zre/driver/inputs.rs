@@ -16,8 +16,9 @@ use crate::net::Net;
 use crate::zre::machine::{Command, InboundLink, Input};
 use crate::zre::{CommandError, PeerId};
 
-/// How long a node that stops goes on writing what was sent before. Peers that are alive take it in milliseconds.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a node that stops goes on writing what was sent before while no peer takes any of it, and in all. Peers that are
+/// alive take it in milliseconds, unless it is much.
+const LINGER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 
 impl<N: Net> Driver<N> {
     pub(super) fn serve_notes(&mut self, context: &mut Context<'_>) -> bool {
@@ -152,19 +153,29 @@ impl<N: Net> Driver<N> {
     }
 
     fn begin_stop(&mut self, asker: Option<Asker>) {
+        let now = self.net.now();
         let stop = self.stop.get_or_insert_with(|| {
             self.outbound.values().for_each(Outbound::drain);
-            Stop { askers: Vec::new(), until: self.net.now().after(LINGER) }
+            Stop { askers: Vec::new(), until: now.after(LINGER.0), latest: now.after(LINGER.1), taken: 0 }
         });
         stop.askers.extend(asker);
     }
 
     /// Stops the machine once links have written what was sent, or have had their time.
     pub(super) fn finish_stop(&mut self) {
-        let Some(stop) = &self.stop else { return };
-        let is_drained = !self.outbound.values().any(|outbound| outbound.is_open);
-        if !self.is_stopped && (is_drained || stop.until <= self.net.now()) {
-            self.feed(Input::Command(Command::Stop));
+        let Some(stop) = self.stop.as_mut().filter(|_| !self.is_stopped) else { return };
+        let open = || self.outbound.values().filter(|outbound| outbound.is_open);
+        if open().next().is_some() {
+            let now = self.net.now();
+            if stop.until > now {
+                return;
+            }
+            let taken = open().map(Outbound::taken).sum();
+            if std::mem::replace(&mut stop.taken, taken) != taken && now < stop.latest {
+                stop.until = now.after(LINGER.0).min(stop.latest);
+                return;
+            }
         }
+        self.feed(Input::Command(Command::Stop));
     }
 }

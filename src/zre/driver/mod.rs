@@ -127,7 +127,11 @@ type Asker = oneshot::Sender<Result<usize, CommandError>>;
 /// A node that was asked to stop and writes what was sent before.
 struct Stop {
     askers: Vec<Asker>,
+    /// When it ends unless peers go on taking what was sent, and when it ends all the same.
     until: Timestamp,
+    latest: Timestamp,
+    /// How many messages the links had taken when that was looked at last.
+    taken: usize,
 }
 
 impl<N: Net> Driver<N> {

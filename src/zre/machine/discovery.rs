@@ -37,6 +37,9 @@ const ECHO: Duration = Duration::from_secs(10);
 /// 0.2 s (see `net`), so even at 30 % loss PING and PING-OK are there by then but once in 10,000 times.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
+/// How long the connection of a peer that says it leaves may take to bring what it said before, and to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Why a HELLO is not believed.
 #[derive(Clone, Copy, Debug)]
 enum Refusal {
@@ -70,7 +73,9 @@ impl NodeMachine {
         let mut address = from;
         address.set_port(beacon.port);
         match self.peers.get_mut(&beacon.peer) {
-            Some(_) if beacon.is_leaving() => self.exit(now, beacon.peer, ExitReason::Left),
+            Some(_) if beacon.is_leaving() => self.on_farewell(now, beacon.peer),
+            // An older beacon that came late, or the next life of a peer whose last words are still on their way.
+            Some(peer) if peer.leaves_by.is_some() => {}
             Some(peer) => {
                 peer.liveness.hear(now);
                 if let Some(is_move) = peer.hear_at(now, address) {
@@ -90,6 +95,17 @@ impl NodeMachine {
                 }
             }
         }
+    }
+
+    /// A peer's beacon says that it leaves. What it said before comes over its connection, which the beacon may have overtaken,
+    /// and which ends after that.
+    fn on_farewell(&mut self, now: Timestamp, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !peer.is_ready() || peer.inbound.is_none() {
+            return self.exit(now, id, ExitReason::Left);
+        }
+        let by = *peer.leaves_by.get_or_insert(now.after(LAST_WORDS));
+        self.check_by(by);
     }
 
     /// Hearsay makes a peer that is not ready, as a beacon does. It is no sign of life of anybody, and no reason to give up

@@ -144,7 +144,7 @@ impl NodeMachine {
         // The driver has closed it already.
         let Some(id) = self.outbound.remove(&link) else { return self.on_seed_closed(now, link) };
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let may_dial = peer.outbound.closed(now, peer.endpoints.len());
+        let may_dial = peer.outbound.closed(now, peer.endpoints.len()) && peer.leaves_by.is_none();
         self.replace_link(now, id);
         if may_dial {
             self.dial(id);
@@ -191,7 +191,9 @@ impl NodeMachine {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.inbound == Some(link) {
             peer.inbound = None;
-            if peer.is_ready() && peer.outbound.was_refused() {
+            if peer.leaves_by.is_some() {
+                self.exit(now, id, ExitReason::Left);
+            } else if peer.is_ready() && peer.outbound.was_refused() {
                 self.exit(now, id, ExitReason::Refused);
             }
         }

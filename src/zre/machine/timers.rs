@@ -79,6 +79,9 @@ impl NodeMachine {
 
     fn check_peer(&mut self, now: Timestamp, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.leaves_by.is_some_and(|by| by <= now) {
+            return self.exit(now, id, ExitReason::Left);
+        }
         if matches!(peer.outbound.state, State::Waiting { until } if until <= now) {
             self.dial(id);
         }

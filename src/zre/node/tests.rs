@@ -86,8 +86,12 @@ async fn what_was_sent_before_stop_arrives() {
         alice.whisper(bob.id(), big.clone()).await.unwrap();
     }
     soon(alice.stop()).await;
-    for _ in 0..100 {
-        assert!(matches!(next(&mut to_bob).await, Event::Whisper { content, .. } if content[0] == big));
+    for number in 0..100 {
+        let event = next(&mut to_bob).await;
+        assert!(
+            matches!(&event, Event::Whisper { content, .. } if content[0] == big),
+            "{number}: {event:.100?}"
+        );
     }
     assert!(matches!(next(&mut to_bob).await, Event::Exit { reason: ExitReason::Left, .. }));
 }

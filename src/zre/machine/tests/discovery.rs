@@ -63,12 +63,37 @@ fn port_zero_is_an_exit_of_a_known_peer_and_nothing_else() {
     let mut rig = Rig::new();
     assert_eq!(rig.beacon(ALICE, "10.0.0.2:0"), []);
     let (inbound, outbound) = rig.meet(ALICE, "10.0.0.2:49152", &["CHAT"]);
+    rig.feed(Input::InboundClosed { link: inbound });
     let outputs = rig.beacon(ALICE, "10.0.0.2:0");
     assert_eq!(story(&outputs), "-left", "no LEAVE comes before EXIT");
-    assert!(outputs.contains(&Output::Close(outbound)) && outputs.contains(&Output::CloseInbound(inbound)));
+    assert!(outputs.contains(&Output::Close(outbound)));
     assert_eq!(rig.machine.members(&"CHAT".into()).count(), 0);
     rig.beacon(BOB, "10.0.0.3:49152");
     assert_eq!(story(&rig.beacon(BOB, "10.0.0.3:0")), "", "one that did not enter does not exit");
+}
+
+#[test]
+fn what_was_said_before_a_farewell_is_heard_though_the_beacon_was_faster() {
+    let mut rig = Rig::new();
+    let (inbound, outbound) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
+    assert_eq!(rig.beacon(ALICE, "10.0.0.2:0"), []);
+    assert_eq!(rig.beacon(ALICE, "10.0.0.2:49152"), [], "an older one that came late");
+    let outputs = rig.feed(Input::Closed { link: outbound });
+    assert_eq!(dialled(&outputs), [], "there is nobody to dial");
+    assert_eq!(story(&rig.receive(inbound, 2, whisper("wait"))), "whisper(wait)");
+    assert_eq!(story(&rig.feed(Input::InboundClosed { link: inbound })), "-left");
+}
+
+#[test]
+fn who_says_farewell_and_keeps_its_connection_is_gone_after_a_second() {
+    let mut rig = Rig::new();
+    let (inbound, outbound) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
+    rig.beacon(ALICE, "10.0.0.2:0");
+    assert_eq!(story(&rig.until(900)), "");
+    rig.beacon(ALICE, "10.0.0.2:0");
+    let outputs = rig.until(1000);
+    assert_eq!(story(&outputs), "-left");
+    assert!(outputs.contains(&Output::Close(outbound)) && outputs.contains(&Output::CloseInbound(inbound)));
 }
 
 #[test]
