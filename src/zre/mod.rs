@@ -23,6 +23,7 @@ pub mod machine;
 pub mod message;
 mod node;
 mod peer;
+mod peers;
 mod rumour;
 mod sequence;
 mod text;
