@@ -14,6 +14,7 @@ use super::peer::Peer;
 pub(super) struct Peers {
     ids: Vec<PeerId>,
     /// Each at the place of its identity.
+    #[expect(clippy::vec_box, reason = "peers are large, and whoever comes moves those behind")]
     peers: Vec<Box<Peer>>,
 }
 
