@@ -125,14 +125,17 @@ impl Job {
 
 impl Wake for Job {
     fn wake(self: Arc<Self>) {
-        if !self.is_woken.swap(true, Relaxed) && !self.is_running.load(Relaxed) {
-            let executor = self.executor.clone();
-            executor.lock().push_back(self);
-        }
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.clone().wake();
+        if self.is_woken.load(Relaxed) {
+            return;
+        }
+        self.is_woken.store(true, Relaxed);
+        if !self.is_running.load(Relaxed) {
+            self.executor.lock().push_back(self.clone());
+        }
     }
 }
 

@@ -63,8 +63,13 @@ impl Tasks {
         let number = state.next;
         state.next += 1;
         let place = Place { tasks: self.clone(), number };
-        let running = Running { place, account: self.0.account.clone(), future };
-        let handle = self.0.executor.spawn(self.0.clone(), state.is_holding(), running);
+        let (gate, is_held) = (self.0.clone(), state.is_holding());
+        let running = Running { place, future };
+        // Two kinds of task, so that one without an account does not look for it at each turn.
+        let handle = match self.0.account.clone() {
+            None => self.0.executor.spawn(gate, is_held, running),
+            Some(account) => self.0.executor.spawn(gate, is_held, Counted { account, running }),
+        };
         if state.is_over {
             handle.clone().abort();
         } else {
@@ -153,9 +158,17 @@ pin_project_lite::pin_project! {
     // With the future inside, so that a task is one piece of memory.
     struct Running<F> {
         place: Place,
-        account: Option<Arc<Account>>,
         #[pin]
         future: F,
+    }
+}
+
+pin_project_lite::pin_project! {
+    // A task whose memory is counted.
+    struct Counted<F> {
+        account: Arc<Account>,
+        #[pin]
+        running: Running<F>,
     }
 }
 
@@ -163,11 +176,16 @@ impl<F: Future<Output = ()>> Future for Running<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.project().future.poll(context)
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Counted<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        match this.account {
-            Some(account) => account.during(|| this.future.poll(context)),
-            None => this.future.poll(context),
-        }
+        this.account.during(|| this.running.poll(context))
     }
 }
 

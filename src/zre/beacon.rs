@@ -121,7 +121,8 @@ pub fn unrepeated(datagram: &[u8]) -> Option<(&[u8], IpAddr)> {
         Beacon::VERSION_SECURE => Beacon::LEN_SECURE,
         _ => return None,
     };
-    let (beacon, origin) = datagram.split_at_checked(len)?;
+    // As nearly always: a plain one, with nothing behind it.
+    let (beacon, origin) = datagram.split_at_checked(len).filter(|(_, origin)| !origin.is_empty())?;
     let origin: IpAddr = std::str::from_utf8(origin).ok()?.parse().ok()?;
     let is_broadcast = origin == IpAddr::V4(Ipv4Addr::BROADCAST);
     let is_node = !origin.is_unspecified() && !origin.is_multicast() && !is_broadcast;

@@ -44,8 +44,9 @@ impl Site {
     /// is none, whatever address it sends from.
     pub(super) fn is_elsewhere(&self, from: IpAddr) -> bool {
         let IpAddr::V4(from) = from else { return false };
-        !self.homes.iter().filter_map(Network::of).any(|own| own.contains(from))
-            && self.others.iter().any(|other| other.contains(from))
+        // The others first: as a rule there are none.
+        self.others.iter().any(|other| other.contains(from))
+            && !self.homes.iter().filter_map(Network::of).any(|own| own.contains(from))
             && self.others.iter().all(|other| other.address != from)
     }
 }

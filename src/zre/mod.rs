@@ -23,6 +23,7 @@ pub mod machine;
 pub mod message;
 mod node;
 mod peer;
+mod peers;
 mod roster;
 mod rumour;
 mod sequence;

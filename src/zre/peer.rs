@@ -56,9 +56,10 @@ pub(super) struct Peer {
     pub(super) sent: Sequence,
     /// Where it may be reached, best first; at least one. Attempts take turns.
     pub(super) endpoints: Vec<Endpoint>,
-    /// Where its beacons come from, with the port they carry, and when one last did; the last one first. Several, when it
-    /// is on several networks of ours.
-    pub(super) heard_at: Vec<(SocketAddr, Timestamp)>,
+    /// Where its last beacon came from, with the port it carried, and when.
+    pub(super) heard_at: Option<(SocketAddr, Timestamp)>,
+    /// Where others come from, the last one first: it is on several networks of ours.
+    heard_elsewhere: Vec<(SocketAddr, Timestamp)>,
     pub(super) since: Timestamp,
     /// It said that it leaves, and is gone then at the latest.
     pub(super) leaves_by: Option<Timestamp>,
@@ -87,7 +88,8 @@ impl Peer {
             outbound: Outbound::new(link),
             sent: Sequence::default(),
             endpoints,
-            heard_at: Vec::new(),
+            heard_at: None,
+            heard_elsewhere: Vec::new(),
             since: now,
             leaves_by: None,
             liveness: Liveness::new(now),
@@ -124,20 +126,23 @@ impl Peer {
     /// at another place than before, or at one of several no more.
     pub(super) fn hear_at(&mut self, now: Timestamp, address: SocketAddr) -> Option<bool> {
         // As nearly always: one place, and it is this one.
-        if let [(first, at)] = self.heard_at.as_mut_slice()
-            && *first == address
+        if let Some((last, at)) = &mut self.heard_at
+            && *last == address
+            && self.heard_elsewhere.is_empty()
         {
             *at = now;
             return None;
         }
-        let before = self.heard_at.len();
-        self.heard_at.retain(|(other, _)| *other != address);
-        let is_new = self.heard_at.len() == before;
-        let others = self.heard_at.len();
-        self.heard_at.retain(|(_, at)| now.since(*at) < Self::PLACE_LOST);
-        let is_lost = self.heard_at.len() < others;
-        self.heard_at.truncate(Self::ENDPOINTS_MAX - 1);
-        self.heard_at.insert(0, (address, now));
+        let mut places: Vec<_> = self.heard_at.into_iter().chain(self.heard_elsewhere.drain(..)).collect();
+        let before = places.len();
+        places.retain(|(other, _)| *other != address);
+        let is_new = places.len() == before;
+        let others = places.len();
+        places.retain(|(_, at)| now.since(*at) < Self::PLACE_LOST);
+        let is_lost = places.len() < others;
+        places.truncate(Self::ENDPOINTS_MAX - 1);
+        self.heard_at = Some((address, now));
+        self.heard_elsewhere = places;
         (is_new || is_lost).then_some(others > 0)
     }
 

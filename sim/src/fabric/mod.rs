@@ -43,7 +43,7 @@ use six::Six;
 use stream::{Ends, Listener, ListenerKey, TcpKey, TcpSocket};
 use tap::Tap;
 use translate::Translation;
-use udp::{UdpKey, UdpSocket};
+use udp::{Bound, UdpKey, UdpSocket};
 
 pub mod alarm;
 pub mod capture;
@@ -112,7 +112,8 @@ pub struct Fabric {
     hosts: Vec<Host>,
     udp: SlotMap<UdpKey, UdpSocket>,
     listeners: SlotMap<ListenerKey, Listener>,
-    tcp: SlotMap<TcpKey, TcpSocket>,
+    /// Boxed: they are large and many, and a table that grows copies all that it has.
+    tcp: SlotMap<TcpKey, Box<TcpSocket>>,
     alarms: SlotMap<AlarmKey, Alarm>,
     counters: Counters,
     partitions: Vec<Partition>,
@@ -176,8 +177,8 @@ struct Host {
     icmp_budgets: BTreeMap<IpAddr, Budget>,
     /// The longest packets that arrive at others, where a router has said so, and until when that is believed.
     path_mtus: BTreeMap<IpAddr, (u16, Timestamp)>,
-    /// UDP sockets with their ports, oldest first. They are few: one piece of memory is found faster than a map.
-    udp: Vec<(u16, UdpKey)>,
+    /// UDP sockets, oldest first. They are few: one piece of memory is found faster than a map.
+    udp: Vec<Bound>,
     listeners: BTreeMap<u16, Vec<ListenerKey>>,
     connections: BTreeMap<Ends, TcpKey>,
     /// Initial sequence numbers and ephemeral ports.
@@ -370,7 +371,7 @@ impl Fabric {
         let udp = std::mem::take(&mut machine.udp);
         let listeners = std::mem::take(&mut machine.listeners);
         let connections = std::mem::take(&mut machine.connections);
-        for (_, key) in udp {
+        for Bound { key, .. } in udp {
             self.udp.remove(key);
         }
         for key in listeners.into_values().flatten() {

@@ -404,7 +404,7 @@ impl Fabric {
     ) -> TcpKey {
         let socket =
             TcpSocket { host, local, remote, connection, owner, reader: None, writer: None, armed: None };
-        let key = self.tcp.insert(socket);
+        let key = self.tcp.insert(Box::new(socket));
         self.hosts[host.0 as usize].connections.insert(Ends::new(remote, local), key);
         key
     }

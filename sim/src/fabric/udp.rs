@@ -27,6 +27,15 @@ const DATAGRAM_OVERHEAD_BYTES: usize = 768;
 /// The largest payload of a datagram over IPv4.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
+/// A socket as its machine knows it: what tells whether it is asked at all stands here, because a machine has several on
+/// one port and most are for other addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    address: IpAddr,
+    port: u16,
+    pub(super) key: UdpKey,
+}
+
 #[derive(Debug)]
 pub(super) struct UdpSocket {
     host: HostId,
@@ -53,16 +62,15 @@ impl Fabric {
         }
         if local.port() == 0 {
             local.set_port(self.free_port(host, |fabric, port| {
-                fabric.hosts[host.0 as usize].udp.iter().all(|(taken, _)| *taken != port)
+                fabric.hosts[host.0 as usize].udp.iter().all(|taken| taken.port != port)
             })?);
         }
         let bound = &mut self.hosts[host.0 as usize].udp;
-        for (_, other) in bound.iter().filter(|(port, _)| *port == local.port()) {
-            let other = &self.udp[*other];
-            let overlap = other.local.ip() == local.ip()
-                || (other.local.is_ipv4() == local.is_ipv4()
-                    && (other.local.ip().is_unspecified() || local.ip().is_unspecified()));
-            if overlap && !(other.options.reuse && options.reuse) {
+        for other in bound.iter().filter(|other| other.port == local.port()) {
+            let overlap = other.address == local.ip()
+                || (other.address.is_ipv4() == local.is_ipv4()
+                    && (other.address.is_unspecified() || local.ip().is_unspecified()));
+            if overlap && !(self.udp[other.key].options.reuse && options.reuse) {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
         }
@@ -75,14 +83,14 @@ impl Fabric {
             received_bytes: 0,
             reader: None,
         });
-        bound.push((local.port(), key));
+        bound.push(Bound { address: local.ip(), port: local.port(), key });
         Ok(key)
     }
 
     /// Closes a socket.
     pub fn udp_close(&mut self, key: UdpKey) {
         if let Some(socket) = self.udp.remove(key) {
-            self.hosts[socket.host.0 as usize].udp.retain(|(_, other)| *other != key);
+            self.hosts[socket.host.0 as usize].udp.retain(|other| other.key != key);
         }
     }
 
@@ -202,20 +210,21 @@ impl Fabric {
         let joined = |(group, on): &(IpAddr, Option<InterfaceId>)| {
             *group == to && (on.is_none() || entered.is_none() || *on == entered)
         };
-        let hears = |socket: &UdpSocket| {
-            let address = socket.local.ip();
-            let fits = address == to || (address.is_unspecified() && address.is_ipv4() == to.is_ipv4());
-            fits && (!is_multicast || socket.groups.iter().any(joined))
-        };
         let port = packet.to.port();
-        let bound = self.hosts[host.0 as usize].udp.iter().filter(|(bound, _)| *bound == port);
+        let fits = |bound: &&Bound| {
+            let Bound { address, .. } = bound;
+            bound.port == port
+                && (*address == to || (address.is_unspecified() && address.is_ipv4() == to.is_ipv4()))
+        };
+        let hears = |socket: &UdpSocket| !is_multicast || socket.groups.iter().any(joined);
+        let bound = self.hosts[host.0 as usize].udp.iter().filter(fits);
         let closest = || {
-            let exact = bound.clone().rev().find(|(_, key)| self.udp[*key].local.ip() == to);
-            exact.or_else(|| bound.clone().rev().find(|(_, key)| hears(&self.udp[*key])))
+            let exact = bound.clone().rev().find(|bound| bound.address == to);
+            exact.or_else(|| bound.clone().next_back())
         };
         let only = if is_for_all { None } else { closest() };
         let mut is_taken = false;
-        for (_, key) in bound.clone().filter(|_| is_for_all).chain(only) {
+        for Bound { key, .. } in bound.clone().filter(|_| is_for_all).chain(only) {
             let socket = &mut self.udp[*key];
             if hears(socket) {
                 is_taken = true;

@@ -29,10 +29,11 @@ pub(super) struct Heard {
     len: usize,
 }
 
-pub(super) async fn hear<U: UdpSocket>(ear: Arc<U>) -> io::Result<Heard> {
+/// Waits for a datagram, and gives the ear back for the next one.
+pub(super) async fn hear<U: UdpSocket>(ear: Arc<U>) -> (Arc<U>, io::Result<Heard>) {
     let mut datagram = [0; DATAGRAM];
-    let (len, from) = ear.recv_from(&mut datagram).await?;
-    Ok(Heard { from, datagram, len })
+    let heard = ear.recv_from(&mut datagram).await;
+    (ear, heard.map(|(len, from)| Heard { from, datagram, len }))
 }
 
 /// A beacon that waits for the socket.

@@ -29,7 +29,7 @@ use tracing::info;
 
 use self::beacons::{Said, hear, say};
 use self::link::{Intake, Note, Outbound};
-use self::sockets::{GROUPS, Sockets};
+use self::sockets::{GROUPS, Sockets, Way};
 use self::sources::{Source, Sources};
 use self::waits::Held;
 use super::machine::{Command, InboundLink, Input, NodeMachine, OutboundLink};
@@ -100,6 +100,8 @@ pub(super) struct Driver<N: Net> {
     rumour: Option<Rumour>,
     events: Outlet<Event>,
     beacons: VecDeque<Said>,
+    /// Whether the machine wanted anything since that was asked last.
+    has_acted: bool,
     multicast: Multicast,
     /// Until when beacons go to each group.
     spoken: [Timestamp; GROUPS.len()],
@@ -161,6 +163,7 @@ impl<N: Net> Driver<N> {
             rumour,
             events: Outlet::new(events),
             beacons: VecDeque::new(),
+            has_acted: false,
             multicast,
             spoken: [Timestamp::ZERO; GROUPS.len()],
             next_listing: Timestamp::ZERO,
@@ -202,11 +205,10 @@ impl<N: Net> Driver<N> {
     }
 
     async fn rounds(&mut self, sockets: &mut Sockets<N>) {
-        let sources = Sources::new();
+        let mut sources = Sources::new();
         // These live across rounds, because a future that is dropped is not woken.
-        let ears = sockets.ears.iter().map(|ear| (ear.way, Arc::clone(&ear.socket)));
-        let mut hearing: Vec<_> =
-            ears.map(|(way, ear)| (way, Box::pin(hear(Arc::clone(&ear))), ear)).collect();
+        let hearing = sockets.ears.iter().map(|ear| (ear.way, Box::pin(hear(Arc::clone(&ear.socket)))));
+        let (mut common, mut groups): (Vec<_>, Vec<_>) = hearing.partition(|(way, _)| *way == Way::Common);
         let listeners = |sockets: &Sockets<N>| -> Vec<_> {
             let listeners = sockets.doors.iter().map(|door| Arc::clone(&door.listener));
             listeners.map(|listener| (Box::pin(accept(Arc::clone(&listener))), listener)).collect()
@@ -222,7 +224,7 @@ impl<N: Net> Driver<N> {
                     }
                 };
                 ask(Source::Time, &mut |context| self.serve_time(context));
-                if self.look_around(sockets) {
+                if news.is_of(Source::Time) && self.look_around(sockets) {
                     accepting = listeners(sockets);
                     sources.note(Source::Connections);
                 }
@@ -238,20 +240,28 @@ impl<N: Net> Driver<N> {
                             })
                     })
                 });
-                ask(Source::Datagrams, &mut |context| {
-                    hearing.iter_mut().fold(true, |is_served, (way, heard, ear)| {
-                        is_served
-                            & is_exhausted(|| {
-                                let datagram = ready!(heard.as_mut().poll(context));
-                                heard.set(hear(Arc::clone(ear)));
-                                self.on_heard(&sockets.site, *way, datagram);
-                                Poll::Ready(())
-                            })
-                    })
-                });
+                for (source, hearing) in [(Source::Datagrams, &mut common), (Source::Groups, &mut groups)] {
+                    ask(source, &mut |context| {
+                        hearing.iter_mut().fold(true, |is_served, (way, heard)| {
+                            is_served
+                                & is_exhausted(|| {
+                                    let (ear, datagram) = ready!(heard.as_mut().poll(context));
+                                    heard.set(hear(ear));
+                                    self.on_heard(&sockets.site, *way, datagram);
+                                    Poll::Ready(())
+                                })
+                        })
+                    });
+                }
                 ask(Source::Requests, &mut |context| self.serve_requests(context));
                 ask(Source::Room, &mut |context| self.events.poll_drain(context));
                 ask(Source::Intake, &mut |context| self.serve_intake(context));
+                // As nearly always: beacons of known peers, after which there is nothing to do.
+                if news == Source::Datagrams.into() && !std::mem::take(&mut self.has_acted) {
+                    debug_assert_eq!(self.armed, self.deadline());
+                    continue;
+                }
+                self.has_acted = false;
                 self.finish_stop();
                 let context = &mut sources.context(Source::Said);
                 loop {

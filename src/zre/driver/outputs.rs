@@ -33,6 +33,7 @@ impl<N: Net> Driver<N> {
 
     fn act(&mut self) {
         while let Some(output) = self.machine.poll() {
+            self.has_acted = true;
             match output {
                 Output::Answer(answer) => {
                     if let Some(asker) = self.asker.take() {

@@ -1,10 +1,10 @@
 //! Which of a node's sources woke its task, so that it asks no others.
 //!
-//! A waker says that something has happened, and not what. A node has eight sources, a beacon comes by one of them, and to ask
-//! the other seven each time cost more than all the rest of a beacon. So each source is polled with a waker of its own,
+//! A waker says that something has happened, and not what. A node has nine sources, a beacon comes by one of them, and to ask
+//! the other eight each time cost more than all the rest of a beacon. So each source is polled with a waker of its own,
 //! which notes the source before it wakes the task.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Wake, Waker};
 
@@ -14,7 +14,10 @@ pub(super) enum Source {
     Time,
     Notes,
     Connections,
+    /// What is beaconed to everybody.
     Datagrams,
+    /// What is beaconed to groups, which is seldom.
+    Groups,
     Requests,
     /// Room for events that the application had no room for.
     Room,
@@ -24,18 +27,19 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Time,
         Self::Notes,
         Self::Connections,
         Self::Datagrams,
+        Self::Groups,
         Self::Requests,
         Self::Room,
         Self::Intake,
         Self::Said,
     ];
 
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 }
@@ -44,16 +48,18 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Sources {
     noted: Arc<Noted>,
+    /// The task that `noted` wakes. It moves seldom, and to look here needs no lock.
+    task: Option<Waker>,
     wakers: [Waker; Source::ALL.len()],
 }
 
 /// Some sources.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct News(u8);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct News(u16);
 
 #[derive(Debug)]
 struct Noted {
-    sources: AtomicU8,
+    sources: AtomicU16,
     task: Mutex<Option<Waker>>,
 }
 
@@ -66,17 +72,16 @@ struct Bell {
 impl Sources {
     /// All of them are to be asked first.
     pub(super) fn new() -> Self {
-        let noted = Arc::new(Noted { sources: AtomicU8::new(u8::MAX), task: Mutex::default() });
+        let noted = Arc::new(Noted { sources: AtomicU16::new(u16::MAX), task: Mutex::default() });
         let waker = |source| Waker::from(Arc::new(Bell { noted: noted.clone(), source }));
-        Self { wakers: Source::ALL.map(waker), noted }
+        Self { wakers: Source::ALL.map(waker), noted, task: None }
     }
 
     /// Whoever is noted from now on wakes the task of this context. To be called first each time that it is polled.
-    pub(super) fn wake_for(&self, context: &Context<'_>) {
-        let mut task = self.noted.task();
-        match &mut *task {
-            Some(task) => task.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
+    pub(super) fn wake_for(&mut self, context: &Context<'_>) {
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            self.task = Some(context.waker().clone());
+            self.noted.task().clone_from(&self.task);
         }
     }
 
@@ -94,6 +99,12 @@ impl Sources {
     pub(super) fn take(&self) -> Option<News> {
         let noted = self.noted.sources.swap(0, Ordering::AcqRel);
         (noted != 0).then_some(News(noted))
+    }
+}
+
+impl From<Source> for News {
+    fn from(source: Source) -> Self {
+        Self(source.bit())
     }
 }
 
@@ -145,7 +156,7 @@ mod tests {
 
     #[test]
     fn all_sources_are_asked_at_first_and_then_those_that_woke() {
-        let (sources, count) = (Sources::new(), Arc::new(Count::default()));
+        let (mut sources, count) = (Sources::new(), Arc::new(Count::default()));
         sources.wake_for(&Context::from_waker(&Waker::from(count.clone())));
         assert_eq!(of(sources.take()), Source::ALL);
         assert!(sources.take().is_none());
@@ -161,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_task_that_moved_is_woken_where_it_is() {
-        let (sources, old, new) = (Sources::new(), Arc::new(Count::default()), Arc::new(Count::default()));
+        let (mut sources, old, new) =
+            (Sources::new(), Arc::new(Count::default()), Arc::new(Count::default()));
         for count in [&old, &new] {
             sources.wake_for(&Context::from_waker(&Waker::from(count.clone())));
         }

@@ -67,9 +67,9 @@ impl NodeMachine {
     /// The link to a peer is of no use any more, though nobody closed it.
     pub(super) fn renew_link(&mut self, now: Timestamp, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id)
-            && let Some((address, _)) = peer.heard_at.first()
+            && let Some((address, _)) = peer.heard_at
         {
-            peer.prefer_endpoint((*address).into());
+            peer.prefer_endpoint(address.into());
         }
         self.replace_link(now, id);
         self.dial(id);

@@ -26,7 +26,8 @@ use super::group::{Members, OwnGroups};
 use super::limits::Budget;
 use super::liveness::Patience;
 use super::message::{Body, Hello, Message};
-use super::peer::{Peer, PeerInfo};
+use super::peer::PeerInfo;
+use super::peers::Peers;
 use super::{
     CommandError, Config, ConfigError, Content, Counters, Endpoint, Event, Headers, Limits, PeerId, Text,
 };
@@ -323,7 +324,7 @@ pub struct NodeMachine {
     own: OwnGroups,
     /// Our HELLO as it goes out, until a group changes: one for the peers of each home.
     hellos: Vec<Vec<Bytes>>,
-    peers: BTreeMap<PeerId, Peer>,
+    peers: Peers,
     not_ready: usize,
     members: Members,
     elections: Elections,
@@ -390,7 +391,7 @@ impl NodeMachine {
             patience,
             own,
             hellos: Vec::new(),
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             not_ready: 0,
             members: Members::default(),
             elections,

@@ -191,7 +191,7 @@ fn check(machine: &NodeMachine) {
     );
     assert_eq!(machine.outbound.len(), machine.peers.len(), "one link each");
     assert!(machine.places.len() <= machine.peers.len());
-    for (id, peer) in &machine.peers {
+    for (id, peer) in machine.peers.iter() {
         assert_eq!(machine.outbound.get(&peer.outbound.link), Some(id));
         assert!(peer.groups.len() <= LIMITS.groups_per_peer && peer.endpoints.len() <= 4);
         assert!(peer.groups.iter().all(|group| machine.members.of(group).any(|member| member == *id)));
