@@ -32,6 +32,8 @@
 
 mod codec;
 pub mod daemon;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gossip;
 pub mod group;
 pub mod machine;
