@@ -5,7 +5,7 @@
 //! * Alice is a stock node and well. Whatever strangers do who don't speak in her name or from her address: she stays, she is
 //!   never called evasive, and what is sent to her keeps count, as zyre and pyre insist on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ const OWN: PeerId = PeerId::from_bytes([0xaa; 16]);
 const ALICE: PeerId = PeerId::from_bytes([0xa1; 16]);
 const ALICE_LINK: InboundLink = InboundLink::from_number(1);
 /// She says something each time, so that she is never quiet.
-const STEP: Duration = Duration::from_millis(500);
+const STEP: Duration = Duration::from_secs(2);
 const EVENTS_MAX: usize = 400;
 
 /// What Alice has been told, as a stock node counts it.
@@ -58,6 +58,8 @@ struct Rig {
     inbound: Vec<(InboundLink, u16)>,
     last_inbound: u64,
     outbound: Vec<(OutboundLink, u32)>,
+    /// Those to static peers that nobody has answered yet.
+    knocks: BTreeSet<OutboundLink>,
     /// What was sent on each link: the number of the last message.
     sent: BTreeMap<OutboundLink, u16>,
     is_stopped: bool,
@@ -113,6 +115,7 @@ impl Rig {
             inbound: Vec::new(),
             last_inbound: 1,
             outbound: Vec::new(),
+            knocks: BTreeSet::new(),
             sent: BTreeMap::new(),
             is_stopped: false,
         };
@@ -151,8 +154,10 @@ impl Rig {
         let alice = self.alice.as_ref().map(|alice| alice.link);
         for output in outputs {
             match output {
-                Output::Open { link, .. } | Output::Knock { link, .. } if Some(link) != alice => {
+                Output::Open { link, .. } if Some(link) != alice => self.outbound.push((link, 1)),
+                Output::Knock { link, .. } => {
                     self.outbound.push((link, 1));
+                    self.knocks.insert(link);
                 }
                 Output::Dial { link, attempt, .. } if Some(link) != alice => {
                     self.outbound.push((link, attempt))
@@ -232,7 +237,7 @@ impl Rig {
     fn step(&mut self, source: &mut Source<'_>) {
         match source.below(32) {
             0..4 => self.pass(Duration::from_millis(u64::from(source.byte()) * 10)),
-            4 => self.pass(Duration::from_secs(u64::from(source.byte() % 64))),
+            4 => self.pass(Duration::from_secs(u64::from(source.byte() % 32))),
             5 => self.feed(Input::Timeout),
             6..9 => {
                 let (from, peer) = (address(source), identity(source));
@@ -318,13 +323,17 @@ impl Rig {
         let failures =
             [DialFailure::Refused, DialFailure::AnotherPeer, DialFailure::TimedOut, DialFailure::Unreachable];
         let failure = source.pick(&failures);
+        // A knock is answered once, and then it is a link like the others.
+        let is_knock = self.knocks.remove(&link);
         self.feed(match source.below(8) {
-            0..2 => Input::Opened { link },
-            2 => Input::Answered { link, peer: Some(identity(source)), at: address(source) },
-            3 => Input::DialFailed { link, attempt, failure },
-            4 => Input::Closed { link },
-            5 => Input::QueueFull { link },
-            6 => Input::Answered { link, peer: None, at: address(source) },
+            0..4 if is_knock => {
+                let peer = (source.below(2) == 0).then(|| identity(source));
+                Input::Answered { link, peer, at: address(source) }
+            }
+            0..4 => Input::Opened { link },
+            4 => Input::DialFailed { link, attempt, failure },
+            5 => Input::Closed { link },
+            6 => Input::QueueFull { link },
             _ => Input::Reached { link, outcome: if source.below(2) == 0 { Ok(()) } else { Err(failure) } },
         });
     }

@@ -79,8 +79,9 @@ async fn a_node_without_beacons_says_goodbye_on_its_connections() {
     let (net, port) = (OsNet::new(), free_port());
     let (alice, mut to_alice) = builder(port, "alice").without_beacons().start(&net).await.unwrap();
     let place = alice.endpoint();
-    let (bob, _to_bob) = builder(port, "bob").without_beacons().peer(place).start(&net).await.unwrap();
+    let (bob, mut to_bob) = builder(port, "bob").without_beacons().peer(place).start(&net).await.unwrap();
     assert!(matches!(next(&mut to_alice).await, Event::Enter { .. }));
+    assert!(matches!(next(&mut to_bob).await, Event::Enter { .. }));
     bob.whisper(alice.id(), "the last word").await.unwrap();
     soon(bob.stop()).await;
     assert!(matches!(next(&mut to_alice).await, Event::Whisper { .. }));
