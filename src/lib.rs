@@ -34,6 +34,8 @@
 mod codec;
 pub mod daemon;
 pub mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gossip;
 pub mod group;
 pub mod machine;

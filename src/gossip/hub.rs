@@ -513,6 +513,15 @@ impl Client {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl HubMachine {
+    /// Panics when a table is over its limit, or a count is not what it counts.
+    pub fn assert_sound(&self) {
+        self.store.assert_sound();
+        assert!(self.clients.len() <= self.limits.clients);
+    }
+}
+
 /// A copy that does not keep what it was received with.
 fn kept(value: &Text) -> Text {
     Bytes::copy_from_slice(value.as_bytes()).into()

@@ -122,6 +122,11 @@ impl Tuple {
         self.local.iter().map(|local| &local.value).chain(distant)
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    fn claims(&self) -> impl Iterator<Item = &Distant> {
+        self.distant.values()
+    }
+
     fn next_due(&self) -> Timestamp {
         let distant = self.distant.values().map(|claim| claim.expires);
         self.local.iter().map(Local::expires).chain(distant).min().unwrap_or(Timestamp::NEVER)
@@ -461,6 +466,30 @@ impl Store {
         let next = next.chain(self.dead.values().map(|(_, until)| *until)).min();
         self.sweep_by(now, next.unwrap_or(Timestamp::NEVER));
         changes
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Store {
+    /// Panics when a table is over its limit, or a count is not what it counts.
+    pub(super) fn assert_sound(&self) {
+        let locals = || self.tuples.iter().filter_map(|(key, tuple)| Some((key, tuple.local.as_ref()?)));
+        let distant = || {
+            let claims = |(key, tuple)| std::iter::repeat(key).zip(Tuple::claims(tuple));
+            self.tuples.iter().flat_map(claims)
+        };
+        let claims = locals().count() + distant().count();
+        let bytes = locals().map(|(key, local)| key.len() + local.value.len()).sum::<usize>()
+            + distant()
+                .map(|(key, claim)| key.len() + claim.value.as_ref().map_or(0, Text::len))
+                .sum::<usize>();
+        assert_eq!((self.claims, self.bytes), (claims, bytes));
+        assert!(claims <= self.limits.tuples && bytes <= self.limits.tuple_bytes);
+        assert!(self.dead.len() <= self.limits.tuples);
+        let vouchers: usize = locals().map(|(_, local)| local.vouchers.len()).sum();
+        assert_eq!(vouchers, self.by_link.values().map(BTreeSet::len).sum::<usize>());
+        assert!(self.by_link.values().all(|keys| keys.len() <= self.limits.tuples_per_client));
+        assert!(self.tuples.values().all(|tuple| tuple.local.is_some() || !tuple.distant.is_empty()));
     }
 }
 

@@ -14,6 +14,8 @@ mod config;
 mod driver;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzed;
 mod limits;
 mod machine;
 mod membership;

@@ -18,6 +18,8 @@ pub mod config;
 mod counters;
 mod driver;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzed;
 pub mod host;
 mod leg;
 pub mod machine;

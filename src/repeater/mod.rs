@@ -11,6 +11,8 @@
 
 mod config;
 mod driver;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzed;
 pub mod machine;
 pub mod packet;
 mod registry;

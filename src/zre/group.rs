@@ -78,7 +78,7 @@ impl Members {
         self.0.keys()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

@@ -9,6 +9,7 @@
 //! may have been lost before the cut. What follows from such a cut may follow until [`GRACE`] after its end: a peer that
 //! gave up has closed its connections, and the other side hears of that when they can talk again. A shorter cut is no
 //! excuse. A node that got another address greets everybody anew, which is an EXIT and an ENTER on both sides.
+//! So does one whose identity another node has as well: two nodes that call themselves the same are one that restarts for ever.
 
 use hailer::Timestamp;
 use hailer::zre::{Config, ExitReason};
@@ -42,6 +43,7 @@ pub(super) fn no_live_peer_exits(run: &Run<'_>) -> Judgement {
                     && !life.asked_to_stop.is_some_and(is_stopping)
                     && !is_cut_off(run, record.node, life.node, record.at, reason)
                     && !run.lives.reach.moved_lately(record.node, life.node, record.at, GRACE)
+                    && ![observer, id].iter().any(|life| run.lives.has_twin(*life, record.at, GRACE))
                 {
                     violations.push(record.at, record.node, || {
                         format!(
@@ -113,6 +115,17 @@ mod tests {
     fn an_exit_an_instant_before_the_crash_is_a_violation() {
         let run = met().exit(1.999_999, 0, (1, 0)).down(2.0, 1, Crash::PowerCut).run(40.0);
         assert!(!run.judge(Property::NoLivePeerExits, None).passed());
+    }
+
+    #[test]
+    fn an_exit_of_a_node_whose_identity_another_has_is_right_until_it_alone_has_it() {
+        let judge = |script: Script| script.run(60.0).judge(Property::NoLivePeerExits, None).passed();
+        let twins = || Script::new(3).up(0.0, 0).up(0.0, 1).meet(1.0, &[0, 1]).twin(5.0, 2, (1, 0));
+        assert!(judge(twins().exit(6.0, 0, (1, 0))));
+        let over = || twins().down(7.0, 2, Crash::PowerCut);
+        assert!(judge(over().exit(16.0, 0, (1, 0))), "what comes of it takes a while");
+        assert!(!judge(over().exit(18.0, 0, (1, 0))));
+        assert!(!judge(Script::new(2).up(0.0, 0).up(0.0, 1).meet(1.0, &[0, 1]).exit(6.0, 0, (1, 0))));
     }
 
     #[test]

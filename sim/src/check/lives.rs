@@ -4,6 +4,7 @@
 //! [`super::knowledge`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hailer::Timestamp;
 use hailer::zre::PeerId;
@@ -193,6 +194,15 @@ impl Lives {
     /// What the script did to this life.
     pub fn get(&self, id: LifeId) -> &Life {
         &self.lives[id.index()]
+    }
+
+    /// Whether another node had this identity at the moment, or up to `grace` before it.
+    pub fn has_twin(&self, id: LifeId, at: Timestamp, grace: Duration) -> bool {
+        let life = self.get(id);
+        let lately = Timestamp::from_nanos(at.as_nanos().saturating_sub(grace.as_nanos() as u64));
+        let is_twin = |other: &Life| other.peer == life.peer && other.node != life.node;
+        let is_there = |other: &Life| other.up <= at && other.down.is_none_or(|(end, _)| end >= lately);
+        self.lives.iter().any(|other| is_twin(other) && is_there(other))
     }
 
     /// The lives of a node, in order.

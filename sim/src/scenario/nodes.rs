@@ -54,6 +54,8 @@ pub(super) struct RawNode {
     pub(super) assault: Option<SocketAddr>,
     pub(super) echo: Option<u16>,
     pub(super) identity_span: Span,
+    /// Its identity may be that of a node before it.
+    pub(super) is_clone: bool,
     pub(super) kind: RawKind,
     pub(super) routes: RawRoutes,
     pub(super) nat: Option<RawNat>,
@@ -164,6 +166,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     let echo = table.optional("echo", integer(1..=u64::from(u16::MAX), 7000));
     let config = Config::read(table);
     let assault = table.optional("assault", place);
+    let is_clone = table.optional("clone", flag);
     let start = start?;
     refuse_late_start(table, start.as_ref(), end)?;
     Ok(RawNode {
@@ -176,12 +179,17 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
         assault: assault?.map(|assault| assault.value),
         echo: echo?.map(|echo| echo.value as u16),
         identity_span: table.span_of(&["zre", "identity"]),
+        is_clone: is_clone?.is_some_and(|is_clone| is_clone.value),
         kind: RawKind::Computer,
         routes: routes?,
         nat: None,
         published: Vec::new(),
         service: None,
     })
+}
+
+fn flag(value: Value<'_>) -> Result<bool, Refused> {
+    value.as_bool().ok_or_else(|| value.refuse_kind("true or false", "write `true` or `false`"))
 }
 
 /// The inbox of a node.
@@ -324,6 +332,11 @@ fn refuse_shared_identities(file: &Table<'_>, raws: &[RawNode]) -> Result<(), Re
         let (span, help) = (raw.identity_span.clone(), "leave it out for one that is drawn from the seed");
         if raw.count.is_some_and(|count| count > 1) {
             outcome = Err(file.refuse(span.clone(), "several nodes can't share an identity", help));
+        } else if raw.is_clone && owners.contains_key(&identity) {
+            continue;
+        } else if raw.is_clone {
+            let help = "put the node that it is a copy of before it, with the same `identity`";
+            outcome = Err(file.refuse(span.clone(), "no node before this clone has its identity", help));
         } else if let Some(first) = owners.get(&identity) {
             let related = (first.clone(), "the other one");
             outcome = Err(file.refuse_with(span.clone(), "two nodes can't share an identity", help, related));

@@ -61,6 +61,7 @@ pub(super) fn router(table: &mut Table<'_>, segments: &Segments) -> Result<RawNo
         assault: None,
         echo: None,
         identity_span,
+        is_clone: false,
         kind: RawKind::Router,
         routes,
         nat,

@@ -30,7 +30,8 @@ pub(super) struct Log {
 #[derive(Default)]
 struct State {
     records: Vec<Record>,
-    /// Whose identity is whose. An identity that a node keeps over its lives stands for the last one.
+    /// Whose identity is whose. An identity that a node keeps over its lives stands for the last one, and one that several
+    /// nodes have for the first of them.
     subjects: BTreeMap<PeerId, Subject>,
     /// The identity of each node's last life.
     peers: BTreeMap<NodeIndex, PeerId>,
@@ -57,7 +58,11 @@ impl Log {
     pub(super) fn born(&self, at: Timestamp, node: NodeIndex, life: u32, peer: Option<PeerId>) -> Author {
         let mut state = self.lock();
         if let Some(peer) = peer {
-            state.subjects.insert(peer, Subject::Life(node, life));
+            let is_anothers =
+                matches!(state.subjects.get(&peer), Some(Subject::Life(owner, _)) if *owner != node);
+            if !is_anothers {
+                state.subjects.insert(peer, Subject::Life(node, life));
+            }
             state.peers.insert(node, peer);
             state.push(Record { at, node, what: What::Up { life, peer } });
         }

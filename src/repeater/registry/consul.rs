@@ -291,6 +291,14 @@ fn repeaters_of_keys(answer: &Value) -> Option<BTreeSet<SocketAddr>> {
     Some(answer.as_array()?.iter().filter_map(place).collect())
 }
 
+/// Reads an answer's body as either kind, for the fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(in crate::repeater) fn read(body: &[u8]) {
+    let Ok(answer) = serde_json::from_slice(body) else { return };
+    let kinds = [repeaters_of_service(&answer), repeaters_of_keys(&answer)];
+    assert!(kinds.into_iter().flatten().all(|found| found.len() <= body.len()));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -15,6 +15,8 @@ use super::{Config, Registry, StartError};
 use crate::net::{Alarm, Interface, Net, Task};
 
 mod consul;
+#[cfg(feature = "fuzzing")]
+pub(super) use consul::read as read_consul;
 mod http;
 mod multicast;
 mod names;

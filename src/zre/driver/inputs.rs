@@ -153,6 +153,9 @@ impl<N: Net> Driver<N> {
     }
 
     fn begin_stop(&mut self, asker: Option<Asker>) {
+        if self.stop.is_none() {
+            self.feed(Input::Ending);
+        }
         let now = self.net.now();
         let stop = self.stop.get_or_insert_with(|| {
             self.outbound.values().for_each(Outbound::drain);

@@ -60,7 +60,7 @@ impl NodeMachine {
         from: SocketAddr,
         beacon: Result<Beacon, BeaconError>,
     ) {
-        if !self.sends_beacons {
+        if !self.sends_beacons || self.is_ending {
             return;
         }
         let beacon = match beacon {
@@ -111,7 +111,7 @@ impl NodeMachine {
     /// Hearsay makes a peer that is not ready, as a beacon does. It is no sign of life of anybody, and no reason to give up
     /// who is known to be at that place.
     pub(super) fn on_found(&mut self, now: Timestamp, id: PeerId, endpoint: Endpoint) {
-        if id == self.id || self.is_own(&endpoint) {
+        if id == self.id || self.is_own(&endpoint) || self.is_ending {
             return;
         }
         match self.peers.get_mut(&id) {

@@ -84,13 +84,14 @@ impl NodeMachine {
         self.elections.contested.contains(group) && self.own.contains(group)
     }
 
-    fn understands_elections(&self, id: PeerId) -> bool {
+    /// Whether a peer knows ELECT, LEADER and GOODBYE, which are zyre's own: pyre and gyre do not bear them.
+    pub(super) fn understands_zyres_own(&self, id: PeerId) -> bool {
         self.peers.get(&id).is_some_and(|peer| peer.knows_elections || peer.is_hailer())
     }
 
     /// The members that understand, without those who are Hailers if only those that count are meant.
     fn electors(&self, group: &Text, only_counting: bool) -> Vec<PeerId> {
-        let members = self.members.of(group).filter(|id| self.understands_elections(*id));
+        let members = self.members.of(group).filter(|id| self.understands_zyres_own(*id));
         members.filter(|id| !only_counting || !self.peers[id].is_hailer()).collect()
     }
 
@@ -106,7 +107,7 @@ impl NodeMachine {
     }
 
     pub(super) fn on_member_joined(&mut self, now: Timestamp, id: PeerId, group: &Text) {
-        if self.is_standing(group) && self.understands_elections(id) {
+        if self.is_standing(group) && self.understands_zyres_own(id) {
             self.stand(group, Some(id));
             self.reconsider(now, group);
         }
@@ -114,7 +115,7 @@ impl NodeMachine {
 
     /// A fresh link is an EXIT and an ENTER to the peer, so it has forgotten where we stand.
     pub(super) fn stand_again(&mut self, id: PeerId) {
-        if !self.understands_elections(id) {
+        if !self.understands_zyres_own(id) {
             return;
         }
         let groups: Vec<Text> = self.elections.contested.iter().cloned().collect();
@@ -172,7 +173,7 @@ impl NodeMachine {
 
     /// A peer that speaks of elections understands them: it learns where we stand.
     fn note_elector(&mut self, id: PeerId) {
-        if self.understands_elections(id) {
+        if self.understands_zyres_own(id) {
             return;
         }
         let Some(peer) = self.peers.get_mut(&id) else { return };

@@ -238,6 +238,20 @@ impl NodeMachine {
         self.output(Output::Send { link, frames });
     }
 
+    /// Tells those who understand it that we leave, on the connection, where it can't get lost and needs no broadcast. Others
+    /// hear it by beacon. From now on nobody is told that we are here.
+    pub(super) fn say_goodbye(&mut self) {
+        if std::mem::replace(&mut self.is_ending, true) {
+            return;
+        }
+        self.next_beacon = Timestamp::NEVER;
+        let ready = self.peers.iter().filter(|(_, peer)| peer.is_ready()).map(|(id, _)| *id);
+        let told: Vec<PeerId> = ready.filter(|id| self.understands_zyres_own(*id)).collect();
+        for id in told {
+            self.send(id, Body::Goodbye);
+        }
+    }
+
     fn stop(&mut self) {
         // Twice, because zyre and pyre believe nothing else, and a datagram gets lost easily.
         let beacon = Beacon::leaving(self.id).encode();

@@ -37,6 +37,8 @@ use crate::machine::Machine;
 mod discovery;
 mod election;
 mod homes;
+#[cfg(any(test, feature = "fuzzing"))]
+mod invariants;
 mod links;
 mod messages;
 mod seeds;
@@ -171,6 +173,8 @@ pub enum Input {
         /// Its frames.
         frames: Vec<Bytes>,
     },
+    /// The application wants the node to end. What was sent is written, and [`Command::Stop`] follows.
+    Ending,
     /// The application wants something. Exactly one [`Output::Answer`] is among the outputs that follow.
     Command(Command),
 }
@@ -346,6 +350,7 @@ pub struct NodeMachine {
     next_check: Timestamp,
     counters: Counters,
     outputs: VecDeque<Output>,
+    is_ending: bool,
     is_stopped: bool,
 }
 
@@ -410,6 +415,7 @@ impl NodeMachine {
             next_check: Timestamp::NEVER,
             counters: Counters::default(),
             outputs: VecDeque::new(),
+            is_ending: false,
             is_stopped: false,
         };
         machine.hellos = machine.introductions().map_err(ConfigError::Introduction)?;
@@ -532,6 +538,7 @@ impl Machine for NodeMachine {
             }
             Input::InboundClosed { link } => self.on_inbound_closed(now, link),
             Input::Received { link, frames } => self.on_received(now, link, frames),
+            Input::Ending => self.say_goodbye(),
             Input::Command(command) => {
                 let before = self.own.status();
                 self.on_command(now, command);

@@ -75,6 +75,21 @@ async fn two_nodes_meet_talk_and_part() {
 }
 
 #[tokio::test]
+async fn a_node_without_beacons_says_goodbye_on_its_connections() {
+    let (net, port) = (OsNet::new(), free_port());
+    let (alice, mut to_alice) = builder(port, "alice").without_beacons().start(&net).await.unwrap();
+    let place = alice.endpoint();
+    let (bob, mut to_bob) = builder(port, "bob").without_beacons().peer(place).start(&net).await.unwrap();
+    assert!(matches!(next(&mut to_alice).await, Event::Enter { .. }));
+    assert!(matches!(next(&mut to_bob).await, Event::Enter { .. }));
+    bob.whisper(alice.id(), "the last word").await.unwrap();
+    soon(bob.stop()).await;
+    assert!(matches!(next(&mut to_alice).await, Event::Whisper { .. }));
+    // Not "refused", which is what a connection that just closes comes to.
+    assert!(matches!(next(&mut to_alice).await, Event::Exit { reason: ExitReason::Left, .. }));
+}
+
+#[tokio::test]
 async fn what_was_sent_before_stop_arrives() {
     let (net, port) = (OsNet::new(), free_port());
     let (alice, mut to_alice) = builder(port, "alice").start(&net).await.unwrap();

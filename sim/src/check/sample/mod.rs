@@ -179,6 +179,13 @@ impl Script {
         self.then(at, node, What::Up { life, peer: peer(node, identity) })
     }
 
+    /// The next life of the node, with the identity of another node's life.
+    pub(crate) fn twin(mut self, at: f64, node: u32, of: (u32, u32)) -> Self {
+        let life = self.lives[node as usize];
+        self.lives[node as usize] += 1;
+        self.then(at, node, What::Up { life, peer: peer(of.0, of.1) })
+    }
+
     pub(crate) fn down(self, at: f64, node: u32, crash: Crash) -> Self {
         self.then(at, node, What::Down(crash))
     }

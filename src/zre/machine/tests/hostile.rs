@@ -178,37 +178,6 @@ fn input() -> impl Strategy<Value = Input> {
     ]
 }
 
-/// What holds inside a machine after each input.
-fn check(machine: &NodeMachine) {
-    let not_ready = machine.peers.values().filter(|peer| !peer.is_ready()).count();
-    assert_eq!(machine.not_ready, not_ready);
-    assert!(machine.peers.len() <= LIMITS.peers && not_ready <= LIMITS.peers_not_ready);
-    assert!(machine.without_hello.len() <= LIMITS.links_without_hello);
-    assert!(machine.inbound.len() <= LIMITS.links_without_hello + LIMITS.peers);
-    assert_eq!(
-        machine.inbound.values().filter(|i| i.hello_by.is_some()).count(),
-        machine.without_hello.len()
-    );
-    assert_eq!(machine.outbound.len(), machine.peers.len(), "one link each");
-    assert!(machine.places.len() <= machine.peers.len());
-    for (id, peer) in machine.peers.iter() {
-        assert_eq!(machine.outbound.get(&peer.outbound.link), Some(id));
-        assert!(peer.groups.len() <= LIMITS.groups_per_peer && peer.endpoints.len() <= 4);
-        assert!(peer.groups.iter().all(|group| machine.members.of(group).any(|member| member == *id)));
-        if let Some(link) = peer.inbound {
-            assert!(machine.inbound.get(&link).is_some_and(|i| i.peer == *id && i.hello_by.is_none()));
-        }
-        assert!(*id != OWN);
-        assert!(machine.next_check <= peer.due(&machine.patience), "a deadline is missed");
-    }
-    let memberships: usize = machine.peers.values().map(|peer| peer.groups.len()).sum();
-    assert!(machine.members.len() <= memberships);
-    for (link, inbound) in &machine.inbound {
-        let is_current = machine.peers.get(&inbound.peer).is_some_and(|peer| peer.inbound == Some(*link));
-        assert_eq!(is_current, inbound.hello_by.is_none(), "a link counts, or owes its HELLO");
-    }
-}
-
 proptest! {
     #[test]
     fn no_input_breaks_a_machine(inputs in proptest::collection::vec((input(), 0..400_u64), 0..300)) {
@@ -229,7 +198,7 @@ proptest! {
                 *link = numbers.get(link).copied().unwrap_or(*link);
             }
             rig.feed(input);
-            check(&rig.machine);
+            rig.machine.assert_sound();
         }
     }
 }

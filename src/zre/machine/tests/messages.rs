@@ -184,6 +184,43 @@ fn goodbye_is_an_exit() {
 }
 
 #[test]
+fn goodbye_is_said_to_hailers_and_zyres_and_to_nobody_who_may_not_know_it() {
+    for config in [Config::default(), Config { beacon: false, ..Config::default() }] {
+        let mut rig = Rig::with(config, Limits::default());
+        let (_, stock) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
+        let (link, zyre) = rig.meet(BOB, "10.0.0.3:49152", &["A"]);
+        rig.receive(link, 2, Body::Elect { group: "A".into(), challenger: BOB.to_string().into() });
+        let carol = PeerId::from_bytes([3; 16]);
+        let link = rig.accept(carol, "10.0.0.4:49152");
+        let Body::Hello(mut introduction) = hello("tcp://10.0.0.4:49152", &[]) else { unreachable!() };
+        introduction.headers.insert(KIND_HEADER.into(), KIND.into());
+        let outputs = rig.receive(link, 1, Body::Hello(introduction));
+        let (hailer, _) = dialled(&outputs)[0].clone();
+        rig.feed(Input::Opened { link: hailer });
+        let outputs = rig.feed(Input::Ending);
+        let said = |link| sent(&outputs, link).into_iter().map(|message| message.body).collect::<Vec<_>>();
+        assert_eq!((said(zyre), said(hailer)), (vec![Body::Goodbye], vec![Body::Goodbye]));
+        assert_eq!(said(stock), [], "pyre would take it for a lost message");
+        assert_eq!(rig.feed(Input::Ending), [], "once");
+    }
+}
+
+#[test]
+fn who_has_said_goodbye_does_not_say_that_it_is_here_while_its_last_words_are_written() {
+    let mut rig = Rig::new();
+    rig.meet(ALICE, "10.0.0.2:49152", &[]);
+    rig.feed(Input::Ending);
+    rig.machine.handle(Timestamp::from_millis(1000), Input::Timeout);
+    assert!(!std::iter::from_fn(|| rig.machine.poll()).any(|output| matches!(output, Output::Beacon(_))));
+    assert_eq!(
+        rig.feed(Input::Beacon { from: at("10.0.0.3:49152"), beacon: Ok(Beacon { peer: BOB, port: 49152 }) }),
+        []
+    );
+    let endpoint = "tcp://10.0.0.3:49152".parse().unwrap();
+    assert_eq!(rig.feed(Input::Found { peer: BOB, endpoint }), []);
+}
+
+#[test]
 fn stop_says_goodbye_twice_and_is_the_last_thing() {
     let mut rig = Rig::new();
     let (inbound, outbound) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
