@@ -244,10 +244,14 @@ impl<N: Net> Connection<N> {
         let _ = self.notes.send(Note::Data { id: self.id, control, ticket, seat });
         let mut alarm = self.net.alarm();
         for session in 0.. {
-            let Some(Client { stream, from, at }) =
-                self.wait_for_client(&mut framed, &mut client, &mut alarm).await?
-            else {
-                return Ok(());
+            let waited = self.wait_for_client(&mut framed, &mut client, &mut alarm).await;
+            let Ok(Some(Client { service: _, stream, from, at })) = waited else {
+                // A client may have come to it at the same time.
+                client.close();
+                if let Ok(client) = client.try_recv() {
+                    let _ = self.notes.send(Note::Returned { client });
+                }
+                return waited.map(drop);
             };
             framed.put(Control::Open(Opened { session, client: from, relay: at }));
             let moved = pump::frames(&mut framed, Some(stream), session).await;

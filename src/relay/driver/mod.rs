@@ -92,6 +92,7 @@ struct Accepted<S> {
 
 /// A client on its way to a data connection.
 struct Client<S> {
+    service: Name,
     stream: S,
     from: SocketAddr,
     at: SocketAddr,
@@ -99,13 +100,42 @@ struct Client<S> {
 
 /// What the task of a host's connection tells.
 enum Note<S> {
-    Host { id: ConnectionId, service: Name, key: SessionKey, outbox: mpsc::UnboundedSender<Message> },
-    Commands { id: ConnectionId, outbox: mpsc::UnboundedSender<Announcement> },
-    Said { id: ConnectionId, message: Message },
-    Data { id: ConnectionId, control: ConnectionId, ticket: u64, seat: oneshot::Sender<Client<S>> },
-    CompatibleData { id: ConnectionId, session: i32, seat: oneshot::Sender<Client<S>> },
-    Free { id: ConnectionId, seat: oneshot::Sender<Client<S>> },
-    Ended { id: ConnectionId },
+    Host {
+        id: ConnectionId,
+        service: Name,
+        key: SessionKey,
+        outbox: mpsc::UnboundedSender<Message>,
+    },
+    Commands {
+        id: ConnectionId,
+        outbox: mpsc::UnboundedSender<Announcement>,
+    },
+    Said {
+        id: ConnectionId,
+        message: Message,
+    },
+    Data {
+        id: ConnectionId,
+        control: ConnectionId,
+        ticket: u64,
+        seat: oneshot::Sender<Client<S>>,
+    },
+    CompatibleData {
+        id: ConnectionId,
+        session: i32,
+        seat: oneshot::Sender<Client<S>>,
+    },
+    Free {
+        id: ConnectionId,
+        seat: oneshot::Sender<Client<S>>,
+    },
+    /// The data connection was of no use any more when this client came to it.
+    Returned {
+        client: Client<S>,
+    },
+    Ended {
+        id: ConnectionId,
+    },
 }
 
 /// What tasks of connections look up.
@@ -420,7 +450,7 @@ impl<N: Net> Driver<N> {
         if let Entrance::Clients(service) = entrance {
             self.shared.counters.clients.add(1);
             let client = ClientId(self.last_id);
-            self.clients.insert(client, Client { stream, from, at });
+            self.clients.insert(client, Client { service: service.clone(), stream, from, at });
             return self.machine.handle(self.net.now(), Input::Client { client, service, from: from.ip() });
         }
         self.shared.counters.host_connections.add(1);
@@ -488,6 +518,7 @@ impl<N: Net> Driver<N> {
                 self.seats.insert(id, seat);
                 self.machine.handle(now, Input::Free(id));
             }
+            Note::Returned { client } => self.take_back(client),
             Note::Ended { id } => self.forget(id),
             // It made room for another one in the meantime.
             Note::Host { id, .. }
@@ -552,19 +583,19 @@ impl<N: Net> Driver<N> {
             Some(seat) => seat.send(stream).err(),
             None => Some(stream),
         };
-        // The data connection has just ended: the client is as one that has just come.
+        // The data connection has just ended.
         if let Some(returned) = returned {
             self.forget(data);
-            self.last_id += 1;
-            let service = self.listeners.iter().find_map(|(entrance, (_, local, _))| match entrance {
-                Entrance::Clients(name) if local.port() == returned.at.port() => Some(name.clone()),
-                _ => None,
-            });
-            let (client, from) = (ClientId(self.last_id), returned.from.ip());
-            self.clients.insert(client, returned);
-            let service = service.unwrap_or_else(|| Name::from(""));
-            self.machine.handle(self.net.now(), Input::Client { client, service, from });
+            self.take_back(returned);
         }
+    }
+
+    /// A client that nobody has served: another data connection may.
+    fn take_back(&mut self, returned: Client<N::Stream>) {
+        self.last_id += 1;
+        let (client, service) = (ClientId(self.last_id), returned.service.clone());
+        self.clients.insert(client, returned);
+        self.machine.handle(self.net.now(), Input::Returned { client, service });
     }
 
     fn tell(&self, control: ConnectionId, message: Message) {

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::Status;
 use super::machine::{HostMachine, Input, Output};
 use super::service::{Forward, Serve, Visitor};
+use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task};
 use crate::relay::config::{HostConfig, HostService, Place};
@@ -32,6 +33,8 @@ use crate::relay::tls::{self, TlsError};
 const LOCAL_TIME: Duration = Duration::from_secs(5);
 /// How long a data connection may take to be opened; its ticket is no good any more then.
 const DATA_TIME: Duration = Duration::from_secs(10);
+/// How long a relay may take to close the data connections of a host that leaves, when no session goes on.
+const FAREWELL_TIME: Duration = Duration::from_secs(3);
 
 /// How TLS is opened.
 #[derive(Clone)]
@@ -150,30 +153,38 @@ impl<N: Net, S: Serve<N>> Driver<N, S> {
     pub(super) async fn run(mut self) {
         let net = self.shared.net.clone();
         let mut alarm = net.alarm();
-        let mut leave_by = None;
+        let mut leaving_since = None;
         loop {
-            alarm.set([self.machine.deadline(), leave_by].into_iter().flatten().min());
+            let now = net.now();
+            let leave_at = leaving_since.map(|since| self.leave_at(since));
+            if leave_at.is_some_and(|at| at <= now) {
+                return;
+            }
+            alarm.set([self.machine.deadline(), leave_at].into_iter().flatten().min());
             tokio::select! {
                 biased;
                 () = alarm.ring() => self.machine.handle(net.now(), Input::Timeout),
-                changed = self.leaving.changed(), if leave_by.is_none() => {
+                changed = self.leaving.changed(), if leaving_since.is_none() => {
                     // Whoever could say more is gone.
                     if changed.is_err() {
                         return;
                     }
-                    leave_by = Some(net.now().after(self.drain));
+                    leaving_since = Some(now);
                     self.machine.handle(net.now(), Input::Leave);
                 }
                 note = self.notes.recv() => if let Some(note) = note { self.on_note(note) },
             }
             self.act();
-            if leave_by.is_some_and(|by| by <= net.now() || self.status.borrow().sessions == 0) {
-                break;
-            }
         }
-        // The relay has to learn that we leave before it loses us, so that it gives no client to us in between.
-        if let Some((_task, outbox)) = self.control.take().filter(|_| self.machine.is_up()) {
-            outbox.closed().await;
+    }
+
+    /// When a host that has said that it leaves is gone at the latest. The relay may have given it a client before it heard
+    /// that; it has when it has closed the last data connection.
+    fn leave_at(&self, since: Timestamp) -> Timestamp {
+        match self.status.borrow().sessions {
+            0 if self.data.is_empty() => since,
+            0 => since.after(FAREWELL_TIME.min(self.drain)),
+            _ => since.after(self.drain),
         }
     }
 
@@ -367,10 +378,6 @@ async fn control<N: Net, S>(
                 let Some(message) = message else { return Ok(()) };
                 leg.write_all(&message.encode()).await?;
                 leg.flush().await?;
-                // The service leaves: what it had to say is said.
-                if message == Message::Draining {
-                    outgoing.close();
-                }
             }
             message = receive(&mut leg, &mut input) => match message? {
                 Message::Ping(number) => {

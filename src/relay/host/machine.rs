@@ -179,7 +179,8 @@ impl Machine for HostMachine {
             }
             Input::Heard => {}
             Input::Want { first, count } => {
-                let room = self.connections_max.saturating_sub(self.connections);
+                let max = if self.is_leaving { 0 } else { self.connections_max };
+                let room = max.saturating_sub(self.connections);
                 let count = usize::from(count).min(room);
                 self.connections += count;
                 let tickets = (0..count as u64).filter_map(|i| first.checked_add(i));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::config::HostConfig;
+use super::config::{CompatibleHost, HostConfig};
 use super::tls::TlsError;
 use crate::net::{Net, Task};
 
@@ -63,24 +63,8 @@ impl Host {
             host.add(net, &config, tls.clone(), service, forward, &alive);
         }
         if let Some(settings) = &config.compatible {
-            let (leave, leaving) = watch::channel(false);
-            let (status_tx, status) = watch::channel(Status::default());
             let forward = Forward::new(settings.to.clone(), None);
-            let host_process = compatible::HostProcess::new(
-                net.clone(),
-                config.relay.clone(),
-                settings.clone(),
-                forward,
-                status_tx,
-                (leaving, config.drain),
-            );
-            let alive = alive.clone();
-            let task = net.spawn("host process", async move {
-                host_process.run().await;
-                drop(alive);
-            });
-            host.running.push((leave, task));
-            host.statuses.insert(String::new(), status);
+            host.add_compatible(net, &config, settings, forward, &alive);
         }
         Ok(host)
     }
@@ -100,24 +84,7 @@ impl Host {
             host.add(net, &config, tls.clone(), service, program.clone(), &alive);
         }
         if let Some(settings) = &config.compatible {
-            let (leave, leaving) = watch::channel(false);
-            let (status_tx, status) = watch::channel(Status::default());
-            let (relay, settings) = (config.relay.clone(), settings.clone());
-            let host_process = compatible::HostProcess::new(
-                net.clone(),
-                relay,
-                settings,
-                program,
-                status_tx,
-                (leaving, config.drain),
-            );
-            let alive = alive.clone();
-            let task = net.spawn("host process", async move {
-                host_process.run().await;
-                drop(alive);
-            });
-            host.running.push((leave, task));
-            host.statuses.insert(String::new(), status);
+            host.add_compatible(net, &config, settings, program, &alive);
         }
         Ok(host)
     }
@@ -131,21 +98,43 @@ impl Host {
         serve: S,
         alive: &mpsc::Sender<()>,
     ) {
+        let name = service.name.clone();
+        self.launch(net, name, "host", alive, |status, leaving| {
+            let relay = config.relay.clone();
+            driver::Driver::new(net.clone(), relay, tls, service, serve, status, (leaving, config.drain))
+                .run()
+        });
+    }
+
+    fn add_compatible<N: Net, S: Serve<N>>(
+        &mut self,
+        net: &N,
+        config: &HostConfig,
+        settings: &CompatibleHost,
+        serve: S,
+        alive: &mpsc::Sender<()>,
+    ) {
+        self.launch(net, String::new(), "host process", alive, |status, leaving| {
+            let (relay, settings) = (config.relay.clone(), settings.clone());
+            let leaving = (leaving, config.drain);
+            compatible::HostProcess::new(net.clone(), relay, settings, serve, status, leaving).run()
+        });
+    }
+
+    /// Runs what serves one service, until it is told to leave.
+    fn launch<N: Net, F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        net: &N,
+        name: String,
+        task: &'static str,
+        alive: &mpsc::Sender<()>,
+        serve: impl FnOnce(watch::Sender<Status>, watch::Receiver<bool>) -> F,
+    ) {
         let (leave, leaving) = watch::channel(false);
         let (status_tx, status) = watch::channel(Status::default());
-        let name = service.name.clone();
-        let driver = driver::Driver::new(
-            net.clone(),
-            config.relay.clone(),
-            tls,
-            service,
-            serve,
-            status_tx,
-            (leaving, config.drain),
-        );
-        let alive = alive.clone();
-        let task = net.spawn("host", async move {
-            driver.run().await;
+        let (serving, alive) = (serve(status_tx, leaving), alive.clone());
+        let task = net.spawn(task, async move {
+            serving.await;
             drop(alive);
         });
         self.running.push((leave, task));
