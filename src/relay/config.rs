@@ -130,11 +130,21 @@ pub struct CompatibleHost {
     pub connections_max: usize,
 }
 
+/// What a host makes reachable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// A port.
+    Port(Place),
+    /// The ZRE node that runs in the same program, wherever it listens. It says nothing of its own; see
+    /// [`Host::start_beside`](super::Host::start_beside).
+    Node,
+}
+
 /// One service that a host makes reachable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostService {
     /// The local service.
-    pub to: Place,
+    pub to: Local,
     /// What relay and host have in common.
     pub token: Token,
     /// Tells the local service who the client is.
@@ -151,6 +161,15 @@ impl std::fmt::Display for Place {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl std::fmt::Display for Local {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Port(place) => place.fmt(f),
+            Self::Node => f.write_str("zre"),
         }
     }
 }
@@ -241,9 +260,18 @@ impl CompatibleHost {
 }
 
 impl HostService {
+    /// Data connections at most, when nothing else is said.
+    pub const CONNECTIONS_MAX: usize = 20_000;
+
     /// A service without a token.
     pub fn new(to: Place) -> Self {
-        Self { to, token: Token::default(), proxy: None, check: None, connections_max: 20_000 }
+        Self {
+            to: Local::Port(to),
+            token: Token::default(),
+            proxy: None,
+            check: None,
+            connections_max: Self::CONNECTIONS_MAX,
+        }
     }
 }
 

@@ -32,6 +32,6 @@ mod tls;
 pub use config::{Config, HostConfig};
 pub use counters::{Counter, Counters};
 pub use driver::{Relay, RelayError};
-pub use host::{Handler, Host, LocalStream, Serve, Status, Visitor};
+pub use host::{Handler, Host, HostError, LocalStream, Serve, Status, Visitor};
 pub use proxy::ProxyVersion;
 pub use tls::TlsError;

@@ -3,6 +3,7 @@
 //! Neither is generic over the network, so that programs can store them without a type parameter.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -54,6 +55,7 @@ struct Handle {
     id: PeerId,
     name: Text,
     endpoint: watch::Receiver<Endpoint>,
+    inbox: watch::Receiver<SocketAddr>,
     requests: mpsc::Sender<Request>,
 }
 
@@ -98,13 +100,15 @@ impl Node {
             true => None,
             false => Some(Rumour::start(net, hubs, (id, &endpoint), requests.downgrade()).await),
         };
-        let (place, endpoint) = watch::channel(endpoint);
+        let (endpoint_tx, endpoint) = watch::channel(endpoint);
+        let (inbox_tx, inbox) = watch::channel(sockets.inbox());
+        let places = (endpoint_tx, inbox_tx);
         let driver =
-            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, (place, rumour));
+            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, places, rumour);
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();
-        Ok((Self(Arc::new(Handle { id, name, endpoint, requests })), Events(events)))
+        Ok((Self(Arc::new(Handle { id, name, endpoint, inbox, requests })), Events(events)))
     }
 
     /// Who this node is.
@@ -120,6 +124,11 @@ impl Node {
     /// Where peers are told to reach this node: at the first of its addresses, when it has several.
     pub fn endpoint(&self) -> Endpoint {
         self.0.endpoint.borrow().clone()
+    }
+
+    /// Where this node listens, whatever peers are told: at the first of its addresses, when it has several.
+    pub fn inbox(&self) -> watch::Receiver<SocketAddr> {
+        self.0.inbox.clone()
     }
 
     /// Enters a group and tells all peers. Nothing happens when the node is in it already.

@@ -5,12 +5,13 @@
 //! * `driver`: connections of the modern protocol. `compatible`: those of the original one.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::config::{CompatibleHost, HostConfig};
+use super::config::{CompatibleHost, HostConfig, Local};
 use super::tls::TlsError;
 use crate::net::{Net, Task};
 
@@ -29,6 +30,17 @@ pub struct Host {
     statuses: BTreeMap<String, watch::Receiver<Status>>,
     ended: Mutex<mpsc::Receiver<()>>,
     is_ended: AtomicBool,
+}
+
+/// Why a host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A file for TLS is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// There is no ZRE node for this service to be.
+    #[error("the service `{0}` is the ZRE node of this program, which has none")]
+    NoNode(String),
 }
 
 /// How a service of a host stands.
@@ -51,13 +63,39 @@ impl Host {
     /// Starts a host that passes sessions on to local ports, as its configuration says.
     ///
     /// # Errors
-    /// When a file for TLS is of no use. A relay that can't be reached is no error: it is tried again.
-    pub fn start<N: Net>(net: &N, config: HostConfig) -> Result<Self, TlsError> {
+    /// When a file for TLS is of no use, or a service is a ZRE node. A relay that can't be reached is no error: it is
+    /// tried again.
+    pub fn start<N: Net>(net: &N, config: HostConfig) -> Result<Self, HostError> {
+        Self::start_with(net, config, None)
+    }
+
+    /// Starts a host beside a ZRE node, whose [`inbox`](crate::zre::Node::inbox) is the local port of those services that
+    /// are [`Local::Node`].
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub fn start_beside<N: Net>(
+        net: &N,
+        config: HostConfig,
+        inbox: watch::Receiver<SocketAddr>,
+    ) -> Result<Self, HostError> {
+        Self::start_with(net, config, Some(inbox))
+    }
+
+    fn start_with<N: Net>(
+        net: &N,
+        config: HostConfig,
+        inbox: Option<watch::Receiver<SocketAddr>>,
+    ) -> Result<Self, HostError> {
         let tls = driver::Tls::new(&config)?;
         let (alive, ended) = mpsc::channel(1);
         let mut host = Self::empty(ended);
         for (name, service) in &config.services {
-            let forward = Forward::new(service.to.clone(), service.proxy);
+            let forward = match (&service.to, &inbox) {
+                (Local::Port(to), _) => Forward::new(to.clone(), service.proxy),
+                (Local::Node, Some(inbox)) => Forward::to_inbox(inbox.clone(), service.proxy),
+                (Local::Node, None) => return Err(HostError::NoNode(name.clone())),
+            };
             let service =
                 driver::Named { name: name.clone(), settings: service.clone(), check: Some(forward.clone()) };
             host.add(net, &config, tls.clone(), service, forward, &alive);
@@ -74,7 +112,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::start`].
-    pub fn serve<N: Net, H: Handler>(net: &N, config: HostConfig, handler: H) -> Result<Self, TlsError> {
+    pub fn serve<N: Net, H: Handler>(net: &N, config: HostConfig, handler: H) -> Result<Self, HostError> {
         let tls = driver::Tls::new(&config)?;
         let (alive, ended) = mpsc::channel(1);
         let mut host = Self::empty(ended);

@@ -106,7 +106,8 @@ pub(super) struct Driver<N: Net> {
     /// When to look for changed addresses.
     next_listing: Timestamp,
     /// Tells the handles where the node is.
-    place: watch::Sender<Endpoint>,
+    /// Where peers are told that we are, and where we listen.
+    places: (watch::Sender<Endpoint>, watch::Sender<SocketAddr>),
     outbound: BTreeMap<OutboundLink, Outbound>,
     full: Vec<OutboundLink>,
     notes: mpsc::UnboundedReceiver<Note>,
@@ -149,7 +150,8 @@ impl<N: Net> Driver<N> {
         multicast: Multicast,
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
-        (place, rumour): (watch::Sender<Endpoint>, Option<Rumour>),
+        places: (watch::Sender<Endpoint>, watch::Sender<SocketAddr>),
+        rumour: Option<Rumour>,
     ) -> Self {
         let (notes_tx, notes) = mpsc::unbounded_channel();
         let (intake_tx, intake) = mpsc::channel(INTAKE);
@@ -173,7 +175,7 @@ impl<N: Net> Driver<N> {
             multicast,
             spoken: [Timestamp::ZERO; GROUPS.len()],
             next_listing: Timestamp::ZERO,
-            place,
+            places,
             outbound: BTreeMap::new(),
             full: Vec::new(),
             notes,
@@ -312,7 +314,8 @@ impl<N: Net> Driver<N> {
         self.feed(Input::Homes(sockets.homes()));
         let place = self.machine.endpoint().clone();
         info!(endpoint = %place, addresses = sockets.doors.len(), "addresses changed");
-        let before = self.place.send_replace(place.clone());
+        let before = self.places.0.send_replace(place.clone());
+        self.places.1.send_replace(sockets.inbox());
         if let Some(rumour) = &self.rumour
             && before != place
         {

@@ -79,7 +79,8 @@ impl NodeMachine {
 
     fn check_peer(&mut self, now: Timestamp, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        if matches!(peer.outbound.state, State::Waiting { until } if until <= now) {
+        if matches!(peer.outbound.state, State::Waiting { until } | State::Listening { until } if until <= now)
+        {
             self.dial(id);
         }
         let Some(peer) = self.peers.get(&id) else { return };
