@@ -60,6 +60,8 @@ pub struct Limits {
     pub wait: Duration,
     /// New clients in a second, and as many at once after a quiet second.
     pub rate: Option<u32>,
+    /// Bits a second of all sessions together, in each direction.
+    pub bandwidth: Option<u64>,
     /// Networks that clients may come from; all when there is none.
     pub allow: Vec<IpNet>,
     /// Hosts at once.
@@ -228,6 +230,7 @@ impl Default for Limits {
             waiting: 1000,
             wait: Duration::from_secs(10),
             rate: None,
+            bandwidth: None,
             allow: Vec::new(),
             hosts: 1000,
             pool: 4,

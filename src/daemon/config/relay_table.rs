@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::daemon::diagnostic::Span;
-use crate::daemon::reader::{Given, Refused, Table, Value, duration, integer, one_of, text_up_to, written};
+use crate::daemon::reader::{
+    Given, Refused, Table, Value, bandwidth, duration, integer, one_of, text_up_to, written,
+};
 use crate::relay::ProxyVersion;
 use crate::relay::config::{
     COMMANDS_PORT, Compatible, CompatibleHost, Config, HostConfig, HostService, Limits, Local, Place,
@@ -119,6 +121,7 @@ fn limits(table: &mut Table<'_>) -> Result<Limits, Refused> {
     let waiting = table.optional("waiting", integer(0..=1_000_000, 100));
     let wait = table.optional("wait", duration);
     let rate = table.optional("rate", integer(1..=1_000_000, 50));
+    let bandwidth = table.optional("bandwidth", bandwidth);
     let allow = table
         .optional("allow", |value| value.list("a list of networks", "`allow = [\"10.0.0.0/8\"]`", network));
     let hosts = table.optional("hosts", integer(1..=100_000, 2));
@@ -131,6 +134,7 @@ fn limits(table: &mut Table<'_>) -> Result<Limits, Refused> {
         waiting: number(waiting?, default.waiting),
         wait: value_or(wait?, default.wait),
         rate: rate?.map(|rate| rate.value as u32),
+        bandwidth: bandwidth?.map(|bandwidth| bandwidth.value),
         allow: allow?.map_or_else(Vec::new, |allow| allow.value.into_iter().map(|net| net.value).collect()),
         hosts: number(hosts?, default.hosts),
         pool: number(pool.clone(), default.pool),
@@ -340,6 +344,7 @@ mod tests {
             waiting = 3
             wait = "2 s"
             rate = 50
+            bandwidth = "20 Mbit/s"
             allow = ["10.0.0.0/8", "2001:db8::1"]
             hosts = 2
             pool = 1
@@ -365,6 +370,7 @@ mod tests {
             waiting: 3,
             wait: std::time::Duration::from_secs(2),
             rate: Some(50),
+            bandwidth: Some(20_000_000),
             allow: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
             hosts: 2,
             pool: 1,

@@ -23,6 +23,7 @@ use super::counters::Counters;
 use super::machine::{ClientId, ConnectionId, Input, Name, Output, RelayMachine};
 use super::message::Message;
 use super::proof::{SessionKey, Token};
+use super::throttle::Throttle;
 use super::tls::{self, TlsError};
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task, TcpListener};
@@ -143,6 +144,7 @@ struct Shared {
     /// Keys of the hosts that are connected.
     keys: Mutex<BTreeMap<ConnectionId, SessionKey>>,
     tokens: Mutex<BTreeMap<Name, Token>>,
+    throttles: Mutex<BTreeMap<Name, Arc<Throttle>>>,
     /// Nobody has it: proofs for services that don't exist are checked against it.
     nobody: Token,
     tls: Option<TlsAcceptor>,
@@ -155,6 +157,20 @@ struct Shared {
 impl Shared {
     fn token(&self, service: &str) -> Option<Token> {
         self.tokens.lock().expect("nothing panics while it holds this lock").get(service).cloned()
+    }
+
+    /// That of a service which is no more has no limit: only its last sessions ask.
+    fn throttle(&self, service: &str) -> Arc<Throttle> {
+        let throttles = self.throttles.lock().expect("nothing panics while it holds this lock");
+        throttles.get(service).cloned().unwrap_or_default()
+    }
+
+    fn limit(&self, services: &BTreeMap<Name, Limits>) {
+        let mut throttles = self.throttles.lock().expect("nothing panics while it holds this lock");
+        throttles.retain(|name, _| services.contains_key(name));
+        for (name, limits) in services {
+            throttles.entry(name.clone()).or_default().set(limits.bandwidth);
+        }
     }
 
     fn key(&self, control: ConnectionId) -> Option<SessionKey> {
@@ -198,6 +214,7 @@ impl Relay {
         let shared = Shared {
             keys: Mutex::default(),
             tokens: Mutex::default(),
+            throttles: Mutex::default(),
             nobody: Token::random(nobody),
             tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
             compatible_port: config.compatible.as_ref().map(|_| Arc::default()),
@@ -400,6 +417,7 @@ impl<N: Net> Driver<N> {
         let tokens =
             config.services.iter().map(|(name, service)| (Name::from(name.as_str()), service.token.clone()));
         *self.shared.tokens.lock().expect("nothing panics while it holds this lock") = tokens.collect();
+        self.shared.limit(&services);
         // Hosts that know another token than the new one have to come again.
         let changed = config.services.iter().filter(|(name, service)| {
             self.config.services.get(*name).is_some_and(|old| old.token != service.token)
@@ -558,6 +576,7 @@ impl<N: Net> Driver<N> {
                 }
                 Output::Want { control, first, count } => self.tell(control, Message::Want { first, count }),
                 Output::Ping(control) => self.tell(control, Message::Ping(0)),
+                Output::Crowd(control, hosts) => self.tell(control, Message::Crowd(hosts)),
                 Output::Draining(control) => self.tell(control, Message::Draining),
                 Output::Announce(control, announcement) => {
                     if let Some(outbox) = self.command_channels.get(&control) {

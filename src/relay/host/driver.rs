@@ -27,6 +27,7 @@ use crate::relay::leg::{Leg, Prefixed, TalkError, receive};
 use crate::relay::message::{Message, PREAMBLE, Refusal};
 use crate::relay::proof::{Context, SessionKey};
 use crate::relay::pump;
+use crate::relay::throttle::Unpaced;
 use crate::relay::tls::{self, TlsError};
 
 /// How long the local service may take to accept a connection.
@@ -206,6 +207,7 @@ impl<N: Net, S: Serve<N>> Driver<N, S> {
                     warn!(service = %self.shared.name, relay = %self.shared.relay, "the relay refuses this service: {refusal}");
                     Input::Refused(refusal)
                 }
+                Message::Crowd(hosts) => Input::Crowd(hosts),
                 Message::Draining => Input::RelayLeaves,
                 _ => Input::Heard,
             },
@@ -385,7 +387,10 @@ async fn control<N: Net, S>(
                     leg.flush().await?;
                     let _ = shared.notes.send(Note::Said { life, message: Message::Ping(number) });
                 }
-                message @ (Message::Want { .. } | Message::Draining | Message::Refused(_)) => {
+                message @ (Message::Want { .. }
+                | Message::Crowd(_)
+                | Message::Draining
+                | Message::Refused(_)) => {
                     let _ = shared.notes.send(Note::Said { life, message });
                 }
                 _ => return Err(TalkError::OutOfTurn("a message that no relay sends")),
@@ -431,7 +436,7 @@ async fn serve_data<N: Net, S: Serve<N>>(
         if let Err(error) = &local {
             warn!(service = %shared.name, to = %shared.settings.to, %error, "the local service takes no session");
         }
-        let outcome = pump::frames(&mut framed, local.ok(), opened.session).await;
+        let outcome = pump::frames(&mut framed, local.ok(), opened.session, Unpaced).await;
         let _ = shared.notes.send(Note::SessionEnded);
         outcome?;
     }

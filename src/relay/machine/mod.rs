@@ -118,6 +118,8 @@ pub enum Output {
     },
     /// Ask a host whether it is there.
     Ping(ConnectionId),
+    /// Tell a host how many hosts there are.
+    Crowd(ConnectionId, u32),
     /// Tell it on a command channel.
     Announce(ConnectionId, Announcement),
     /// Tell a host that the relay is about to end.
@@ -433,6 +435,7 @@ impl RelayMachine {
     fn on_timer(&mut self, now: Timestamp, timer: Timer) {
         match timer {
             Timer::Beat(control) => {
+                let crowd = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
                 let Some(host) = self.hosts.get_mut(&control) else { return };
                 if now.since(host.heard) > self.heartbeat.mul_f64(8.0 / 3.0) {
                     return self.dismiss(control);
@@ -440,6 +443,9 @@ impl RelayMachine {
                 let pool = self.doors.get(&host.service).map_or(0, |door| door.limits.pool);
                 let surplus = host.shrink(pool);
                 self.outputs.push_back(Output::Ping(control));
+                if std::mem::replace(&mut host.crowd, crowd) != crowd {
+                    self.outputs.push_back(Output::Crowd(control, crowd));
+                }
                 surplus.into_iter().for_each(|data| self.drop_data(data));
                 self.timers.insert((now.after(self.heartbeat), Timer::Beat(control)));
                 self.top_up(now, control);

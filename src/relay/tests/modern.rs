@@ -179,6 +179,28 @@ fn limits_hold() {
 }
 
 #[test]
+fn a_service_moves_no_more_in_a_second_than_it_may() {
+    run(async {
+        let net = OsNet::new();
+        let (relay, clients) =
+            relay(&net, relay_config(Limits { bandwidth: Some(8_000_000), ..limits() })).await;
+        let host = Host::serve(&net, host_config(relay.hosts_at()), echo).unwrap();
+        connected(&host).await;
+        // Two sessions with 150 KB each: of 300 KB at a megabyte a second, a tenth of a second's is free, and what each
+        // moves at once.
+        let started = net.now();
+        let content = vec![7; 150_000];
+        let both = tokio::join!(biased; echoes(&net, clients, &content), echoes(&net, clients, &content));
+        assert_eq!(both, (true, true));
+        let took = net.now().since(started);
+        assert!(took >= Duration::from_millis(100), "{took:?}");
+        // The limit goes while sessions go on.
+        relay.reload(relay_config(limits())).await.unwrap();
+        assert!(echoes(&net, clients, &vec![7; 3_000_000]).await);
+    });
+}
+
+#[test]
 fn a_local_port_is_told_who_the_client_is_and_one_that_is_closed_ends_the_session() {
     run(async {
         let net = OsNet::new();
