@@ -65,14 +65,21 @@ fn nodes_of_two_sites_meet_talk_and_part() {
     bob.expect(SOON, joined("alice"));
     alice.say("hello across");
     bob.expect(SOON, said("alice", "hello across"));
-    repeaters[0].expect(SOON, json!({"event": "NODE-HERE"}));
-    let elsewhere =
-        repeaters[0].expect(SOON, json!({"event": "NODE-ELSEWHERE", "repeater": "10.80.0.2:2340"}));
+    // They meet when one of them hears of the other: the second repeater may not listen to the first by then.
+    let [alice_id, bob_id] = [1, 2].map(|site: u8| {
+        let (here, there) = (usize::from(site) - 1, usize::from(2 - site));
+        let peer = repeaters[here].expect(SOON, json!({"event": "NODE-HERE"}))["peer"].clone();
+        let elsewhere = json!({
+            "event": "NODE-ELSEWHERE", "peer": peer, "repeater": format!("10.80.0.{site}:2340"),
+        });
+        repeaters[there].expect(SOON, elsewhere);
+        peer
+    });
     alice.end_input();
     bob.expect(SOON, json!({"event": "EXIT", "name": "alice"}));
-    repeaters[1].expect(SOON, json!({"event": "NODE-GONE"}));
+    repeaters[1].expect(SOON, json!({"event": "NODE-GONE", "peer": alice_id}));
     bob.end_input();
-    repeaters[0].expect(SOON, json!({"event": "NODE-GONE", "peer": elsewhere["peer"]}));
+    repeaters[0].expect(SOON, json!({"event": "NODE-GONE", "peer": bob_id}));
 }
 
 /// libzmq's PUB takes our SUB's subscription, and its SUB hears our PUB.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, info, trace};
 
 use self::stand_in::{StandIn, Terms};
@@ -104,7 +104,7 @@ pub(super) struct Driver<N: Net> {
     subscribers: BTreeMap<Subscriber, (mpsc::Sender<Bytes>, Task)>,
     last_subscriber: u64,
     tunnels: BTreeMap<Subscriber, Task>,
-    links: BTreeMap<SocketAddr, Task>,
+    links: BTreeMap<SocketAddr, (Arc<Notify>, Task)>,
     stand_ins: BTreeMap<PeerId, StandIn>,
     terms: Terms,
     packets_dropped: u64,
@@ -229,6 +229,12 @@ impl<N: Net> Driver<N> {
 
     /// Somebody has connected to the publisher: a subscriber, or a repeater that carries a connection.
     fn welcome(&mut self, stream: N::Stream, remote: SocketAddr) {
+        // A repeater that connects here is there: we need not wait to connect to it.
+        for (place, (is_there, _)) in &self.links {
+            if place.ip() == remote.ip() {
+                is_there.notify_waiters();
+            }
+        }
         if self.subscribers.len() >= SUBSCRIBERS_MAX {
             debug!(%remote, "connection closed: too many subscribers");
             return;
@@ -259,8 +265,10 @@ impl<N: Net> Driver<N> {
             }
             Output::Tell { lan, to, datagram } => self.told.push((lan, to, datagram)),
             Output::Link(place) => {
-                let task = subscribe::follow(self.net.clone(), place, self.notes_tx.clone());
-                self.links.insert(place, self.net.spawn("repeater link", task));
+                let is_there = Arc::new(Notify::new());
+                let task =
+                    subscribe::follow(self.net.clone(), place, self.notes_tx.clone(), Arc::clone(&is_there));
+                self.links.insert(place, (is_there, self.net.spawn("repeater link", task)));
             }
             Output::Unlink(place) => drop(self.links.remove(&place)),
             Output::StandIn { peer, port, place } => {

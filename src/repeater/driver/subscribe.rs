@@ -1,9 +1,11 @@
 //! Listens to another repeater: subscribes to all that it publishes, and starts anew whenever that ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tracing::{debug, info};
 
 use super::{Note, Notes, Pause, Pulse, within};
@@ -18,15 +20,20 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const LIMITS: Limits =
     Limits { command_bytes: 1024, frame_bytes: 1024, message_bytes: 1024, frames: 4 };
 
-/// Follows a repeater until the task is ended.
-pub(super) async fn follow<N: Net>(net: N, place: SocketAddr, notes: Notes) {
+/// Follows a repeater until the task is ended. When it is noticed to be there, a pause after a failure is cut short, so
+/// that repeaters that start one after the other need not wait for each other.
+pub(super) async fn follow<N: Net>(net: N, place: SocketAddr, notes: Notes, is_there: Arc<Notify>) {
     let mut pause = Pause::new(&net);
     loop {
         match listen(&net, place, &notes, &mut pause).await {
             Ok(()) => info!(%place, "the repeater has closed the connection"),
             Err(error) => debug!(%place, %error, "not connected to the repeater"),
         }
-        pause.wait().await;
+        tokio::select! {
+            biased;
+            () = is_there.notified() => {}
+            () = pause.wait() => {}
+        }
     }
 }
 

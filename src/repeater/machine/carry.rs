@@ -380,14 +380,19 @@ impl RepeaterMachine {
         self.output(Output::Tell { lan, to: None, datagram });
     }
 
-    /// Gives a new subscriber what is known here, so that it need not wait for the next beacons.
-    pub(super) fn greet(&mut self, subscriber: Subscriber) {
-        let advertise = self.config.advertise;
-        let known = self.locals.values().filter(|local| !local.beacon.is_leaving()).map(|local| {
-            let packet = Packet { beacon: local.beacon, origin: advertise.unwrap_or(local.address) };
-            Output::Publish { to: Some(subscriber), packet: packet.encode() }
-        });
-        self.outputs.extend(known);
+    /// Gives a new subscriber what is known here, so that it need not wait for the next beacons: the last one of each
+    /// node, and the farewells of those that have just left, which may have gone out while it was not connected.
+    pub(super) fn greet(&mut self, now: Timestamp, subscriber: Subscriber) {
+        for local in self.locals.values() {
+            if !self.greetings.take(now) {
+                self.counters.over_limit += 1;
+                return;
+            }
+            let origin = self.config.advertise.unwrap_or(local.address);
+            let packet = Packet { beacon: local.beacon, origin }.encode();
+            self.outputs.push_back(Output::Publish { to: Some(subscriber), packet });
+            self.counters.greeted += 1;
+        }
     }
 
     fn forget_remote(&mut self, peer: PeerId) {

@@ -182,6 +182,8 @@ pub struct Counters {
     pub datagrams_malformed: u64,
     /// Beacons published, each once however many subscribers there are.
     pub published: u64,
+    /// Beacons given to new subscribers alone: what is known when they come.
+    pub greeted: u64,
     /// Packets of other repeaters.
     pub received: u64,
     /// Messages of other repeaters that are no packets.
@@ -213,6 +215,10 @@ const NEWCOMERS_BURST: usize = 2500;
 /// What is told on a LAN in a second, and at once: a beacon of each of so many nodes takes 0.4 MB/s.
 const TOLD_PER_SECOND: u32 = 5000;
 const TOLD_BURST: usize = 5000;
+/// What new subscribers get of what is known here in a second, and at once, all together: twenty repeaters and 250 nodes.
+/// Whoever subscribes again and again does not get more.
+const GREETED_PER_SECOND: u32 = 5000;
+const GREETED_BURST: usize = 5000;
 /// How long after its first words a node that is new is told once more of all nodes elsewhere, and then again: some of it
 /// may be lost.
 const INTRODUCED_AGAIN: Duration = Duration::from_millis(200);
@@ -249,6 +255,7 @@ pub struct RepeaterMachine {
     found: BTreeMap<usize, BTreeSet<SocketAddr>>,
     links: BTreeSet<SocketAddr>,
     newcomers: Budget,
+    greetings: Budget,
     /// What waits for a repeater with a lower address, oldest first.
     deferred: VecDeque<Deferred>,
     /// New nodes here that are to be told of those elsewhere again, and how often, in the order of time.
@@ -295,6 +302,7 @@ impl RepeaterMachine {
             found: BTreeMap::new(),
             links: BTreeSet::new(),
             newcomers: Budget::new(NEWCOMERS_PER_SECOND, NEWCOMERS_BURST, now),
+            greetings: Budget::new(GREETED_PER_SECOND, GREETED_BURST, now),
             deferred: VecDeque::new(),
             introductions: VecDeque::new(),
             ports: BTreeSet::new(),
@@ -389,7 +397,7 @@ impl Machine for RepeaterMachine {
             Input::Timeout => {}
             Input::Heard { from, datagram } => self.hear(now, from, &datagram),
             Input::Published { by, message } => self.take(now, by, &message),
-            Input::Subscribed(subscriber) => self.greet(subscriber),
+            Input::Subscribed(subscriber) => self.greet(now, subscriber),
             Input::Found { registry, repeaters } => self.find(registry, repeaters),
             Input::StandsIn { peer, port, is_there } => self.stands_in(now, peer, port, is_there),
         }

@@ -189,6 +189,26 @@ fn a_node_that_comes_is_told_of_all_elsewhere_and_a_subscriber_of_all_here() {
     let subscriber = Subscriber(7);
     let greeting = Output::Publish { to: Some(subscriber), packet: near };
     assert_eq!(feed(&mut machine, 620, Input::Subscribed(subscriber)), [greeting]);
+    // Who subscribes a moment after a farewell gets it as well, but not what was elsewhere.
+    hear(&mut machine, 700, "10.1.0.7", beacon(3, 0));
+    let farewell = Output::Publish { to: Some(subscriber), packet: packet(3, 0, "10.1.0.7") };
+    assert_eq!(feed(&mut machine, 800, Input::Subscribed(subscriber)), [farewell]);
+    wait(&mut machine, 6000);
+    assert_eq!(feed(&mut machine, 6000, Input::Subscribed(subscriber)), []);
+}
+
+#[test]
+fn who_subscribes_again_and_again_is_not_told_without_end() {
+    let mut machine = machine(Config::default());
+    for number in 0..100 {
+        hear(&mut machine, 0, "10.1.0.7", beacon(number, 49152));
+    }
+    let mut told = 0;
+    for number in 0..10_000 {
+        told += feed(&mut machine, 1000, Input::Subscribed(Subscriber(number))).len();
+    }
+    assert_eq!(told, GREETED_BURST);
+    assert_eq!(machine.counters().greeted, GREETED_BURST as u64);
 }
 
 #[test]
