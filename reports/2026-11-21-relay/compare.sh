@@ -12,6 +12,7 @@ work=$(mktemp -d)
 prefix=hrel$$
 jobs=()
 finish() {
+    if [[ -s $work/raw.csv ]]; then "$work/load" table <"$work/raw.csv" >&2 || true; fi
     kill "${jobs[@]}" 2>/dev/null || true
     for name in client relay host; do ip netns del "$prefix-$name" 2>/dev/null || true; done
     rm -rf "$work"
@@ -152,4 +153,3 @@ sleep 1
 left() { local more=$(($1 - $2)); echo $((more > 0 ? more : 0)); }
 note "0,descriptors left after 100000,hailer,$(left "$(descriptors "$hailer_relay")" "$relay_before")"
 note "0,descriptors left after 100000 at the host,hailer,$(left "$(descriptors "$hailer_host")" "$host_before")"
-"$work/load" table <"$work/raw.csv" >&2

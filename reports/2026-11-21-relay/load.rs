@@ -205,7 +205,7 @@ fn main() {
         "down" => println!("{:.3}", bulk(word(2), number(3), false, time)),
         "rtt" => { let (half, most) = round_trips(word(2), time); println!("{half:.1} {most:.1}") }
         "connect" => println!("{:.1}", connects(word(2), number(3), time, u64::MAX)),
-        "many" => println!("{:.1}", connects(word(2), 64, Duration::from_secs(120), number(3) as u64)),
+        "many" => println!("{:.1}", connects(word(2), 64, Duration::from_secs(60), number(3) as u64)),
         "hold" => hold(word(2), number(3), time),
         "back" => back(word(2), Duration::from_secs(15)),
         "table" => table(),

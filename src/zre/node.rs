@@ -101,7 +101,7 @@ impl Node {
         let (inbox_tx, inbox) = watch::channel(sockets.inbox());
         let places = (endpoint_tx, inbox_tx);
         let driver =
-            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, places, rumour);
+            Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, (places, rumour));
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();

@@ -150,8 +150,7 @@ impl<N: Net> Driver<N> {
         multicast: Multicast,
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
-        places: (watch::Sender<Endpoint>, watch::Sender<SocketAddr>),
-        rumour: Option<Rumour>,
+        (places, rumour): ((watch::Sender<Endpoint>, watch::Sender<SocketAddr>), Option<Rumour>),
     ) -> Self {
         let (notes_tx, notes) = mpsc::unbounded_channel();
         let (intake_tx, intake) = mpsc::channel(INTAKE);
