@@ -150,6 +150,8 @@ pub struct Load {
     pub packets: Peak,
     /// Bytes that it sent in any second, IP and transport headers included.
     pub bytes: Peak,
+    /// TCP connections that it accepted in any second: its answers to SYN, those that it repeats included.
+    pub connections: Peak,
     /// Bytes of memory that its program held.
     pub memory: Peak,
 }

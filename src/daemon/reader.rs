@@ -18,8 +18,8 @@ mod syntax;
 
 use kinds::nearest;
 pub use kinds::{
-    DURATION_MAX, NotADuration, duration, integer, one_of, parse_duration, quantity, suggestion, text,
-    text_up_to, written,
+    DURATION_MAX, NotADuration, amount, bandwidth, duration, integer, one_of, parse_duration, quantity,
+    suggestion, text, text_up_to, written,
 };
 
 /// A mistake was found, and is reported now or when its table ends. Nothing else makes one.

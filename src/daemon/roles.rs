@@ -8,7 +8,7 @@ use futures_core::Stream;
 
 use super::Config;
 use crate::net::Net;
-use crate::relay::{Host, Relay, RelayError, TlsError};
+use crate::relay::{Host, HostError, Relay, RelayError};
 use crate::{gossip, group, repeater, zre};
 
 /// Running roles. Dropping one ends it without a farewell.
@@ -63,7 +63,7 @@ pub enum StartError {
     Relay(#[from] RelayError),
     /// The host of a reverse relay.
     #[error("the host: {0}")]
-    Host(#[from] TlsError),
+    Host(#[from] HostError),
 }
 
 /// Starts every role of the configuration.
@@ -79,10 +79,14 @@ pub async fn start<N: Net>(net: &N, config: Config) -> Result<Roles, StartError>
         roles.repeater = Some(repeater::Repeater::start(net, repeater).await?);
     }
     roles.relay = config.relay.map(|relay| Relay::start(net, relay)).transpose()?;
-    roles.host = config.host.map(|host| Host::start(net, host)).transpose()?;
     if let Some(zre) = config.zre {
         roles.zre = Some(zre::Node::start(net, zre).await?);
     }
+    roles.host = match (config.host, &roles.zre) {
+        (Some(host), Some((node, _))) => Some(Host::start_beside(net, host, node.inbox())?),
+        (Some(host), None) => Some(Host::start(net, host)?),
+        (None, _) => None,
+    };
     for group in config.groups {
         roles.groups.push(group::Group::join(net, group).await?);
     }

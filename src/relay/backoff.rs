@@ -2,7 +2,8 @@
 //!
 //! At first the attempts come quickly, so that a relay which was only restarted is found again within a blink; then they
 //! become rarer. Each wait is drawn anew between a half and the whole of what is due, so that the hosts of a relay which
-//! comes back do not come back in step.
+//! comes back do not come back in step. The more hosts a relay has, the longer are the quick waits: then any of
+//! many is back at once, and not all at the same time.
 
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use std::time::Duration;
 const QUICK: u32 = 40;
 /// The longest quick wait.
 const SHORTEST: Duration = Duration::from_millis(200);
+/// How much longer it is for each host beside this one: some four hundred come back in a second.
+const EACH: Duration = Duration::from_millis(3);
 /// The longest wait of all.
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -17,13 +20,14 @@ const LONGEST: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub(super) struct Backoff {
     failures: u32,
+    quick: Duration,
     random: u64,
 }
 
 impl Backoff {
     /// Nothing has failed. `seed` decides what is drawn.
     pub(super) const fn new(seed: u64) -> Self {
-        Self { failures: 0, random: seed }
+        Self { failures: 0, quick: SHORTEST, random: seed }
     }
 
     /// It has worked.
@@ -31,11 +35,16 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// So many hosts would come back together.
+    pub(super) fn spread(&mut self, hosts: u32) {
+        self.quick = EACH.saturating_mul(hosts).clamp(SHORTEST, LONGEST);
+    }
+
     /// It has failed: how long to wait.
     pub(super) fn next(&mut self) -> Duration {
         let doublings = self.failures.saturating_sub(QUICK).min(16);
         self.failures = self.failures.saturating_add(1);
-        self.jittered(SHORTEST.saturating_mul(1 << doublings).min(LONGEST))
+        self.jittered(self.quick.saturating_mul(1 << doublings).min(LONGEST))
     }
 
     /// A time between a half and the whole of `whole`.
@@ -62,6 +71,20 @@ mod tests {
         assert!((Duration::from_secs(5)..Duration::from_secs(7)).contains(&all), "{all:?}");
         let last = (0..100).map(|_| backoff.next()).last().unwrap();
         assert!((LONGEST / 2..=LONGEST).contains(&last));
+        backoff.reset();
+        assert!(backoff.next() <= SHORTEST);
+    }
+
+    #[test]
+    fn many_hosts_leave_each_other_time() {
+        let mut backoff = Backoff::new(1);
+        backoff.spread(1000);
+        let waits: Vec<_> = (0..QUICK).map(|_| backoff.next()).collect();
+        assert!(
+            waits.iter().all(|wait| (Duration::from_millis(1500)..=Duration::from_secs(3)).contains(wait))
+        );
+        assert!((0..100).all(|_| backoff.next() <= LONGEST));
+        backoff.spread(50);
         backoff.reset();
         assert!(backoff.next() <= SHORTEST);
     }

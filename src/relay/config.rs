@@ -60,6 +60,8 @@ pub struct Limits {
     pub wait: Duration,
     /// New clients in a second, and as many at once after a quiet second.
     pub rate: Option<u32>,
+    /// Bits a second of all sessions together, in each direction.
+    pub bandwidth: Option<u64>,
     /// Networks that clients may come from; all when there is none.
     pub allow: Vec<IpNet>,
     /// Hosts at once.
@@ -130,11 +132,21 @@ pub struct CompatibleHost {
     pub connections_max: usize,
 }
 
+/// What a host makes reachable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// A port.
+    Port(Place),
+    /// The ZRE node that runs in the same program, wherever it listens. It says nothing of its own; see
+    /// [`Host::start_beside`](super::Host::start_beside).
+    Node,
+}
+
 /// One service that a host makes reachable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostService {
     /// The local service.
-    pub to: Place,
+    pub to: Local,
     /// What relay and host have in common.
     pub token: Token,
     /// Tells the local service who the client is.
@@ -151,6 +163,15 @@ impl std::fmt::Display for Place {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl std::fmt::Display for Local {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Port(place) => place.fmt(f),
+            Self::Node => f.write_str("zre"),
         }
     }
 }
@@ -209,6 +230,7 @@ impl Default for Limits {
             waiting: 1000,
             wait: Duration::from_secs(10),
             rate: None,
+            bandwidth: None,
             allow: Vec::new(),
             hosts: 1000,
             pool: 4,
@@ -241,9 +263,18 @@ impl CompatibleHost {
 }
 
 impl HostService {
+    /// Data connections at most, when nothing else is said.
+    pub const CONNECTIONS_MAX: usize = 20_000;
+
     /// A service without a token.
     pub fn new(to: Place) -> Self {
-        Self { to, token: Token::default(), proxy: None, check: None, connections_max: 20_000 }
+        Self {
+            to: Local::Port(to),
+            token: Token::default(),
+            proxy: None,
+            check: None,
+            connections_max: Self::CONNECTIONS_MAX,
+        }
     }
 }
 

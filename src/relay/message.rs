@@ -3,8 +3,8 @@
 //! A host opens connections to the relay's port for hosts; each starts with [`PREAMBLE`], which the original protocol takes
 //! for an impossible length. Then
 //!
-//! * a *control* connection: `Hello`, `Challenge`, `Proof`, `Welcome`, in turns, and from then on `Want` and `Ping` from
-//!   the relay, `Pong` and `Health` from the host, `Draining` from either;
+//! * a *control* connection: `Hello`, `Challenge`, `Proof`, `Welcome`, in turns, and from then on `Want`, `Ping` and `Crowd`
+//!   from the relay, `Pong` and `Health` from the host, `Draining` from either;
 //! * a *data* connection: one `Join`, with a ticket that a `Want` gave. What follows are the frames of [`super::frame`].
 //!
 //! A message is a kind (one byte), a length (two bytes, big-endian) and a body. Messages of unknown kinds are skipped, so that later
@@ -69,6 +69,8 @@ pub enum Message {
     Health(bool),
     /// Either way: takes no further sessions. A relay that says so is about to end: the host connects anew at once.
     Draining,
+    /// Relay to host: how many hosts it has. The more they are, the more time they leave each other should it restart.
+    Crowd(u32),
     /// Host to relay, the only message of a data connection.
     Join {
         /// Of the control connection.
@@ -173,6 +175,10 @@ impl Message {
                 body.put_slice(mac);
                 11
             }
+            Self::Crowd(hosts) => {
+                body.put_u32(*hosts);
+                12
+            }
         };
         let mut message = BytesMut::with_capacity(3 + body.len());
         message.put_u8(kind);
@@ -235,6 +241,7 @@ impl Message {
                 ticket: number(&mut reader, "ticket")?,
                 mac: array(&mut reader, "proof")?,
             },
+            12 => Self::Crowd(reader.u32("hosts")?),
             _ => return Ok(None),
         }))
     }
@@ -295,6 +302,7 @@ mod tests {
             Message::Health(false),
             Message::Draining,
             Message::Join { session: 1, ticket: 2, mac: nonce },
+            Message::Crowd(1000),
         ]
     }
 
@@ -343,7 +351,7 @@ mod tests {
         }
 
         #[test]
-        fn a_message_that_is_cut_is_waited_for(which in 0..15_usize, cut in 0..600_usize) {
+        fn a_message_that_is_cut_is_waited_for(which in 0..16_usize, cut in 0..600_usize) {
             let whole = all()[which].encode();
             let cut = cut % whole.len();
             prop_assert_eq!(Message::take(&mut BytesMut::from(&whole[..cut])), Ok(None));

@@ -7,7 +7,7 @@
 //!   which has named services, proofs of a token ([`proof`]), TLS, and data connections that are used again and again.
 //! * [`machine`]: decides for a relay. [`host::machine`]: decides for a host.
 //! * `driver`: runs a [`Relay`]. [`host`]: runs a [`Host`], for a local port or for a program's own [`Handler`].
-//! * `pump`: moves the bytes of one session. `buffer`: where they wait.
+//! * `pump`: moves the bytes of one session. `buffer`: where they wait. `throttle`: how fast.
 //!
 //! Both protocols share the port for hosts: the first byte tells them apart.
 
@@ -29,11 +29,12 @@ mod proxy;
 mod pump;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tls;
 
 pub use config::{Config, HostConfig};
 pub use counters::{Counter, Counters};
 pub use driver::{Relay, RelayError};
-pub use host::{Handler, Host, LocalStream, Serve, Status, Visitor};
+pub use host::{Handler, Host, HostError, LocalStream, Serve, Status, Visitor};
 pub use proxy::ProxyVersion;
 pub use tls::TlsError;

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::buffer::Buffer;
 use super::frame::{Control, FrameError, Framed, Piece};
+use super::throttle::{Direction, Pace};
 
 /// How often one session may move bytes before others have their turn.
 const TURN: usize = 16;
@@ -45,13 +46,14 @@ pub(super) async fn frames<S, P>(
     framed: &mut Framed<S>,
     plain: Option<P>,
     session: u32,
+    pace: impl Pace,
 ) -> Result<Moved, FrameError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     P: AsyncRead + AsyncWrite + Unpin,
 {
     let mut state =
-        FramedSession { plain, session, is_up_ended: false, down: Down::Open, moved: Moved::default() };
+        FramedSession { plain, session, pace, is_up_ended: false, down: Down::Open, moved: Moved::default() };
     if state.plain.is_none() {
         state.reset(framed);
     }
@@ -59,15 +61,16 @@ where
     Ok(state.moved)
 }
 
-struct FramedSession<P> {
+struct FramedSession<P, L> {
     plain: Option<P>,
     session: u32,
+    pace: L,
     is_up_ended: bool,
     down: Down,
     moved: Moved,
 }
 
-impl<P: AsyncRead + AsyncWrite + Unpin> FramedSession<P> {
+impl<P: AsyncRead + AsyncWrite + Unpin, L: Pace> FramedSession<P, L> {
     fn poll<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         context: &mut Context<'_>,
@@ -99,21 +102,38 @@ impl<P: AsyncRead + AsyncWrite + Unpin> FramedSession<P> {
         context: &mut Context<'_>,
         framed: &mut Framed<S>,
     ) -> Poll<Result<(), FrameError>> {
-        ready!(framed.poll_write(context))?;
-        let Some(plain) = self.plain.as_mut().filter(|_| !self.is_up_ended) else { return Poll::Pending };
-        match ready!(framed.poll_fill(context, plain)) {
-            Ok(0) => {
+        // The first bytes travel with the frame that opens the session.
+        if self.moved.up > 0 {
+            ready!(framed.poll_write(context))?;
+        }
+        let filled = self.poll_fill(context, framed);
+        match &filled {
+            Poll::Pending => {}
+            Poll::Ready(Ok(0)) => {
                 framed.put(Control::End(self.session));
                 self.is_up_ended = true;
             }
-            Ok(count) => self.moved.up += count as u64,
-            Err(_) => self.reset(framed),
+            Poll::Ready(Ok(count)) => {
+                self.moved.up += *count as u64;
+                self.pace.moved(Direction::Up, *count);
+            }
+            Poll::Ready(Err(_)) => self.reset(framed),
         }
         // Most of the time it can be written at once.
         match framed.poll_write(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            _ => Poll::Ready(Ok(())),
+            _ => filled.map(|_| Ok(())),
         }
+    }
+
+    fn poll_fill<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        framed: &mut Framed<S>,
+    ) -> Poll<io::Result<usize>> {
+        let Some(plain) = self.plain.as_mut().filter(|_| !self.is_up_ended) else { return Poll::Pending };
+        ready!(self.pace.poll_turn(context, Direction::Up));
+        framed.poll_fill(context, plain)
     }
 
     /// One step to the plain side. Pending also when there is nothing left to do.
@@ -125,15 +145,19 @@ impl<P: AsyncRead + AsyncWrite + Unpin> FramedSession<P> {
         match self.down {
             Down::Ended if self.is_up_ended => return Poll::Pending,
             Down::Ending => {
-                if let Some(plain) = &mut self.plain {
+                match &mut self.plain {
+                    // Closing it says the same.
+                    plain if self.is_up_ended => *plain = None,
                     // It has gone already when this fails.
-                    let _ = ready!(Pin::new(plain).poll_shutdown(context));
+                    Some(plain) => drop(ready!(Pin::new(plain).poll_shutdown(context))),
+                    None => {}
                 }
                 self.down = Down::Ended;
                 return Poll::Ready(Ok(()));
             }
             // After its end the other side can still say that it wants no more of ours.
-            Down::Open | Down::Discarding | Down::Ended => {}
+            Down::Open => ready!(self.pace.poll_turn(context, Direction::Down)),
+            Down::Discarding | Down::Ended => {}
         }
         match ready!(framed.poll_piece(context))? {
             Piece::Data if self.down == Down::Ended => {
@@ -145,6 +169,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> FramedSession<P> {
                     Ok(count @ 1..) => {
                         framed.consume(count);
                         self.moved.down += count as u64;
+                        self.pace.moved(Direction::Down, count);
                     }
                     Ok(0) | Err(_) => self.reset(framed),
                 },
@@ -186,16 +211,16 @@ impl<P: AsyncRead + AsyncWrite + Unpin> FramedSession<P> {
 ///
 /// # Errors
 /// When one of them breaks.
-pub(super) async fn bytes<A, B>(a: &mut A, b: &mut B) -> io::Result<Moved>
+pub(super) async fn bytes<A, B>(a: &mut A, b: &mut B, mut pace: impl Pace) -> io::Result<Moved>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut up, mut down) = (Way::default(), Way::default());
+    let (mut up, mut down) = (Way::new(Direction::Up), Way::new(Direction::Down));
     poll_fn(|context| {
         for _ in 0..TURN {
-            let up_step = up.poll(context, a, b)?;
-            let down_step = down.poll(context, b, a)?;
+            let up_step = up.poll(context, a, b, &mut pace)?;
+            let down_step = down.poll(context, b, a, &mut pace)?;
             if up.is_ended && down.is_ended {
                 return Poll::Ready(Ok(Moved { up: up.moved, down: down.moved }));
             }
@@ -210,8 +235,9 @@ where
 }
 
 /// One direction between two plain streams.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Way {
+    direction: Direction,
     buffer: Option<Buffer>,
     is_ending: bool,
     is_ended: bool,
@@ -219,12 +245,17 @@ struct Way {
 }
 
 impl Way {
+    const fn new(direction: Direction) -> Self {
+        Self { direction, buffer: None, is_ending: false, is_ended: false, moved: 0 }
+    }
+
     /// One step. Pending also when there is nothing left to do.
     fn poll<A: AsyncRead + Unpin, B: AsyncWrite + Unpin>(
         &mut self,
         context: &mut Context<'_>,
         from: &mut A,
         to: &mut B,
+        pace: &mut impl Pace,
     ) -> Poll<io::Result<()>> {
         if self.is_ended {
             return Poll::Pending;
@@ -236,6 +267,7 @@ impl Way {
             return Poll::Ready(Ok(()));
         }
         if self.buffer.is_none() {
+            ready!(pace.poll_turn(context, self.direction));
             let mut buffer = Buffer::take();
             let mut room = ReadBuf::new(buffer.room());
             ready!(Pin::new(from).poll_read(context, &mut room))?;
@@ -253,6 +285,7 @@ impl Way {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.moved += count as u64;
+            pace.moved(self.direction, count);
             buffer.consume(count);
             if buffer.is_empty() {
                 self.buffer = None;
@@ -268,6 +301,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::relay::throttle::Unpaced;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -313,8 +347,8 @@ mod tests {
                     let (sent, came, at_relay, at_host) = tokio::join!(biased;
                         talk(client, &up, piece),
                         talk(service, &down, piece),
-                        frames(&mut relay, Some(relay_side), number),
-                        frames(&mut host, Some(host_side), number),
+                        frames(&mut relay, Some(relay_side), number, Unpaced),
+                        frames(&mut host, Some(host_side), number, Unpaced),
                     );
                     assert!(sent == down && came == up, "bytes differ");
                     let moved = Moved { up: up.len() as u64, down: down.len() as u64 };
@@ -333,7 +367,7 @@ mod tests {
                 let (client, relay_side) = duplex(64 << 10);
                 host.write_all(&bytes).await.unwrap();
                 drop((host, client));
-                let _ = frames(&mut relay, Some(relay_side), 1).await;
+                let _ = frames(&mut relay, Some(relay_side), 1, Unpaced).await;
             });
         }
     }
@@ -350,14 +384,14 @@ mod tests {
                 while service.write_all(&[0; 512]).await.is_ok() {}
             };
             let (at_relay, at_host, ()) = tokio::join!(biased;
-                frames(&mut relay, Some(relay_side), 1), frames(&mut host, Some(host_side), 1), flood);
+                frames(&mut relay, Some(relay_side), 1, Unpaced), frames(&mut host, Some(host_side), 1, Unpaced), flood);
             at_relay.unwrap();
             at_host.unwrap();
             let (client, relay_side) = duplex(1000);
             let (service, host_side) = duplex(1000);
             let (sent, came, at_relay, at_host) = tokio::join!(biased;
                 talk(client, b"ping", 4), talk(service, b"pong", 4),
-                frames(&mut relay, Some(relay_side), 2), frames(&mut host, Some(host_side), 2));
+                frames(&mut relay, Some(relay_side), 2, Unpaced), frames(&mut host, Some(host_side), 2, Unpaced));
             assert_eq!((&sent[..], &came[..]), (&b"pong"[..], &b"ping"[..]));
             at_relay.unwrap();
             at_host.unwrap();
@@ -371,7 +405,7 @@ mod tests {
             let (mut client, relay_side) = duplex(1000);
             client.write_all(b"hello?").await.unwrap();
             let (at_relay, at_host) = tokio::join!(biased;
-                frames(&mut relay, Some(relay_side), 1), frames(&mut host, None::<DuplexStream>, 1));
+                frames(&mut relay, Some(relay_side), 1, Unpaced), frames(&mut host, None::<DuplexStream>, 1, Unpaced));
             at_relay.unwrap();
             at_host.unwrap();
             assert_eq!(client.read(&mut [0; 9]).await.unwrap(), 0);
@@ -391,7 +425,7 @@ mod tests {
             };
             let content = [7; 1000];
             let (received, moved, ()) =
-                tokio::join!(biased; talk(client, &content, 10), bytes(&mut a, &mut b), answer);
+                tokio::join!(biased; talk(client, &content, 10), bytes(&mut a, &mut b, Unpaced), answer);
             assert_eq!(received, content);
             assert_eq!(moved.unwrap(), Moved { up: 1000, down: 1000 });
         });

@@ -3,6 +3,7 @@
 //! Neither is generic over the network, so that programs can store them without a type parameter.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ struct Handle {
     id: PeerId,
     name: Text,
     endpoint: watch::Receiver<Endpoint>,
+    inbox: watch::Receiver<SocketAddr>,
     requests: mpsc::Sender<Request>,
     roster: Arc<Roster>,
 }
@@ -98,14 +100,16 @@ impl Node {
             false => Some(Rumour::start(net, hubs, (id, &endpoint), requests.downgrade()).await),
         };
         let (place, endpoint) = watch::channel(endpoint);
+        let (inbox, inbox_rx) = watch::channel(sockets.inbox());
         let roster = Arc::new(Roster::new(&limits, REQUESTS));
-        let shared = Shared { place, roster: Arc::clone(&roster) };
+        let shared = Shared { place, inbox, roster: Arc::clone(&roster) };
         let driver =
             Driver::new(net.clone(), machine, limits, multicast, requests_rx, events_tx, (shared, rumour));
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();
-        Ok((Self(Arc::new(Handle { id, name, endpoint, requests, roster })), Events::new(events)))
+        let handle = Handle { id, name, endpoint, inbox: inbox_rx, requests, roster };
+        Ok((Self(Arc::new(handle)), Events::new(events)))
     }
 
     /// Who this node is.
@@ -121,6 +125,11 @@ impl Node {
     /// Where peers are told to reach this node: at the first of its addresses, when it has several.
     pub fn endpoint(&self) -> Endpoint {
         self.0.endpoint.borrow().clone()
+    }
+
+    /// Where this node listens, whatever peers are told: at the first of its addresses, when it has several.
+    pub fn inbox(&self) -> watch::Receiver<SocketAddr> {
+        self.0.inbox.clone()
     }
 
     /// Enters a group and tells all peers. Nothing happens when the node is in it already.

@@ -169,7 +169,7 @@ impl Peer {
     /// When this peer wants attention if nothing happens before.
     pub(super) fn due(&self, patience: &Patience) -> Timestamp {
         let dial = match self.outbound.state {
-            State::Waiting { until } => until,
+            State::Waiting { until } | State::Listening { until } => until,
             State::Dialling | State::Open { .. } => Timestamp::NEVER,
         };
         let quiet = if self.is_ready() {
@@ -206,6 +206,8 @@ pub(super) enum State {
     Open { since: Timestamp },
     /// The next attempt waits.
     Waiting { until: Timestamp },
+    /// No attempt yet: a beacon may tell a nearer place than the one that is known.
+    Listening { until: Timestamp },
 }
 
 /// What to do after a failed attempt.

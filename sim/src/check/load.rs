@@ -9,17 +9,18 @@ use crate::trace::{Load, Peak};
 
 use super::{Judgement, Run, Violations, count, counted, seconds};
 
-/// What is measured of a load, how it is called, and its limit.
-type Measure = (&'static str, fn(&Load) -> Peak, Option<u64>);
+/// What a node did, what is measured of it, how that is called, and its limit.
+type Measure = (&'static str, &'static str, fn(&Load) -> Peak, Option<u64>);
 
 pub(super) fn traffic_stays_below(run: &Run<'_>, limit: &TrafficLimit) -> Judgement {
-    let measures: [Measure; 2] = [
-        ("packet", |load| load.packets, limit.packets_per_s),
-        ("byte", |load| load.bytes, limit.bytes_per_s),
+    let measures: [Measure; 3] = [
+        ("sent", "packet", |load| load.packets, limit.packets_per_s),
+        ("sent", "byte", |load| load.bytes, limit.bytes_per_s),
+        ("accepted", "connection", |load| load.connections, limit.connections_per_s),
     ];
     let mut violations = Violations::default();
     let mut details = Vec::new();
-    for (noun, measure, most) in measures {
+    for (did, noun, measure, most) in measures {
         let Some(most) = most else { continue };
         let peaks = limit.nodes.iter().map(|node| {
             let load = run.trace.loads.get(node.0 as usize);
@@ -35,7 +36,7 @@ pub(super) fn traffic_stays_below(run: &Run<'_>, limit: &TrafficLimit) -> Judgem
                 above += 1;
                 violations.push(peak.at, node, || {
                     let sent = counted(peak.most as usize, noun);
-                    format!("{} sent {sent} in the second until {}", run.name(node), seconds(peak.at))
+                    format!("{} {did} {sent} in the second until {}", run.name(node), seconds(peak.at))
                 });
             }
         }
@@ -91,15 +92,24 @@ mod tests {
     use crate::check::sample::{Script, secs};
     use crate::scenario::Property;
 
+    const NONE: TrafficLimit =
+        TrafficLimit { nodes: Vec::new(), packets_per_s: None, connections_per_s: None, bytes_per_s: None };
+
     fn limit(nodes: &[u32], packets: Option<u64>, bytes: Option<u64>) -> Property {
         let nodes = nodes.iter().copied().map(NodeIndex).collect();
-        Property::TrafficStaysBelow(TrafficLimit { nodes, packets_per_s: packets, bytes_per_s: bytes })
+        Property::TrafficStaysBelow(TrafficLimit {
+            nodes,
+            packets_per_s: packets,
+            connections_per_s: None,
+            bytes_per_s: bytes,
+        })
     }
 
     fn run() -> crate::check::sample::Run {
         let load = |packets, bytes| Load {
             packets: Peak { most: packets, at: secs(3.0) },
             bytes: Peak { most: bytes, at: secs(4.5) },
+            connections: Peak { most: packets / 10, at: secs(5.0) },
             memory: Peak { most: bytes * 10, at: secs(6.0) },
         };
         let mut run = Script::new(2).up(0.0, 0).up(0.0, 1).run(10.0);
@@ -131,6 +141,16 @@ mod tests {
                 "4.500 s n01: n01 sent 12,000 bytes in the second until 4.500 s",
             ]
         );
+    }
+
+    #[test]
+    fn who_accepts_one_connection_more_does_not() {
+        let nodes = vec![NodeIndex(0), NodeIndex(1)];
+        let limit = |most| TrafficLimit { connections_per_s: Some(most), nodes: nodes.clone(), ..NONE };
+        assert!(run().judge(Property::TrafficStaysBelow(limit(10)), None).passed());
+        let finding = run().judge(Property::TrafficStaysBelow(limit(9)), None);
+        let told = "5.000 s n00: n00 accepted 10 connections in the second until 5.000 s";
+        assert_eq!(finding.violations(), [told]);
     }
 
     #[test]

@@ -234,10 +234,16 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
                 .to_owned()
         }
         Property::TrafficStaysBelow(limit) => {
-            let limits = [(limit.packets_per_s, "packets"), (limit.bytes_per_s, "bytes")];
-            let limits = limits.iter().filter_map(|(most, what)| Some(format!("{} {what}", count((*most)?))));
-            let limits = limits.collect::<Vec<_>>().join(" or ");
-            format!("none of {} sends more than {limits} in a second", names(scenario, &limit.nodes))
+            let limits = [
+                ("sends", limit.packets_per_s, "packets"),
+                ("sends", limit.bytes_per_s, "bytes"),
+                ("accepts", limit.connections_per_s, "connections"),
+            ];
+            let told = |(does, most, what): &(_, Option<u64>, _)| {
+                Some(format!("{does} more than {} {what}", count((*most)?)))
+            };
+            let limits = limits.iter().filter_map(told).collect::<Vec<_>>().join(" or ");
+            format!("none of {} {limits} in a second", names(scenario, &limit.nodes))
         }
         Property::MemoryStaysBelow(limit) => {
             let nodes = names(scenario, &limit.nodes);

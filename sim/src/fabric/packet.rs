@@ -130,6 +130,11 @@ impl Packet {
         }
     }
 
+    /// Whether it accepts a TCP connection.
+    pub fn is_syn_ack(&self) -> bool {
+        matches!(&self.body, Body::Tcp(segment) if segment.syn && segment.ack.is_some())
+    }
+
     /// Whether it goes to one machine, as far as the address alone tells (a directed broadcast looks like one).
     pub fn is_multicast(&self) -> bool {
         self.to.ip().is_multicast()

@@ -167,8 +167,22 @@ pub enum TrafficKind {
     Shout(String),
     /// A whisper to each of these in turn.
     Whisper(Vec<NodeIndex>),
-    /// A TCP session to this address, in which what is said comes back.
-    Connect(std::net::SocketAddr),
+    /// A TCP session to this address.
+    Connect(std::net::SocketAddr, Manner),
+}
+
+/// How a client behaves in its sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// It says what it has to say, and wants it back.
+    #[default]
+    Echo,
+    /// Likewise, but it reads slowly: what comes back waits on the way.
+    Slow,
+    /// It says nothing and stays. Nothing is expected of its sessions.
+    Idle,
+    /// It says a byte a minute and stays. Nothing is expected of its sessions.
+    Trickle,
 }
 
 impl TrafficKind {
@@ -240,6 +254,8 @@ pub struct TrafficLimit {
     pub nodes: Vec<NodeIndex>,
     /// Packets in any second.
     pub packets_per_s: Option<u64>,
+    /// TCP connections that it accepts in any second.
+    pub connections_per_s: Option<u64>,
     /// Bytes in any second, IP headers included.
     pub bytes_per_s: Option<u64>,
 }

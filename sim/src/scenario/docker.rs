@@ -304,6 +304,7 @@ fn container(
     });
     let service = table.optional("service", super::names::name);
     let start = table.optional("start", moments);
+    let echo = table.optional("echo", integer(1..=u64::from(u16::MAX), 7000));
     let config = Config::read(table);
     let identity_span = table.span_of(&["zre", "identity"]);
     let (name, count, host, network) = (name?, count?, host?.value, network?);
@@ -365,7 +366,7 @@ fn container(
         clock: Clock::default(),
         config: config?,
         assault: None,
-        echo: None,
+        echo: echo?.map(|echo| echo.value as u16),
         identity_span,
         is_clone: false,
         kind,

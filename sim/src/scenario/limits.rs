@@ -10,7 +10,7 @@ use super::{MemoryLimit, NodeIndex, Property, TrafficLimit};
 
 /// What [`Property::TrafficStaysBelow`] has before its limits are known.
 pub(super) const NO_TRAFFIC_LIMIT: TrafficLimit =
-    TrafficLimit { nodes: Vec::new(), packets_per_s: None, bytes_per_s: None };
+    TrafficLimit { nodes: Vec::new(), packets_per_s: None, connections_per_s: None, bytes_per_s: None };
 
 /// What [`Property::MemoryStaysBelow`] has before its limit is known.
 pub(super) const NO_MEMORY_LIMIT: MemoryLimit = MemoryLimit { nodes: Vec::new(), bytes: 0 };
@@ -23,6 +23,7 @@ pub(super) struct Limits {
     all: Vec<NodeIndex>,
     nodes: Option<Given<Vec<NodeIndex>>>,
     packets_per_s: Option<Given<u64>>,
+    connections_per_s: Option<Given<u64>>,
     bytes_per_s: Option<Given<u64>>,
     bytes: Option<Given<u64>>,
     within: Option<Given<Duration>>,
@@ -32,6 +33,7 @@ pub(super) struct Limits {
 pub(super) fn limits(table: &mut Table<'_>, nodes: &Nodes) -> Result<Limits, Refused> {
     let selected = table.optional("node", |value| nodes.select(value));
     let packets_per_s = table.optional("packets_per_s", integer(1..=PACKETS_MAX, 200));
+    let connections_per_s = table.optional("connections_per_s", integer(1..=PACKETS_MAX, 500));
     let bytes_per_s = table.optional("bytes_per_s", size);
     let bytes = table.optional("bytes", size);
     let within = table.optional("within", duration);
@@ -39,6 +41,7 @@ pub(super) fn limits(table: &mut Table<'_>, nodes: &Nodes) -> Result<Limits, Ref
         all: (0..nodes.list.len() as u32).map(NodeIndex).collect(),
         nodes: selected?,
         packets_per_s: packets_per_s?,
+        connections_per_s: connections_per_s?,
         bytes_per_s: bytes_per_s?,
         bytes: bytes?,
         within: within?,
@@ -48,7 +51,7 @@ pub(super) fn limits(table: &mut Table<'_>, nodes: &Nodes) -> Result<Limits, Ref
 impl Limits {
     /// The property with its limits. Those that it does not have are refused.
     pub(super) fn of(self, table: &mut Table<'_>, property: Property) -> Result<Property, Refused> {
-        let Self { all, nodes, packets_per_s, bytes_per_s, bytes, within } = self;
+        let Self { all, nodes, packets_per_s, connections_per_s, bytes_per_s, bytes, within } = self;
         let place = |given: &Option<Given<u64>>| given.as_ref().map(|given| given.span.clone());
         const TRAFFIC: &str = "traffic-stays-below";
         const MEMORY: &str = "memory-stays-below";
@@ -56,6 +59,7 @@ impl Limits {
         let given = [
             ("node", nodes.as_ref().map(|given| given.span.clone()), &[TRAFFIC, MEMORY] as &[&str]),
             ("packets_per_s", place(&packets_per_s), &[TRAFFIC]),
+            ("connections_per_s", place(&connections_per_s), &[TRAFFIC]),
             ("bytes_per_s", place(&bytes_per_s), &[TRAFFIC]),
             ("bytes", place(&bytes), &[MEMORY]),
             ("within", within.as_ref().map(|given| given.span.clone()), &[DEAD]),
@@ -78,15 +82,21 @@ impl Limits {
         let nodes = nodes.map_or(all, |nodes| nodes.value);
         let value = |given: Option<Given<u64>>| given.map(|given| given.value);
         match property {
-            Property::TrafficStaysBelow(_) if packets_per_s.is_none() && bytes_per_s.is_none() => {
+            Property::TrafficStaysBelow(_)
+                if packets_per_s.is_none() && connections_per_s.is_none() && bytes_per_s.is_none() =>
+            {
                 let message = "this expects traffic to stay below nothing in particular";
-                let help = "add `packets_per_s = 200`, `bytes_per_s = \"20 kB\"`, or both";
-                Err(table.refuse_missing(&["packets_per_s", "bytes_per_s"], message, help))
+                let help =
+                    "add `packets_per_s = 200`, `connections_per_s = 100` or `bytes_per_s = \"20 kB\"`";
+                let keys = ["packets_per_s", "connections_per_s", "bytes_per_s"];
+                Err(table.refuse_missing(&keys, message, help))
             }
-            Property::TrafficStaysBelow(_) => {
-                let (packets_per_s, bytes_per_s) = (value(packets_per_s), value(bytes_per_s));
-                Ok(Property::TrafficStaysBelow(TrafficLimit { nodes, packets_per_s, bytes_per_s }))
-            }
+            Property::TrafficStaysBelow(_) => Ok(Property::TrafficStaysBelow(TrafficLimit {
+                nodes,
+                packets_per_s: value(packets_per_s),
+                connections_per_s: value(connections_per_s),
+                bytes_per_s: value(bytes_per_s),
+            })),
             Property::MemoryStaysBelow(_) => match value(bytes) {
                 Some(bytes) => Ok(Property::MemoryStaysBelow(MemoryLimit { nodes, bytes })),
                 None => {

@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use hailer::daemon::reader::{Given, Refused, Table, Value, duration, integer, suggestion, written};
+use hailer::daemon::reader::{
+    Given, Refused, Table, Value, bandwidth, duration, integer, suggestion, written,
+};
 
-use super::amounts::{bandwidth, chance, size};
+use super::amounts::{chance, size};
 use super::profiles::{PROFILES, Profile};
 use super::{Burst, Chance, Delay, Direction, Link, MTU_MIN, Replan};
 

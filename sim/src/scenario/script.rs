@@ -15,7 +15,8 @@ use super::link::delay;
 use super::machine::{address, clock_step};
 use super::nodes::Nodes;
 use super::{
-    Action, Crash, Kind, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Node, NodeIndex, Step, Traffic, TrafficKind,
+    Action, Crash, Kind, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Manner, Node, NodeIndex, Step, Traffic,
+    TrafficKind,
 };
 
 /// A step and its places in the file.
@@ -239,7 +240,9 @@ fn one_traffic(
     let kind = key.clone().and_then(|key| {
         table.required(key.value, key.value, |value| match key.value {
             "shout" => group(value).map(TrafficKind::Shout),
-            "connect" => super::sessions::connect(&value).map(TrafficKind::Connect),
+            "connect" => {
+                super::sessions::connect(&value).map(|to| TrafficKind::Connect(to, Manner::default()))
+            }
             _ => nodes.select(value).map(TrafficKind::Whisper),
         })
     });
@@ -247,7 +250,15 @@ fn one_traffic(
     let start = table.optional("start", duration);
     let stop = table.optional("stop", duration);
     let bytes = table.optional("bytes", message_bytes);
-    let (from, key, kind, every, bytes) = (from?, key?, kind?, every?, bytes?);
+    let manner = table.optional("manner", one_of(super::sessions::MANNERS));
+    let (from, key, mut kind, every, bytes) = (from?, key?, kind?, every?, bytes?);
+    if let Some(manner) = manner? {
+        let TrafficKind::Connect(_, of) = &mut kind.value else {
+            let message = format!("`manner` is about sessions, not about `{}`", key.value);
+            return Err(table.refuse(manner.span, message, "leave it out"));
+        };
+        *of = manner.value;
+    }
     let (start, stop) = (start?, stop?);
     for given in [&start, &stop].into_iter().flatten() {
         if let Some(end) = end.filter(|end| given.value > *end) {
@@ -263,7 +274,7 @@ fn one_traffic(
             format!("this traffic starts at {} and stops at {}", written(start_value), written(stop_value));
         return Err(table.refuse(span, message, "let it stop later than it starts"));
     }
-    if let TrafficKind::Connect(_) = &kind.value {
+    if let TrafficKind::Connect(..) = &kind.value {
         super::sessions::refuse_router(table, nodes, &from)?;
     } else {
         refuse_deaf(table, nodes, &from.value, &key)?;
@@ -389,7 +400,7 @@ pub(super) fn refuse_empty_groups(
     }
     used.extend(traffic.iter().filter_map(|written| match &written.traffic.kind {
         TrafficKind::Shout(group) => Some((group, &written.kind_span)),
-        TrafficKind::Whisper(_) | TrafficKind::Connect(_) => None,
+        TrafficKind::Whisper(_) | TrafficKind::Connect(..) => None,
     }));
     let mut outcome = Ok(());
     for (group, span) in used.into_iter().filter(|(group, _)| !known.contains(*group)) {

@@ -1,11 +1,11 @@
-//! `connect` of a `[[traffic]]`: sessions with services that know nothing of Hailer.
+//! `connect` and `manner` of a `[[traffic]]`: sessions with services that know nothing of Hailer.
 
 use std::net::SocketAddr;
 
 use hailer::daemon::reader::{Given, Refused, Table, Value};
 
-use super::NodeIndex;
 use super::nodes::Nodes;
+use super::{Manner, NodeIndex};
 
 /// The address and port that sessions are opened to.
 pub(super) fn connect(value: &Value<'_>) -> Result<SocketAddr, Refused> {
@@ -13,6 +13,10 @@ pub(super) fn connect(value: &Value<'_>) -> Result<SocketAddr, Refused> {
     let text = value.as_str().ok_or_else(|| value.refuse_kind("an address and a port", help))?;
     text.parse().map_err(|_| value.refuse_kind("an address and a port", help))
 }
+
+/// How the clients behave.
+pub(super) const MANNERS: &[(&str, Manner)] =
+    &[("echo", Manner::Echo), ("slow", Manner::Slow), ("idle", Manner::Idle), ("trickle", Manner::Trickle)];
 
 /// Refuses routers, which run no program that could open a session.
 pub(super) fn refuse_router(

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::log::Author;
 use super::message::Label;
 use super::sessions;
+use crate::scenario::Manner;
 use crate::trace::What;
 
 /// What the script asks of a program.
@@ -19,7 +20,7 @@ pub(super) enum Command {
     Leave(String),
     Shout { group: String, bytes: usize },
     Whisper { to: PeerId, bytes: usize },
-    Connect { to: SocketAddr, bytes: usize },
+    Connect { to: SocketAddr, manner: Manner, bytes: usize },
     Stop,
 }
 
@@ -47,8 +48,17 @@ pub(super) async fn run<N: Net>(
             biased;
             command = commands.recv() => match (command, &mut member) {
                 (Some(Command::Stop), _) => break,
-                (Some(Command::Connect { to, bytes }), _) => {
-                    let session = sessions::session(net.clone(), to, opened, bytes, client.clone());
+                (Some(Command::Connect { to, manner, bytes }), _) => {
+                    let pause = match manner {
+                        Manner::Echo => None,
+                        Manner::Slow => Some(sessions::SLOW_PAUSE),
+                        Manner::Idle | Manner::Trickle => {
+                            let stay = sessions::stay(net.clone(), to, manner == Manner::Trickle);
+                            net.spawn("session", stay).detach();
+                            continue;
+                        }
+                    };
+                    let session = sessions::session(net.clone(), to, opened, (bytes, pause), client.clone());
                     net.spawn("session", session).detach();
                     opened += 1;
                 }

@@ -1,6 +1,6 @@
 //! Measures what each node sends and holds, where a scenario expects something of that, and only there.
 //!
-//! What it sends: the most packets, and the most bytes, in any second. A second is any span of that length, not one of a
+//! What it sends: the most packets, the most bytes, and the most answers to SYN, in any second. A second is any span of that length, not one of a
 //! clock: of each packet it is asked what was sent in the second that ends with it. What it holds is counted by the
 //! allocator ([`crate::memory`]).
 
@@ -84,6 +84,8 @@ struct Gauge {
     /// What was sent in the last second, oldest first.
     last: VecDeque<(Timestamp, u64)>,
     bytes: u64,
+    /// When it answered a SYN in the last second, oldest first.
+    answers: VecDeque<Timestamp>,
     load: Load,
 }
 
@@ -108,6 +110,9 @@ impl Tap for Meter {
         let node = self.hosts[from.index()].index();
         if let Some(gauge) = self.lock().get_mut(node) {
             gauge.count(at, packet.wire_len() as u64);
+            if packet.is_syn_ack() {
+                gauge.answer(at);
+            }
         }
     }
 
@@ -128,6 +133,14 @@ impl Gauge {
         self.bytes += bytes;
         self.load.packets.note(self.last.len() as u64, at);
         self.load.bytes.note(self.bytes, at);
+    }
+
+    fn answer(&mut self, at: Timestamp) {
+        while self.answers.front().is_some_and(|sent| sent.after(SECOND) <= at) {
+            self.answers.pop_front();
+        }
+        self.answers.push_back(at);
+        self.load.connections.note(self.answers.len() as u64, at);
     }
 }
 
@@ -154,5 +167,9 @@ mod tests {
         assert_eq!(gauge.load.packets, Peak { most: 4, at: at(1_500) });
         assert_eq!(gauge.load.bytes, Peak { most: 130, at: at(1_500) });
         assert_eq!(gauge.last.len(), 1);
+        for millis in [0, 10, 999, 1_000, 5_000] {
+            gauge.answer(Timestamp::from_millis(millis));
+        }
+        assert_eq!(gauge.load.connections, Peak { most: 3, at: at(999) });
     }
 }

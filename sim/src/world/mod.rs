@@ -424,8 +424,9 @@ impl World {
             TrafficKind::Shout(group) => {
                 self.command(sender, Command::Shout { group: group.clone(), bytes: traffic_spec.bytes });
             }
-            TrafficKind::Connect(to) => {
-                self.command(sender, Command::Connect { to: *to, bytes: traffic_spec.bytes });
+            TrafficKind::Connect(to, manner) => {
+                let (to, manner, bytes) = (*to, *manner, traffic_spec.bytes);
+                self.command(sender, Command::Connect { to, manner, bytes });
             }
             kind @ TrafficKind::Whisper(_) => {
                 if let Some(to) = kind.receiver(sender, sent) {

@@ -17,6 +17,13 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How much a client says before it looks for the answer.
 const PIECE: usize = 1024;
 
+/// How long a slow reader rests after each kilobyte that it has read.
+pub(super) const SLOW_PAUSE: Duration = Duration::from_millis(100);
+/// How much it reads at once.
+const SLOW_PIECE: usize = 1024;
+/// How long a client that has little to say rests after each byte.
+const TRICKLE_PAUSE: Duration = Duration::from_secs(60);
+
 /// Sends back what it gets, to everybody who connects to the port, until its node ends.
 pub(super) async fn echo<N: Net>(net: N, port: u16, author: Author) {
     let listener = match net.listen((Ipv4Addr::UNSPECIFIED, port).into()) {
@@ -40,25 +47,53 @@ pub(super) async fn echo<N: Net>(net: N, port: u16, author: Author) {
 }
 
 /// One session of a client, from its beginning to its end, written down.
-pub(super) async fn session<N: Net>(net: N, to: SocketAddr, number: u64, bytes: usize, author: Author) {
+/// With a pause the client reads slowly.
+pub(super) async fn session<N: Net>(
+    net: N,
+    to: SocketAddr,
+    number: u64,
+    (bytes, pause): (usize, Option<Duration>),
+    author: Author,
+) {
     author.record(What::SessionOpened { number, bytes });
     let mut alarm = net.alarm();
     alarm.set(Some(net.now().after(PATIENCE)));
     let problem = tokio::select! {
         biased;
-        outcome = talk(&net, to, number, bytes) => outcome.err(),
+        outcome = talk(&net, to, number, (bytes, pause)) => outcome.err(),
         () = alarm.ring() => Some(format!("it is not over after {} s", PATIENCE.as_secs())),
     };
     author.record(What::SessionEnded { number, problem });
 }
 
-async fn talk<N: Net>(net: &N, to: SocketAddr, number: u64, bytes: usize) -> Result<(), String> {
+/// A session of a client that says nothing, or a byte now and then, for as long as it may.
+pub(super) async fn stay<N: Net>(net: N, to: SocketAddr, is_trickling: bool) {
+    let Ok(stream) = net.connect(to, None).await else { return };
+    let (mut read, mut write) = tokio::io::split(stream);
+    let mut alarm = net.alarm();
+    let mut buffer = [0; 64];
+    loop {
+        alarm.set(is_trickling.then(|| net.now().after(TRICKLE_PAUSE)));
+        tokio::select! {
+            biased;
+            count = read.read(&mut buffer) => if !matches!(count, Ok(1..)) { return },
+            () = alarm.ring() => if write.write_all(b"?").await.is_err() { return },
+        }
+    }
+}
+
+async fn talk<N: Net>(
+    net: &N,
+    to: SocketAddr,
+    number: u64,
+    (bytes, pause): (usize, Option<Duration>),
+) -> Result<(), String> {
     let stream = net.connect(to, None).await.map_err(|error| format!("no connection: {error}"))?;
     let (mut read, mut write) = tokio::io::split(stream);
     let (said, heard) = tokio::join!(
         biased;
         say(&mut write, number, bytes),
-        hear(&mut read, number, bytes),
+        hear(net, &mut read, number, (bytes, pause)),
     );
     heard?;
     said.map_err(|error| format!("it can't be written to: {error}"))
@@ -76,14 +111,20 @@ async fn say<S: tokio::io::AsyncWrite>(
     write.shutdown().await
 }
 
-async fn hear<S: tokio::io::AsyncRead>(
-    read: &mut ReadHalf<S>,
+async fn hear<N: Net>(
+    net: &N,
+    read: &mut ReadHalf<N::Stream>,
     number: u64,
-    bytes: usize,
+    (bytes, pause): (usize, Option<Duration>),
 ) -> Result<(), String> {
-    let mut buffer = vec![0; 4096];
+    let mut buffer = vec![0; if pause.is_some() { SLOW_PIECE } else { 4096 }];
+    let mut alarm = net.alarm();
     let mut place = 0;
     loop {
+        if let Some(pause) = pause {
+            alarm.set(Some(net.now().after(pause)));
+            alarm.ring().await;
+        }
         let count =
             read.read(&mut buffer).await.map_err(|error| format!("broken at byte {place}: {error}"))?;
         if count == 0 {

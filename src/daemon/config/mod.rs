@@ -71,18 +71,22 @@ impl Config {
         let groups = table.optional("group", group_table::read);
         let relay = table.optional("relay", |value| value.table(relay_table::relay));
         // A scenario's container has another `host`: the Docker host that it is on.
-        let host = if table.title() == "[[container]]" {
-            Ok(None)
-        } else {
-            table.optional("host", |value| value.table(relay_table::host))
-        };
+        let host_key = if table.title() == "[[container]]" { "relay_host" } else { "host" };
+        let host = table.optional(host_key, |value| value.table(relay_table::host));
+        let (zre, host) = (zre?, host?);
+        if let Some(host) = &host
+            && host.value.services.values().any(|service| service.to == relay::config::Local::Node)
+        {
+            let has_way = zre.as_ref().map(|zre| zre.value.advertise.is_some());
+            relay_table::refuse_hidden_node(table, has_way, table.span_of(&[host_key, "service"]))?;
+        }
         Ok(Self {
-            zre: zre?.map(|zre| zre.value),
+            zre: zre.map(|zre| zre.value),
             gossip: gossip?.map(|gossip| gossip.value),
             repeater: repeater?.map(|repeater| repeater.value),
             groups: groups?.map(|groups| groups.value).unwrap_or_default(),
             relay: relay?.map(|relay| relay.value),
-            host: host?.map(|host| host.value),
+            host: host.map(|host| host.value),
         })
     }
 }

@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::daemon::reader::{Given, Refused, Table, Value, duration, integer, one_of, text_up_to, written};
+use crate::daemon::diagnostic::Span;
+use crate::daemon::reader::{
+    Given, Refused, Table, Value, bandwidth, duration, integer, one_of, text_up_to, written,
+};
 use crate::relay::ProxyVersion;
 use crate::relay::config::{
-    COMMANDS_PORT, Compatible, CompatibleHost, Config, HostConfig, HostService, Limits, Place, Service,
-    TlsFiles, Trust,
+    COMMANDS_PORT, Compatible, CompatibleHost, Config, HostConfig, HostService, Limits, Local, Place,
+    Service, TlsFiles, Trust,
 };
 use crate::relay::message::SERVICE_BYTES_MAX;
 use crate::relay::proof::Token;
@@ -118,6 +121,7 @@ fn limits(table: &mut Table<'_>) -> Result<Limits, Refused> {
     let waiting = table.optional("waiting", integer(0..=1_000_000, 100));
     let wait = table.optional("wait", duration);
     let rate = table.optional("rate", integer(1..=1_000_000, 50));
+    let bandwidth = table.optional("bandwidth", bandwidth);
     let allow = table
         .optional("allow", |value| value.list("a list of networks", "`allow = [\"10.0.0.0/8\"]`", network));
     let hosts = table.optional("hosts", integer(1..=100_000, 2));
@@ -130,6 +134,7 @@ fn limits(table: &mut Table<'_>) -> Result<Limits, Refused> {
         waiting: number(waiting?, default.waiting),
         wait: value_or(wait?, default.wait),
         rate: rate?.map(|rate| rate.value as u32),
+        bandwidth: bandwidth?.map(|bandwidth| bandwidth.value),
         allow: allow?.map_or_else(Vec::new, |allow| allow.value.into_iter().map(|net| net.value).collect()),
         hosts: number(hosts?, default.hosts),
         pool: number(pool.clone(), default.pool),
@@ -230,7 +235,7 @@ fn compatible_host(table: &mut Table<'_>) -> Result<CompatibleHost, Refused> {
 fn host_service(table: &mut Table<'_>) -> Result<Named<HostService>, Refused> {
     const VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
     let name = table.required("name", "name = \"ssh\"", text_up_to(SERVICE_BYTES_MAX));
-    let to = table.required("to", "to = \"127.0.0.1:22\"", place);
+    let to = table.required("to", "to = \"127.0.0.1:22\"", local);
     let token = token(table);
     let proxy = table.optional("proxy", one_of(&VERSIONS));
     let check = table.optional("check", |value| {
@@ -242,15 +247,45 @@ fn host_service(table: &mut Table<'_>) -> Result<Named<HostService>, Refused> {
         Ok(check)
     });
     let connections_max = table.optional("connections_max", integer(1..=1_000_000, 1000));
-    let default = HostService::new(to?.value);
+    let (to, proxy) = (to?.value, proxy?);
+    if let (Local::Node, Some(proxy)) = (&to, &proxy) {
+        let message = "a ZRE node takes no PROXY header";
+        return Err(table.refuse(proxy.span.clone(), message, "leave `proxy` out"));
+    }
     let service = HostService {
+        to,
         token: token?,
-        proxy: proxy?.map(|proxy| proxy.value),
+        proxy: proxy.map(|proxy| proxy.value),
         check: check?.map(|check| check.value),
-        connections_max: connections_max?.map_or(default.connections_max, |given| given.value as usize),
-        ..default
+        connections_max: connections_max?.map_or(HostService::CONNECTIONS_MAX, |given| given.value as usize),
     };
     Ok((name?, service))
+}
+
+/// A place, or `zre` for this program's own node.
+fn local(value: Value<'_>) -> Result<Local, Refused> {
+    if value.as_str() == Some("zre") { Ok(Local::Node) } else { place(value).map(Local::Port) }
+}
+
+/// A node that is served through a relay must be there, and tell others where the relay is: `has_way` says whether.
+pub(super) fn refuse_hidden_node(
+    table: &Table<'_>,
+    has_way: Option<bool>,
+    service: Span,
+) -> Result<(), Refused> {
+    match has_way {
+        Some(true) => Ok(()),
+        Some(false) => Err(table.refuse(
+            service,
+            "nobody learns that the node is reached through the relay",
+            "add `advertise` to `[zre]`: the relay's name and the port that it has for this service",
+        )),
+        None => Err(table.refuse(
+            service,
+            "`to = \"zre\"` is this program's own node, and there is none",
+            "add `[zre]`, or write a place like \"127.0.0.1:22\"",
+        )),
+    }
 }
 
 fn heartbeat(value: Value<'_>) -> Result<Duration, Refused> {
@@ -289,7 +324,7 @@ fn path(value: Value<'_>) -> Result<PathBuf, Refused> {
 #[cfg(test)]
 mod tests {
     use crate::daemon::Config as Daemon;
-    use crate::relay::config::{HostConfig, HostService, Limits};
+    use crate::relay::config::{HostConfig, HostService, Limits, Local};
     use crate::relay::proof::Token;
 
     #[test]
@@ -309,6 +344,7 @@ mod tests {
             waiting = 3
             wait = "2 s"
             rate = 50
+            bandwidth = "20 Mbit/s"
             allow = ["10.0.0.0/8", "2001:db8::1"]
             hosts = 2
             pool = 1
@@ -334,6 +370,7 @@ mod tests {
             waiting: 3,
             wait: std::time::Duration::from_secs(2),
             rate: Some(50),
+            bandwidth: Some(20_000_000),
             allow: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
             hosts: 2,
             pool: 1,
@@ -347,7 +384,7 @@ mod tests {
         assert_eq!((relay.to_string(), drain.as_secs()), ("relay.example:9000".to_owned(), 2));
         assert!(tls.is_some() && compatible.unwrap().connections_max == 5);
         let expected = HostService {
-            to: "localhost:22".parse().unwrap(),
+            to: Local::Port("localhost:22".parse().unwrap()),
             token: Token::new("0123456789abcdef").unwrap(),
             proxy: Some(crate::relay::ProxyVersion::V2),
             check: Some(std::time::Duration::from_secs(5)),

@@ -23,6 +23,14 @@ const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
 ];
 
+/// Units of bandwidth, in bits per second. They are decimal, as everywhere.
+const BANDWIDTHS: [(&str, u64); 4] =
+    [("bit/s", 1), ("kbit/s", 1_000), ("Mbit/s", 1_000_000), ("Gbit/s", 1_000_000_000)];
+/// Slower than any modem; a smaller number is a mistyped unit.
+const BANDWIDTH_MIN: u64 = 100;
+/// Faster than any card; a packet of twenty bytes still takes a nanosecond.
+const BANDWIDTH_MAX: u64 = 100_000_000_000;
+
 /// Text.
 ///
 /// # Errors
@@ -156,6 +164,43 @@ pub fn quantity(text: &str) -> Option<(u64, u32, &str)> {
         return None;
     }
     Some((digits.parse().ok()?, decimals.len() as u32, unit.trim_start()))
+}
+
+/// A number and one of these units, in whole ones of the smallest. `what` and `example` are for messages.
+///
+/// # Errors
+/// When it is something else, or no whole number of the smallest unit.
+pub fn amount(value: &Value<'_>, what: &str, units: &[(&str, u64)], example: &str) -> Result<u64, Refused> {
+    let names = units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let help = format!("write a number and a unit in quotes, for example {example}; the units are {names}");
+    let read = value.as_str().and_then(quantity);
+    let Some((number, decimals, unit)) = read else { return Err(value.refuse_kind(what, help)) };
+    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
+        return Err(value.refuse_kind(what, help));
+    };
+    let (parts, scale) = (u128::from(number) * u128::from(*factor), 10_u128.pow(decimals));
+    match u64::try_from(parts / scale) {
+        Ok(whole) if parts.is_multiple_of(scale) => Ok(whole),
+        Ok(_) => {
+            let least = units.first().map_or("", |(name, _)| *name);
+            let message = format!("{} is not a whole number of {least}", value.name());
+            Err(value.refuse(message, "leave digits out"))
+        }
+        Err(_) => Err(value.refuse(format!("{} is too large", value.name()), "write a smaller number")),
+    }
+}
+
+/// A bandwidth in bits per second: `"20 Mbit/s"`.
+///
+/// # Errors
+/// When it is something else, or none that there is.
+pub fn bandwidth(value: Value<'_>) -> Result<u64, Refused> {
+    let bits = amount(&value, "a bandwidth", &BANDWIDTHS, "\"20 Mbit/s\"")?;
+    if !(BANDWIDTH_MIN..=BANDWIDTH_MAX).contains(&bits) {
+        let message = format!("{} can't be {bits} bit/s", value.name());
+        return Err(value.refuse(message, "write one from \"100 bit/s\" to \"100 Gbit/s\""));
+    }
+    Ok(bits)
 }
 
 /// A duration as files write it, in the longest unit that needs no decimals.

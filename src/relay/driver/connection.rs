@@ -22,6 +22,7 @@ use crate::relay::machine::{ConnectionId, Name};
 use crate::relay::message::{Message, PREAMBLE, Refusal};
 use crate::relay::proof::Context;
 use crate::relay::pump;
+use crate::relay::throttle::Paced;
 
 /// How long a connection may take until it is known what it is and that it may be it.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
@@ -244,13 +245,17 @@ impl<N: Net> Connection<N> {
         let _ = self.notes.send(Note::Data { id: self.id, control, ticket, seat });
         let mut alarm = self.net.alarm();
         for session in 0.. {
-            let Some(Client { stream, from, at }) =
-                self.wait_for_client(&mut framed, &mut client, &mut alarm).await?
-            else {
-                return Ok(());
+            let waited = self.wait_for_client(&mut framed, &mut client, &mut alarm).await;
+            let Ok(Some(Client { service, stream, from, at })) = waited else {
+                // A client may have come to it at the same time.
+                client.close();
+                if let Ok(client) = client.try_recv() {
+                    let _ = self.notes.send(Note::Returned { client });
+                }
+                return waited.map(drop);
             };
             framed.put(Control::Open(Opened { session, client: from, relay: at }));
-            let moved = pump::frames(&mut framed, Some(stream), session).await;
+            let moved = pump::frames(&mut framed, Some(stream), session, self.pace(&service)).await;
             let moved = moved.inspect_err(|_| self.shared.counters.sessions_broken.add(1))?;
             self.count(moved);
             let (seat, next) = oneshot::channel();
@@ -338,8 +343,8 @@ impl<N: Net> Connection<N> {
             tokio::select! {
                 biased;
                 taken = async { client.as_mut().expect("it is there").await }, if client.is_some() => {
-                    let Ok(Client { stream: mut caller, .. }) = taken else { return Ok(()) };
-                    let moved = pump::bytes(&mut caller, &mut stream).await;
+                    let Ok(Client { service, stream: mut caller, .. }) = taken else { return Ok(()) };
+                    let moved = pump::bytes(&mut caller, &mut stream, self.pace(&service)).await;
                     let moved = moved.inspect_err(|_| self.shared.counters.sessions_broken.add(1))?;
                     self.count(moved);
                     return Ok(());
@@ -388,6 +393,11 @@ impl<N: Net> Connection<N> {
             }
         }
         let _ = self.notes.send(Note::Ended { id: self.id });
+    }
+
+    /// How fast a session of this service may be.
+    fn pace(&self, service: &str) -> Paced<N> {
+        Paced::new(self.net.clone(), self.shared.throttle(service))
     }
 
     fn count(&self, moved: pump::Moved) {

@@ -23,6 +23,7 @@ use super::counters::Counters;
 use super::machine::{ClientId, ConnectionId, Input, Name, Output, RelayMachine};
 use super::message::Message;
 use super::proof::{SessionKey, Token};
+use super::throttle::Throttle;
 use super::tls::{self, TlsError};
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task, TcpListener};
@@ -92,6 +93,7 @@ struct Accepted<S> {
 
 /// A client on its way to a data connection.
 struct Client<S> {
+    service: Name,
     stream: S,
     from: SocketAddr,
     at: SocketAddr,
@@ -99,13 +101,42 @@ struct Client<S> {
 
 /// What the task of a host's connection tells.
 enum Note<S> {
-    Host { id: ConnectionId, service: Name, key: SessionKey, outbox: mpsc::UnboundedSender<Message> },
-    Commands { id: ConnectionId, outbox: mpsc::UnboundedSender<Announcement> },
-    Said { id: ConnectionId, message: Message },
-    Data { id: ConnectionId, control: ConnectionId, ticket: u64, seat: oneshot::Sender<Client<S>> },
-    CompatibleData { id: ConnectionId, session: i32, seat: oneshot::Sender<Client<S>> },
-    Free { id: ConnectionId, seat: oneshot::Sender<Client<S>> },
-    Ended { id: ConnectionId },
+    Host {
+        id: ConnectionId,
+        service: Name,
+        key: SessionKey,
+        outbox: mpsc::UnboundedSender<Message>,
+    },
+    Commands {
+        id: ConnectionId,
+        outbox: mpsc::UnboundedSender<Announcement>,
+    },
+    Said {
+        id: ConnectionId,
+        message: Message,
+    },
+    Data {
+        id: ConnectionId,
+        control: ConnectionId,
+        ticket: u64,
+        seat: oneshot::Sender<Client<S>>,
+    },
+    CompatibleData {
+        id: ConnectionId,
+        session: i32,
+        seat: oneshot::Sender<Client<S>>,
+    },
+    Free {
+        id: ConnectionId,
+        seat: oneshot::Sender<Client<S>>,
+    },
+    /// The data connection was of no use any more when this client came to it.
+    Returned {
+        client: Client<S>,
+    },
+    Ended {
+        id: ConnectionId,
+    },
 }
 
 /// What tasks of connections look up.
@@ -113,6 +144,7 @@ struct Shared {
     /// Keys of the hosts that are connected.
     keys: Mutex<BTreeMap<ConnectionId, SessionKey>>,
     tokens: Mutex<BTreeMap<Name, Token>>,
+    throttles: Mutex<BTreeMap<Name, Arc<Throttle>>>,
     /// Nobody has it: proofs for services that don't exist are checked against it.
     nobody: Token,
     tls: Option<TlsAcceptor>,
@@ -125,6 +157,20 @@ struct Shared {
 impl Shared {
     fn token(&self, service: &str) -> Option<Token> {
         self.tokens.lock().expect("nothing panics while it holds this lock").get(service).cloned()
+    }
+
+    /// That of a service which is no more has no limit: only its last sessions ask.
+    fn throttle(&self, service: &str) -> Arc<Throttle> {
+        let throttles = self.throttles.lock().expect("nothing panics while it holds this lock");
+        throttles.get(service).cloned().unwrap_or_default()
+    }
+
+    fn limit(&self, services: &BTreeMap<Name, Limits>) {
+        let mut throttles = self.throttles.lock().expect("nothing panics while it holds this lock");
+        throttles.retain(|name, _| services.contains_key(name));
+        for (name, limits) in services {
+            throttles.entry(name.clone()).or_default().set(limits.bandwidth);
+        }
     }
 
     fn key(&self, control: ConnectionId) -> Option<SessionKey> {
@@ -168,6 +214,7 @@ impl Relay {
         let shared = Shared {
             keys: Mutex::default(),
             tokens: Mutex::default(),
+            throttles: Mutex::default(),
             nobody: Token::random(nobody),
             tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
             compatible_port: config.compatible.as_ref().map(|_| Arc::default()),
@@ -370,6 +417,7 @@ impl<N: Net> Driver<N> {
         let tokens =
             config.services.iter().map(|(name, service)| (Name::from(name.as_str()), service.token.clone()));
         *self.shared.tokens.lock().expect("nothing panics while it holds this lock") = tokens.collect();
+        self.shared.limit(&services);
         // Hosts that know another token than the new one have to come again.
         let changed = config.services.iter().filter(|(name, service)| {
             self.config.services.get(*name).is_some_and(|old| old.token != service.token)
@@ -420,7 +468,7 @@ impl<N: Net> Driver<N> {
         if let Entrance::Clients(service) = entrance {
             self.shared.counters.clients.add(1);
             let client = ClientId(self.last_id);
-            self.clients.insert(client, Client { stream, from, at });
+            self.clients.insert(client, Client { service: service.clone(), stream, from, at });
             return self.machine.handle(self.net.now(), Input::Client { client, service, from: from.ip() });
         }
         self.shared.counters.host_connections.add(1);
@@ -488,6 +536,7 @@ impl<N: Net> Driver<N> {
                 self.seats.insert(id, seat);
                 self.machine.handle(now, Input::Free(id));
             }
+            Note::Returned { client } => self.take_back(client),
             Note::Ended { id } => self.forget(id),
             // It made room for another one in the meantime.
             Note::Host { id, .. }
@@ -527,6 +576,7 @@ impl<N: Net> Driver<N> {
                 }
                 Output::Want { control, first, count } => self.tell(control, Message::Want { first, count }),
                 Output::Ping(control) => self.tell(control, Message::Ping(0)),
+                Output::Crowd(control, hosts) => self.tell(control, Message::Crowd(hosts)),
                 Output::Draining(control) => self.tell(control, Message::Draining),
                 Output::Announce(control, announcement) => {
                     if let Some(outbox) = self.command_channels.get(&control) {
@@ -552,19 +602,19 @@ impl<N: Net> Driver<N> {
             Some(seat) => seat.send(stream).err(),
             None => Some(stream),
         };
-        // The data connection has just ended: the client is as one that has just come.
+        // The data connection has just ended.
         if let Some(returned) = returned {
             self.forget(data);
-            self.last_id += 1;
-            let service = self.listeners.iter().find_map(|(entrance, (_, local, _))| match entrance {
-                Entrance::Clients(name) if local.port() == returned.at.port() => Some(name.clone()),
-                _ => None,
-            });
-            let (client, from) = (ClientId(self.last_id), returned.from.ip());
-            self.clients.insert(client, returned);
-            let service = service.unwrap_or_else(|| Name::from(""));
-            self.machine.handle(self.net.now(), Input::Client { client, service, from });
+            self.take_back(returned);
         }
+    }
+
+    /// A client that nobody has served: another data connection may.
+    fn take_back(&mut self, returned: Client<N::Stream>) {
+        self.last_id += 1;
+        let (client, service) = (ClientId(self.last_id), returned.service.clone());
+        self.clients.insert(client, returned);
+        self.machine.handle(self.net.now(), Input::Returned { client, service });
     }
 
     fn tell(&self, control: ConnectionId, message: Message) {

@@ -25,6 +25,7 @@ use crate::relay::backoff::Backoff;
 use crate::relay::compatible::{Announcement, DecodeError, Framer, Hello, Response, VERSION};
 use crate::relay::config::{CompatibleHost, Place};
 use crate::relay::pump;
+use crate::relay::throttle::Unpaced;
 
 /// How long opening a connection and the relay's answer may take.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -329,7 +330,7 @@ impl<N: Net, S: Serve<N>> Slot<N, S> {
         let mut local = local.inspect_err(|error| warn!(%error, "the local service takes no session"))?;
         local.write_all(&first).await?;
         let mut alarm = net.alarm();
-        let mut pumping = std::pin::pin!(pump::bytes(&mut stream, &mut local));
+        let mut pumping = std::pin::pin!(pump::bytes(&mut stream, &mut local, Unpaced));
         loop {
             tokio::select! {
                 biased;

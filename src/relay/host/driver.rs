@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::Status;
 use super::machine::{HostMachine, Input, Output};
 use super::service::{Forward, Serve, Visitor};
+use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task};
 use crate::relay::config::{HostConfig, HostService, Place};
@@ -26,12 +27,15 @@ use crate::relay::leg::{Leg, Prefixed, TalkError, receive};
 use crate::relay::message::{Message, PREAMBLE, Refusal};
 use crate::relay::proof::{Context, SessionKey};
 use crate::relay::pump;
+use crate::relay::throttle::Unpaced;
 use crate::relay::tls::{self, TlsError};
 
 /// How long the local service may take to accept a connection.
 const LOCAL_TIME: Duration = Duration::from_secs(5);
 /// How long a data connection may take to be opened; its ticket is no good any more then.
 const DATA_TIME: Duration = Duration::from_secs(10);
+/// How long a relay may take to close the data connections of a host that leaves, when no session goes on.
+const FAREWELL_TIME: Duration = Duration::from_secs(3);
 
 /// How TLS is opened.
 #[derive(Clone)]
@@ -150,30 +154,38 @@ impl<N: Net, S: Serve<N>> Driver<N, S> {
     pub(super) async fn run(mut self) {
         let net = self.shared.net.clone();
         let mut alarm = net.alarm();
-        let mut leave_by = None;
+        let mut leaving_since = None;
         loop {
-            alarm.set([self.machine.deadline(), leave_by].into_iter().flatten().min());
+            let now = net.now();
+            let leave_at = leaving_since.map(|since| self.leave_at(since));
+            if leave_at.is_some_and(|at| at <= now) {
+                return;
+            }
+            alarm.set([self.machine.deadline(), leave_at].into_iter().flatten().min());
             tokio::select! {
                 biased;
                 () = alarm.ring() => self.machine.handle(net.now(), Input::Timeout),
-                changed = self.leaving.changed(), if leave_by.is_none() => {
+                changed = self.leaving.changed(), if leaving_since.is_none() => {
                     // Whoever could say more is gone.
                     if changed.is_err() {
                         return;
                     }
-                    leave_by = Some(net.now().after(self.drain));
+                    leaving_since = Some(now);
                     self.machine.handle(net.now(), Input::Leave);
                 }
                 note = self.notes.recv() => if let Some(note) = note { self.on_note(note) },
             }
             self.act();
-            if leave_by.is_some_and(|by| by <= net.now() || self.status.borrow().sessions == 0) {
-                break;
-            }
         }
-        // The relay has to learn that we leave before it loses us, so that it gives no client to us in between.
-        if let Some((_task, outbox)) = self.control.take().filter(|_| self.machine.is_up()) {
-            outbox.closed().await;
+    }
+
+    /// When a host that has said that it leaves is gone at the latest. The relay may have given it a client before it heard
+    /// that; it has when it has closed the last data connection.
+    fn leave_at(&self, since: Timestamp) -> Timestamp {
+        match self.status.borrow().sessions {
+            0 if self.data.is_empty() => since,
+            0 => since.after(FAREWELL_TIME.min(self.drain)),
+            _ => since.after(self.drain),
         }
     }
 
@@ -195,6 +207,7 @@ impl<N: Net, S: Serve<N>> Driver<N, S> {
                     warn!(service = %self.shared.name, relay = %self.shared.relay, "the relay refuses this service: {refusal}");
                     Input::Refused(refusal)
                 }
+                Message::Crowd(hosts) => Input::Crowd(hosts),
                 Message::Draining => Input::RelayLeaves,
                 _ => Input::Heard,
             },
@@ -367,10 +380,6 @@ async fn control<N: Net, S>(
                 let Some(message) = message else { return Ok(()) };
                 leg.write_all(&message.encode()).await?;
                 leg.flush().await?;
-                // The service leaves: what it had to say is said.
-                if message == Message::Draining {
-                    outgoing.close();
-                }
             }
             message = receive(&mut leg, &mut input) => match message? {
                 Message::Ping(number) => {
@@ -378,7 +387,10 @@ async fn control<N: Net, S>(
                     leg.flush().await?;
                     let _ = shared.notes.send(Note::Said { life, message: Message::Ping(number) });
                 }
-                message @ (Message::Want { .. } | Message::Draining | Message::Refused(_)) => {
+                message @ (Message::Want { .. }
+                | Message::Crowd(_)
+                | Message::Draining
+                | Message::Refused(_)) => {
                     let _ = shared.notes.send(Note::Said { life, message });
                 }
                 _ => return Err(TalkError::OutOfTurn("a message that no relay sends")),
@@ -424,7 +436,7 @@ async fn serve_data<N: Net, S: Serve<N>>(
         if let Err(error) = &local {
             warn!(service = %shared.name, to = %shared.settings.to, %error, "the local service takes no session");
         }
-        let outcome = pump::frames(&mut framed, local.ok(), opened.session).await;
+        let outcome = pump::frames(&mut framed, local.ok(), opened.session, Unpaced).await;
         let _ = shared.notes.send(Note::SessionEnded);
         outcome?;
     }

@@ -36,6 +36,8 @@ pub enum Input {
         /// How many.
         count: u16,
     },
+    /// The relay has so many hosts.
+    Crowd(u32),
     /// The relay is about to end.
     RelayLeaves,
     /// A data connection has ended, or could not be opened.
@@ -151,7 +153,8 @@ impl Machine for HostMachine {
 
     fn handle(&mut self, now: Timestamp, input: Input) {
         // Only what the relay says shows that it is alive.
-        if let (Phase::Up { patience, until }, Input::Heard | Input::Want { .. }) = (&mut self.phase, input) {
+        let is_heard = matches!(input, Input::Heard | Input::Want { .. } | Input::Crowd(_));
+        if let (Phase::Up { patience, until }, true) = (&mut self.phase, is_heard) {
             *until = now.after(*patience);
         }
         match input {
@@ -178,8 +181,10 @@ impl Machine for HostMachine {
                 }
             }
             Input::Heard => {}
+            Input::Crowd(hosts) => self.backoff.spread(hosts),
             Input::Want { first, count } => {
-                let room = self.connections_max.saturating_sub(self.connections);
+                let max = if self.is_leaving { 0 } else { self.connections_max };
+                let room = max.saturating_sub(self.connections);
                 let count = usize::from(count).min(room);
                 self.connections += count;
                 let tickets = (0..count as u64).filter_map(|i| first.checked_add(i));

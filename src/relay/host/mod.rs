@@ -5,12 +5,13 @@
 //! * `driver`: connections of the modern protocol. `compatible`: those of the original one.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::config::HostConfig;
+use super::config::{CompatibleHost, HostConfig, Local};
 use super::tls::TlsError;
 use crate::net::{Net, Task};
 
@@ -29,6 +30,17 @@ pub struct Host {
     statuses: BTreeMap<String, watch::Receiver<Status>>,
     ended: Mutex<mpsc::Receiver<()>>,
     is_ended: AtomicBool,
+}
+
+/// Why a host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A file for TLS is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// There is no ZRE node for this service to be.
+    #[error("the service `{0}` is the ZRE node of this program, which has none")]
+    NoNode(String),
 }
 
 /// How a service of a host stands.
@@ -51,36 +63,46 @@ impl Host {
     /// Starts a host that passes sessions on to local ports, as its configuration says.
     ///
     /// # Errors
-    /// When a file for TLS is of no use. A relay that can't be reached is no error: it is tried again.
-    pub fn start<N: Net>(net: &N, config: HostConfig) -> Result<Self, TlsError> {
+    /// When a file for TLS is of no use, or a service is a ZRE node. A relay that can't be reached is no error: it is
+    /// tried again.
+    pub fn start<N: Net>(net: &N, config: HostConfig) -> Result<Self, HostError> {
+        Self::start_with(net, config, None)
+    }
+
+    /// Starts a host beside a ZRE node, whose [`inbox`](crate::zre::Node::inbox) is the local port of those services that
+    /// are [`Local::Node`].
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub fn start_beside<N: Net>(
+        net: &N,
+        config: HostConfig,
+        inbox: watch::Receiver<SocketAddr>,
+    ) -> Result<Self, HostError> {
+        Self::start_with(net, config, Some(inbox))
+    }
+
+    fn start_with<N: Net>(
+        net: &N,
+        config: HostConfig,
+        inbox: Option<watch::Receiver<SocketAddr>>,
+    ) -> Result<Self, HostError> {
         let tls = driver::Tls::new(&config)?;
         let (alive, ended) = mpsc::channel(1);
         let mut host = Self::empty(ended);
         for (name, service) in &config.services {
-            let forward = Forward::new(service.to.clone(), service.proxy);
+            let forward = match (&service.to, &inbox) {
+                (Local::Port(to), _) => Forward::new(to.clone(), service.proxy),
+                (Local::Node, Some(inbox)) => Forward::to_inbox(inbox.clone(), service.proxy),
+                (Local::Node, None) => return Err(HostError::NoNode(name.clone())),
+            };
             let service =
                 driver::Named { name: name.clone(), settings: service.clone(), check: Some(forward.clone()) };
             host.add(net, &config, tls.clone(), service, forward, &alive);
         }
         if let Some(settings) = &config.compatible {
-            let (leave, leaving) = watch::channel(false);
-            let (status_tx, status) = watch::channel(Status::default());
             let forward = Forward::new(settings.to.clone(), None);
-            let host_process = compatible::HostProcess::new(
-                net.clone(),
-                config.relay.clone(),
-                settings.clone(),
-                forward,
-                status_tx,
-                (leaving, config.drain),
-            );
-            let alive = alive.clone();
-            let task = net.spawn("host process", async move {
-                host_process.run().await;
-                drop(alive);
-            });
-            host.running.push((leave, task));
-            host.statuses.insert(String::new(), status);
+            host.add_compatible(net, &config, settings, forward, &alive);
         }
         Ok(host)
     }
@@ -90,7 +112,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::start`].
-    pub fn serve<N: Net, H: Handler>(net: &N, config: HostConfig, handler: H) -> Result<Self, TlsError> {
+    pub fn serve<N: Net, H: Handler>(net: &N, config: HostConfig, handler: H) -> Result<Self, HostError> {
         let tls = driver::Tls::new(&config)?;
         let (alive, ended) = mpsc::channel(1);
         let mut host = Self::empty(ended);
@@ -100,24 +122,7 @@ impl Host {
             host.add(net, &config, tls.clone(), service, program.clone(), &alive);
         }
         if let Some(settings) = &config.compatible {
-            let (leave, leaving) = watch::channel(false);
-            let (status_tx, status) = watch::channel(Status::default());
-            let (relay, settings) = (config.relay.clone(), settings.clone());
-            let host_process = compatible::HostProcess::new(
-                net.clone(),
-                relay,
-                settings,
-                program,
-                status_tx,
-                (leaving, config.drain),
-            );
-            let alive = alive.clone();
-            let task = net.spawn("host process", async move {
-                host_process.run().await;
-                drop(alive);
-            });
-            host.running.push((leave, task));
-            host.statuses.insert(String::new(), status);
+            host.add_compatible(net, &config, settings, program, &alive);
         }
         Ok(host)
     }
@@ -131,21 +136,43 @@ impl Host {
         serve: S,
         alive: &mpsc::Sender<()>,
     ) {
+        let name = service.name.clone();
+        self.launch(net, name, "host", alive, |status, leaving| {
+            let relay = config.relay.clone();
+            driver::Driver::new(net.clone(), relay, tls, service, serve, status, (leaving, config.drain))
+                .run()
+        });
+    }
+
+    fn add_compatible<N: Net, S: Serve<N>>(
+        &mut self,
+        net: &N,
+        config: &HostConfig,
+        settings: &CompatibleHost,
+        serve: S,
+        alive: &mpsc::Sender<()>,
+    ) {
+        self.launch(net, String::new(), "host process", alive, |status, leaving| {
+            let (relay, settings) = (config.relay.clone(), settings.clone());
+            let leaving = (leaving, config.drain);
+            compatible::HostProcess::new(net.clone(), relay, settings, serve, status, leaving).run()
+        });
+    }
+
+    /// Runs what serves one service, until it is told to leave.
+    fn launch<N: Net, F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        net: &N,
+        name: String,
+        task: &'static str,
+        alive: &mpsc::Sender<()>,
+        serve: impl FnOnce(watch::Sender<Status>, watch::Receiver<bool>) -> F,
+    ) {
         let (leave, leaving) = watch::channel(false);
         let (status_tx, status) = watch::channel(Status::default());
-        let name = service.name.clone();
-        let driver = driver::Driver::new(
-            net.clone(),
-            config.relay.clone(),
-            tls,
-            service,
-            serve,
-            status_tx,
-            (leaving, config.drain),
-        );
-        let alive = alive.clone();
-        let task = net.spawn("host", async move {
-            driver.run().await;
+        let (serving, alive) = (serve(status_tx, leaving), alive.clone());
+        let task = net.spawn(task, async move {
+            serving.await;
             drop(alive);
         });
         self.running.push((leave, task));

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::sync::watch;
 
 use crate::net::Net;
 use crate::relay::config::Place;
@@ -42,14 +43,27 @@ pub trait Serve<N: Net>: Clone + Send + Sync + 'static {
 /// Passes sessions on to a local port.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    to: Place,
+    to: To,
     proxy: Option<ProxyVersion>,
+}
+
+/// Where a local port is.
+#[derive(Clone, Debug)]
+enum To {
+    Place(Place),
+    /// It may be another one at each session.
+    Inbox(watch::Receiver<SocketAddr>),
 }
 
 impl Forward {
     /// To this place, with a PROXY header if wanted.
     pub const fn new(to: Place, proxy: Option<ProxyVersion>) -> Self {
-        Self { to, proxy }
+        Self { to: To::Place(to), proxy }
+    }
+
+    /// To the inbox of a node, wherever it is by then.
+    pub(super) const fn to_inbox(inbox: watch::Receiver<SocketAddr>, proxy: Option<ProxyVersion>) -> Self {
+        Self { to: To::Inbox(inbox), proxy }
     }
 
     /// Connects, without a header.
@@ -57,11 +71,18 @@ impl Forward {
     /// # Errors
     /// When the place has no address, or takes no connection.
     pub(super) async fn connect<N: Net>(&self, net: &N) -> io::Result<N::Stream> {
-        if let Ok(ip) = self.to.host.parse() {
-            return net.connect(SocketAddr::new(ip, self.to.port), None).await;
+        let to = match &self.to {
+            To::Inbox(inbox) => {
+                let at = *inbox.borrow();
+                return net.connect(at, None).await;
+            }
+            To::Place(to) => to,
+        };
+        if let Ok(ip) = to.host.parse() {
+            return net.connect(SocketAddr::new(ip, to.port), None).await;
         }
         let mut outcome = Err(io::ErrorKind::NotFound.into());
-        for address in net.resolve(&self.to.host, self.to.port).await? {
+        for address in net.resolve(&to.host, to.port).await? {
             outcome = net.connect(address, None).await;
             if outcome.is_ok() {
                 break;

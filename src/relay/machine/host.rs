@@ -24,6 +24,8 @@ pub(super) struct Host {
     pub(super) tickets: BTreeMap<u64, Timestamp>,
     pub(super) next_ticket: u64,
     pub(super) heard: Timestamp,
+    /// How many hosts it was told there are.
+    pub(super) crowd: u32,
     pub(super) is_well: bool,
     pub(super) is_leaving: bool,
 }
@@ -39,6 +41,7 @@ impl Host {
             tickets: BTreeMap::new(),
             next_ticket: 0,
             heard: now,
+            crowd: 1,
             is_well: true,
             is_leaving: false,
         }

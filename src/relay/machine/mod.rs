@@ -87,6 +87,13 @@ pub enum Input {
         /// Where it comes from.
         from: IpAddr,
     },
+    /// A client could not be given to the data connection that it was joined to: it is as if it still waited.
+    Returned {
+        /// The client.
+        client: ClientId,
+        /// What it wants.
+        service: Name,
+    },
     /// No more clients.
     Drain,
     /// The deadline has come.
@@ -111,6 +118,8 @@ pub enum Output {
     },
     /// Ask a host whether it is there.
     Ping(ConnectionId),
+    /// Tell a host how many hosts there are.
+    Crowd(ConnectionId, u32),
     /// Tell it on a command channel.
     Announce(ConnectionId, Announcement),
     /// Tell a host that the relay is about to end.
@@ -316,15 +325,31 @@ impl RelayMachine {
         if let Some(door) = self.doors.get_mut(&service) {
             let until = now.after(door.limits.wait);
             door.waiting.push_back(Waiting { client, until });
-            self.serve(now, &service);
-            if self
-                .doors
-                .get(&service)
-                .is_some_and(|door| door.waiting.back().is_some_and(|w| w.client == client))
-            {
-                self.timers.insert((until, Timer::Wait(service.clone())));
-                self.want_more(now, &service);
+            self.serve_or_want(now, &service, until);
+        }
+    }
+
+    /// It was let in before, so no limit is asked again; and it is the next in turn.
+    fn on_returned(&mut self, now: Timestamp, client: ClientId, service: &Name) {
+        let is_draining = self.is_draining;
+        match self.doors.get_mut(service) {
+            None => self.outputs.push_back(Output::Deny(client, Denial::NoService)),
+            Some(_) if is_draining => self.outputs.push_back(Output::Deny(client, Denial::Draining)),
+            Some(door) => {
+                let latest = now.after(door.limits.wait);
+                let until = door.waiting.front().map_or(latest, |next| next.until);
+                door.waiting.push_front(Waiting { client, until });
+                self.serve_or_want(now, service, until);
             }
+        }
+    }
+
+    /// Serves whoever waits; when that leaves somebody waiting, until then at the longest, the pools grow.
+    fn serve_or_want(&mut self, now: Timestamp, service: &Name, until: Timestamp) {
+        self.serve(now, service);
+        if self.doors.get(service).is_some_and(|door| !door.waiting.is_empty()) {
+            self.timers.insert((until, Timer::Wait(service.clone())));
+            self.want_more(now, service);
         }
     }
 
@@ -410,6 +435,7 @@ impl RelayMachine {
     fn on_timer(&mut self, now: Timestamp, timer: Timer) {
         match timer {
             Timer::Beat(control) => {
+                let crowd = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
                 let Some(host) = self.hosts.get_mut(&control) else { return };
                 if now.since(host.heard) > self.heartbeat.mul_f64(8.0 / 3.0) {
                     return self.dismiss(control);
@@ -417,6 +443,9 @@ impl RelayMachine {
                 let pool = self.doors.get(&host.service).map_or(0, |door| door.limits.pool);
                 let surplus = host.shrink(pool);
                 self.outputs.push_back(Output::Ping(control));
+                if std::mem::replace(&mut host.crowd, crowd) != crowd {
+                    self.outputs.push_back(Output::Crowd(control, crowd));
+                }
                 surplus.into_iter().for_each(|data| self.drop_data(data));
                 self.timers.insert((now.after(self.heartbeat), Timer::Beat(control)));
                 self.top_up(now, control);
@@ -493,6 +522,7 @@ impl Machine for RelayMachine {
             Input::Free(data) => self.on_free(now, data),
             Input::Gone(id) => self.on_gone(now, id),
             Input::Client { client, service, from } => self.on_client(now, client, service, from),
+            Input::Returned { client, service } => self.on_returned(now, client, &service),
             Input::Drain => {
                 self.is_draining = true;
                 self.outputs.extend(self.hosts.keys().map(|control| Output::Draining(*control)));

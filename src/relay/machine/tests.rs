@@ -242,3 +242,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_client_that_came_back_is_the_next_in_turn_and_counts_against_no_limit_again() {
+    let mut bench = Bench::new(Limits { pool: 1, pool_max: 1, rate: Some(1), ..Limits::default() });
+    bench.host(1);
+    bench.data(1, 11, 0);
+    assert_eq!(bench.client(100), [join(100, 11), want(1, 1, 1)]);
+    bench.now = bench.now.after(Duration::from_secs(1));
+    bench.client(101);
+    // The data connection broke before the client came to it.
+    bench.give(Input::Gone(ConnectionId(11)));
+    let returned = |client| Input::Returned { client: ClientId(client), service: "ssh".into() };
+    assert_eq!(bench.give(returned(102)), [want(1, 2, 1)]);
+    assert_eq!(bench.data(1, 12, 1), [join(102, 12)]);
+    bench.give(Input::Drain);
+    assert_eq!(bench.give(returned(103)), [Output::Deny(ClientId(103), Denial::Draining)]);
+}
+
+#[test]
+fn hosts_are_told_how_many_they_are_when_that_has_changed() {
+    let mut bench = Bench::new(Limits { pool: 0, ..Limits::default() });
+    bench.host(1);
+    bench.host(2);
+    let crowd = |outputs: Vec<Output>| -> Vec<_> {
+        outputs.into_iter().filter(|output| matches!(output, Output::Crowd(..))).collect()
+    };
+    let told = [Output::Crowd(ConnectionId(1), 2), Output::Crowd(ConnectionId(2), 2)];
+    assert_eq!(crowd(bench.advance(BEAT)), told);
+    assert_eq!(crowd(bench.advance(BEAT)), []);
+    bench.give(Input::Gone(ConnectionId(2)));
+    bench.give(Input::Heard(ConnectionId(1)));
+    assert_eq!(crowd(bench.advance(BEAT)), [Output::Crowd(ConnectionId(1), 1)]);
+}

@@ -1,7 +1,9 @@
 //! The modern protocol: proofs, limits, TLS, PROXY headers, health, draining, restarts.
 
 use super::*;
+use crate::relay::leg::receive;
 use crate::relay::message::{Message, PREAMBLE, Refusal};
+use crate::relay::proof::Context;
 
 fn token() -> Token {
     Token::new("a token of enough bytes").unwrap()
@@ -177,6 +179,28 @@ fn limits_hold() {
 }
 
 #[test]
+fn a_service_moves_no_more_in_a_second_than_it_may() {
+    run(async {
+        let net = OsNet::new();
+        let (relay, clients) =
+            relay(&net, relay_config(Limits { bandwidth: Some(8_000_000), ..limits() })).await;
+        let host = Host::serve(&net, host_config(relay.hosts_at()), echo).unwrap();
+        connected(&host).await;
+        // Two sessions with 150 KB each: of 300 KB at a megabyte a second, a tenth of a second's is free, and what each
+        // moves at once.
+        let started = net.now();
+        let content = vec![7; 150_000];
+        let both = tokio::join!(biased; echoes(&net, clients, &content), echoes(&net, clients, &content));
+        assert_eq!(both, (true, true));
+        let took = net.now().since(started);
+        assert!(took >= Duration::from_millis(100), "{took:?}");
+        // The limit goes while sessions go on.
+        relay.reload(relay_config(limits())).await.unwrap();
+        assert!(echoes(&net, clients, &vec![7; 3_000_000]).await);
+    });
+}
+
+#[test]
 fn a_local_port_is_told_who_the_client_is_and_one_that_is_closed_ends_the_session() {
     run(async {
         let net = OsNet::new();
@@ -274,6 +298,96 @@ fn tls_is_asked_for_and_the_relay_is_known_by_its_certificate() {
         let mut heard = Vec::new();
         plain.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, refused);
+    });
+}
+
+/// A relay, written by hand, that lets a host in and wants one data connection of it.
+async fn relay_by_hand(net: &OsNet, listener: &<OsNet as Net>::Listener) -> (Stream, Stream) {
+    let (mut control, _) = listener.accept().await.unwrap();
+    let mut input = bytes::BytesMut::new();
+    control.read_exact(&mut [0; PREAMBLE.len()]).await.unwrap();
+    let Message::Hello { service, nonce: host_nonce } = receive(&mut control, &mut input).await.unwrap()
+    else {
+        panic!("a host says hello first")
+    };
+    let mut relay_nonce = [0; 32];
+    net.random(&mut relay_nonce);
+    control.write_all(&Message::Challenge { nonce: relay_nonce }.encode()).await.unwrap();
+    let proof = receive(&mut control, &mut input).await.unwrap();
+    assert!(matches!(proof, Message::Proof { .. }));
+    let context = Context { service: &service, host_nonce: &host_nonce, relay_nonce: &relay_nonce };
+    let mac = token().relay_proof(&context, 1);
+    let welcome = Message::Welcome { session: 1, heartbeat_ms: 15_000, mac };
+    control.write_all(&welcome.encode()).await.unwrap();
+    control.write_all(&Message::Want { first: 0, count: 1 }.encode()).await.unwrap();
+    let (mut data, _) = listener.accept().await.unwrap();
+    data.read_exact(&mut [0; PREAMBLE.len()]).await.unwrap();
+    assert!(matches!(receive(&mut data, &mut input).await.unwrap(), Message::Join { ticket: 0, .. }));
+    (control, data)
+}
+
+#[test]
+fn a_client_that_meets_a_host_which_is_just_leaving_is_served() {
+    run(async {
+        let net = OsNet::new();
+        let listener = net.listen(ANY).unwrap();
+        let host = Host::serve(&net, host_config(listener.local_addr().unwrap()), echo).unwrap();
+        let (mut control, mut data) = relay_by_hand(&net, &listener).await;
+        let stopping = async {
+            host.stop().await;
+            net.now()
+        };
+        let late = async {
+            // The host has said that it leaves, and the relay, which has not read it yet, gives it one more client.
+            let mut input = bytes::BytesMut::new();
+            assert_eq!(receive(&mut control, &mut input).await.unwrap(), Message::Draining);
+            let open = hex!("01 000012 00000000 04 0a000009 c738 04 0a000001 08ae");
+            data.write_all(&[&open[..], &hex!("02 000002 6869"), &hex!("03 000004 00000000")].concat())
+                .await
+                .unwrap();
+            let mut answer = [0; 14];
+            data.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, hex!("02 000002 6869 03 000004 00000000"));
+            let closed = net.now();
+            drop(data);
+            closed
+        };
+        let (stopped, closed) = tokio::join!(biased; stopping, late);
+        assert!(stopped >= closed, "it waits until the relay has closed its data connections");
+    });
+}
+
+#[test]
+fn clients_go_on_to_the_other_host_when_one_leaves() {
+    run(async {
+        let net = OsNet::new();
+        let (relay, clients) = relay(&net, relay_config(limits())).await;
+        let mut hosts = Vec::new();
+        for _ in 0..2 {
+            let host = Host::serve(&net, host_config(relay.hosts_at()), echo).unwrap();
+            connected(&host).await;
+            hosts.push(host);
+        }
+        for round in 0..10_u8 {
+            let leaving = hosts.remove(0);
+            let (asked, ()) = tokio::join!(
+                biased;
+                async {
+                    for number in 0..20 {
+                        if !echoes(&net, clients, &[round, number]).await {
+                            return Err(number);
+                        }
+                    }
+                    Ok(())
+                },
+                leaving.stop(),
+            );
+            assert_eq!(asked, Ok(()), "round {round}");
+            hosts.push(Host::serve(&net, host_config(relay.hosts_at()), echo).unwrap());
+            connected(hosts.last().unwrap()).await;
+        }
+        assert_eq!(relay.counters().sessions_broken.get(), 0);
+        assert_eq!(relay.counters().clients_denied.get(), 0);
     });
 }
 

@@ -75,8 +75,10 @@ pub(super) enum Request {
 
 /// What the node tells its handles all the time.
 pub(super) struct Shared {
-    /// Where it is.
+    /// Where peers are told that it is.
     pub(super) place: watch::Sender<Endpoint>,
+    /// Where it listens.
+    pub(super) inbox: watch::Sender<SocketAddr>,
     pub(super) roster: Arc<Roster>,
 }
 
@@ -311,6 +313,7 @@ impl<N: Net> Driver<N> {
         let place = self.machine.endpoint().clone();
         info!(endpoint = %place, addresses = sockets.doors.len(), "addresses changed");
         let before = self.shared.place.send_replace(place.clone());
+        self.shared.inbox.send_replace(sockets.inbox());
         if let Some(rumour) = &self.rumour
             && before != place
         {

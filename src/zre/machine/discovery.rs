@@ -84,9 +84,11 @@ impl NodeMachine {
             }
             None if beacon.is_leaving() => {}
             None => {
-                if self.on_newcomer(now, beacon.peer, address.into())
-                    && let Some(peer) = self.peers.get_mut(&beacon.peer)
-                {
+                if !self.on_newcomer(now, beacon.peer, address.into()) {
+                    return;
+                }
+                self.dial(beacon.peer);
+                if let Some(peer) = self.peers.get_mut(&beacon.peer) {
                     peer.hear_at(now, address);
                     if self.replies.take(now) {
                         let beacon = self.beacon();
@@ -118,12 +120,14 @@ impl NodeMachine {
             Some(peer) => peer.add_endpoint(endpoint),
             None if self.places.contains_key(&endpoint) => {}
             None => {
-                self.on_newcomer(now, id, endpoint);
+                if self.on_newcomer(now, id, endpoint) {
+                    self.dial_or_listen(now, id);
+                }
             }
         }
     }
 
-    /// Makes a peer of somebody who was heard of, and says whether there is one now.
+    /// Makes a peer of somebody who was heard of, not dialled yet, and says whether there is one now.
     fn on_newcomer(&mut self, now: Timestamp, id: PeerId, endpoint: Endpoint) -> bool {
         if self.is_own(&endpoint) {
             self.counters.beacons_of_our_place += 1;
@@ -134,14 +138,30 @@ impl NodeMachine {
             return false;
         }
         self.create(now, id, vec![endpoint]);
-        self.dial(id);
         true
+    }
+
+    /// Dials a peer of which no beacon was heard. Where we tell others a way round, such as a relay, those beside us tell it
+    /// too; so first there is time for a beacon, which tells the straight way.
+    fn dial_or_listen(&mut self, now: Timestamp, id: PeerId) {
+        if !(self.is_advertised && self.sends_beacons) {
+            return self.dial(id);
+        }
+        let until = now.after(self.interval.mul_f64(1.5));
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.outbound.state = State::Listening { until };
+            self.check_by(until);
+        }
     }
 
     /// Beacons of a known peer come from elsewhere: it moved, or it can be heard on two networks. The link tells which.
     fn on_new_place(&mut self, now: Timestamp, id: PeerId, address: SocketAddr, is_move: bool) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.add_endpoint(address.into());
+        if matches!(peer.outbound.state, State::Listening { .. }) {
+            peer.prefer_endpoint(address.into());
+            return self.dial(id);
+        }
         if is_move && peer.is_ready() && matches!(peer.outbound.state, State::Open { .. }) {
             self.probe(now, id);
         }
@@ -225,7 +245,7 @@ impl NodeMachine {
             None if self.adopt_seed(now, id, &endpoints) => {}
             None => {
                 self.create(now, id, endpoints);
-                self.dial(id);
+                self.dial_or_listen(now, id);
             }
             Some(false) => self.meet(id, endpoints),
             Some(true) => self.meet_again(now, id, endpoints),
@@ -267,7 +287,10 @@ impl NodeMachine {
             seen.set_port(port);
             Endpoint::from(seen)
         });
-        let seen = seen.filter(|seen| !self.is_own(seen) && said.as_ref() != Some(seen));
+        // A relay's host on this machine hands connections on to us: where they come from, nobody is.
+        let is_handed_on = said.is_some()
+            && (remote.ip().is_loopback() || self.homes.iter().any(|home| home.address == remote.ip()));
+        let seen = seen.filter(|seen| !is_handed_on && !self.is_own(seen) && said.as_ref() != Some(seen));
         let places: Vec<Endpoint> = said.into_iter().chain(seen).collect();
         if places.is_empty() { Err(Refusal::NoPlace) } else { Ok(places) }
     }
@@ -300,6 +323,7 @@ impl NodeMachine {
                 self.replace_link(now, id);
                 self.dial(id);
             }
+            State::Listening { .. } => {}
             State::Dialling if !is_elsewhere => {}
             State::Dialling | State::Waiting { .. } => self.dial(id),
         }

@@ -82,7 +82,8 @@ impl NodeMachine {
         if peer.leaves_by.is_some_and(|by| by <= now) {
             return self.exit(now, id, ExitReason::Left);
         }
-        if matches!(peer.outbound.state, State::Waiting { until } if until <= now) {
+        if matches!(peer.outbound.state, State::Waiting { until } | State::Listening { until } if until <= now)
+        {
             self.dial(id);
         }
         let Some(peer) = self.peers.get(&id) else { return };

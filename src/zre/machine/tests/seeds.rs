@@ -54,6 +54,27 @@ fn without_beacons_none_is_sent_heard_or_said_at_the_end() {
 }
 
 #[test]
+fn where_a_way_round_is_told_a_beacon_has_time_to_tell_the_straight_one() {
+    let advertise = Some(endpoint("tcp://203.0.113.7:5000"));
+    let mut rig = Rig::with(Config { advertise, ..Config::default() }, Limits::default());
+    let found =
+        |peer, port| Input::Found { peer, endpoint: Endpoint { port, ..endpoint("tcp://203.0.113.7:1") } };
+    let place_of = |outputs: &[Output]| dialled(outputs)[0].1.clone();
+    // Gossip tells the way through the relay, and then a beacon comes.
+    assert!(dialled(&rig.feed(found(ALICE, 5001))).is_empty());
+    assert_eq!(place_of(&rig.beacon(ALICE, "10.0.0.2:49152")), "tcp://10.0.0.2:49152");
+    // None comes.
+    assert!(dialled(&rig.feed(found(BOB, 5002))).is_empty());
+    assert!(dialled(&rig.until(1499)).is_empty());
+    assert_eq!(place_of(&rig.until(1500)), "tcp://203.0.113.7:5002");
+    // A stranger's HELLO comes by the relay, which hands it on from our own machine: that is not where he is.
+    let carol = PeerId::from_bytes([3; 16]);
+    let link = rig.accept(carol, "127.0.0.1:40000");
+    assert!(dialled(&rig.receive(link, 1, hello("tcp://203.0.113.7:5003", &[]))).is_empty());
+    assert_eq!(place_of(&rig.until(3000)), "tcp://203.0.113.7:5003");
+}
+
+#[test]
 fn an_advertised_endpoint_is_what_hello_says_and_nobody_else_is_there() {
     let advertise = Some(endpoint("tcp://203.0.113.7:5000"));
     let mut rig = Rig::with(Config { advertise, ..Config::default() }, Limits::default());
