@@ -27,7 +27,7 @@ mod proxy;
 mod pump;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 pub use config::{Config, HostConfig};
 pub use counters::{Counter, Counters};

@@ -23,8 +23,9 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use tokio::sync::{mpsc, oneshot};
 
-pub use config::{Announce, Config, Consul, Filter, Place, Registry};
+pub use config::{Announce, Config, Consul, Filter, Place, Registry, Tls};
 pub use machine::{Counters, Event};
+pub use registry::TlsError;
 
 use crate::net::Net;
 
@@ -103,6 +104,9 @@ pub enum StartError {
         /// What the network said.
         source: io::Error,
     },
+    /// Consul can't be asked by TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Repeaters can't be listened for.
     #[error(
         "the repeater can't listen at TCP {at}; is another one running? `publish_port` chooses another port"

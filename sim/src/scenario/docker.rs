@@ -202,6 +202,7 @@ impl Engine<'_> {
             prefix6: None,
             link,
             names: Default::default(),
+            services: Default::default(),
             medium,
             has_names: true,
         };
@@ -230,6 +231,7 @@ impl Engine<'_> {
             prefix6: None,
             link,
             names: Default::default(),
+            services: Default::default(),
             medium,
             has_names: false,
         };
