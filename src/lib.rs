@@ -5,6 +5,7 @@
 //! * [`zre`]: the ZRE node (RFC 36): beacons, peers, groups, whisper and shout. zyre and pyre can talk to it.
 //! * [`gossip`]: hubs and their clients, for discovery where beacons do not reach. czmq's and the Haskell tools' meet here.
 //! * [`repeater`]: carries beacons between networks that drop broadcasts.
+//! * [`relay`]: reaches services behind NAT; both sides dial in.
 //! * [`zmtp`]: the ZeroMQ transport that ZRE speaks on TCP.
 //! * [`group`]: LAN groups with health checks. pir can take part.
 //! * [`net`]: the network as the node sees it. [`net::OsNet`] is the real one; the simulator brings its own.
@@ -32,6 +33,7 @@
 
 mod codec;
 pub mod daemon;
+pub mod events;
 pub mod gossip;
 pub mod group;
 pub mod machine;

@@ -2,11 +2,8 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_core::Stream;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, info_span};
 
@@ -113,7 +110,7 @@ impl Group {
         };
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("group", driver.run().instrument(span)).detach();
-        Ok((Self(Arc::new(Handle { id, name, health, requests: requests_tx })), Events(events)))
+        Ok((Self(Arc::new(Handle { id, name, health, requests: requests_tx })), Events::new(events)))
     }
 
     /// Who this member is.
@@ -158,24 +155,8 @@ impl fmt::Debug for Group {
     }
 }
 
-/// The events of a membership, in order. Also a [`Stream`].
-#[derive(Debug)]
-pub struct Events(mpsc::Receiver<Event>);
-
-impl Events {
-    /// Waits for the next event; `None` after [`Event::Left`].
-    pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
-    }
-}
-
-impl Stream for Events {
-    type Item = Event;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.0.poll_recv(context)
-    }
-}
+/// The events of a membership, in order, the last being [`Event::Left`].
+pub type Events = crate::events::Events<Event>;
 
 /// Listens for health checks at one port in each family that there is.
 fn listen<N: Net>(net: &N, config: &Config) -> Result<(Vec<N::Listener>, SocketAddr), JoinError> {

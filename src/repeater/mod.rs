@@ -17,10 +17,7 @@ mod registry;
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use futures_core::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 pub use config::{Announce, Config, Consul, Filter, Place, Registry, Tls};
@@ -41,17 +38,8 @@ pub struct Repeater {
     lans: Vec<String>,
 }
 
-/// What a repeater tells its program.
-#[derive(Debug)]
-pub struct Events(mpsc::Receiver<Event>);
-
-impl Stream for Events {
-    type Item = Event;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.0.poll_recv(context)
-    }
-}
+/// What a repeater tells its program. Those that nobody takes in time are lost.
+pub type Events = crate::events::Events<Event>;
 
 /// What a handle asks.
 #[derive(Debug)]
@@ -132,7 +120,7 @@ impl Repeater {
         let (events_tx, events) = mpsc::channel(EVENTS);
         let driver = driver::Driver::new(net.clone(), config, &sockets, requests, events_tx);
         net.spawn("repeater", driver.run(sockets)).detach();
-        Ok((Self { requests: requests_tx, lans }, Events(events)))
+        Ok((Self { requests: requests_tx, lans }, Events::new(events)))
     }
 
     /// The LANs that it serves, each with its interface and our address on it.
@@ -152,12 +140,5 @@ impl Repeater {
         let (answer, asked) = oneshot::channel();
         let _ = self.requests.send(Request::Stop(answer)).await;
         let _ = asked.await;
-    }
-}
-
-impl Events {
-    /// Waits for the next event; `None` when the repeater has ended. Cancel safe.
-    pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
     }
 }

@@ -3,12 +3,9 @@
 //! Neither is generic over the network, so that programs can store them without a type parameter.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_core::Stream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, info_span};
 
@@ -104,7 +101,7 @@ impl Node {
         let span = info_span!("node", %name);
         // It ends by itself when the last handle is gone, after its goodbye.
         net.spawn("zre node", driver.run(sockets).instrument(span)).detach();
-        Ok((Self(Arc::new(Handle { id, name, endpoint, requests })), Events(events)))
+        Ok((Self(Arc::new(Handle { id, name, endpoint, requests })), Events::new(events)))
     }
 
     /// Who this node is.
@@ -268,27 +265,11 @@ impl fmt::Debug for Node {
     }
 }
 
-/// The events of a node, in order. Also a [`Stream`].
+/// The events of a node, in order, the last being [`Event::Stop`].
 ///
 /// An application that does not take them holds its peers back, and zyre peers that get no answer to their PING give a
 /// node up. One that does not want any drops this.
-#[derive(Debug)]
-pub struct Events(mpsc::Receiver<Event>);
-
-impl Events {
-    /// Waits for the next event; `None` after [`Event::Stop`].
-    pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
-    }
-}
-
-impl Stream for Events {
-    type Item = Event;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.0.poll_recv(context)
-    }
-}
+pub type Events = crate::events::Events<Event>;
 
 /// A node that is being described. See [`Config`] for what each setting means.
 #[derive(Clone, Debug, Default)]

@@ -143,9 +143,19 @@ impl Peer {
     /// # Panics
     /// When none came within `patience`; the message has everything the program said.
     pub(crate) fn expect(&mut self, patience: Duration, pattern: Value) -> Value {
+        self.expect_one_of(patience, &[pattern])
+    }
+
+    /// Waits as [`Self::expect`] does, for an event like any of the patterns.
+    ///
+    /// # Panics
+    /// When none came within `patience`.
+    pub(crate) fn expect_one_of(&mut self, patience: Duration, patterns: &[Value]) -> Value {
+        let is_wanted = |event: &Value| patterns.iter().any(|pattern| has_fields(event, pattern));
+        let wanted = || patterns.iter().map(Value::to_string).collect::<Vec<_>>().join(" or ");
         let deadline = Instant::now() + patience;
         loop {
-            if let Some(place) = self.waiting.iter().position(|event| has_fields(event, &pattern)) {
+            if let Some(place) = self.waiting.iter().position(is_wanted) {
                 return self.waiting.remove(place);
             }
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -155,7 +165,7 @@ impl Peer {
                         RecvTimeoutError::Timeout => format!("not within {patience:?}"),
                         RecvTimeoutError::Disconnected => "it has ended".to_owned(),
                     };
-                    panic!("{} did not say {pattern}: {reason}. All it said:\n{}", self.name, self.log);
+                    panic!("{} did not say {}: {reason}. All it said:\n{}", self.name, wanted(), self.log);
                 }
             }
         }

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_core::Stream;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, debug, info, info_span};
 
@@ -48,8 +47,7 @@ pub struct Client {
 }
 
 /// What a client hears, in order.
-#[derive(Debug)]
-pub struct HeardEvents(mpsc::Receiver<Heard>);
+pub type HeardEvents = crate::events::Events<Heard>;
 
 #[derive(Debug)]
 enum Request {
@@ -86,7 +84,7 @@ impl Client {
             stop: None,
         };
         net.spawn("gossip client", driver.run().instrument(info_span!("gossip"))).detach();
-        (Self { requests }, HeardEvents(events))
+        (Self { requests }, HeardEvents::new(events))
     }
 
     /// Publishes a tuple to all hubs, now and whenever one is found again, or gives it another value. One that is over a
@@ -109,21 +107,6 @@ impl Client {
         if self.requests.send(Request::Stop(asker)).await.is_ok() {
             let _ = answer.await;
         }
-    }
-}
-
-impl HeardEvents {
-    /// Waits for what is heard next; `None` when the client has stopped.
-    pub async fn next(&mut self) -> Option<Heard> {
-        self.0.recv().await
-    }
-}
-
-impl Stream for HeardEvents {
-    type Item = Heard;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Heard>> {
-        self.0.poll_recv(context)
     }
 }
 

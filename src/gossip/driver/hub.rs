@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
-use futures_core::Stream;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, debug, info, info_span};
 
@@ -41,8 +40,7 @@ pub struct Hub {
 }
 
 /// The events of a hub, in order. Those that nobody takes in time are lost.
-#[derive(Debug)]
-pub struct Events(mpsc::Receiver<Event>);
+pub type Events = crate::events::Events<Event>;
 
 enum Request {
     Look(Box<dyn FnOnce(&HubMachine) + Send>),
@@ -94,7 +92,7 @@ impl Hub {
             stopped: None,
         };
         net.spawn("gossip hub", driver.run(listener, address).instrument(info_span!("gossip"))).detach();
-        Ok((Self { address, requests }, Events(events)))
+        Ok((Self { address, requests }, Events::new(events)))
     }
 
     /// Where it listens; the address is the unspecified one when it listens everywhere.
@@ -128,21 +126,6 @@ impl Hub {
         let request = Request::Look(Box::new(|machine| drop(asker.send(look(machine)))));
         self.requests.send(request).await.ok()?;
         answer.await.ok()
-    }
-}
-
-impl Events {
-    /// Waits for the next event; `None` when the hub has stopped.
-    pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
-    }
-}
-
-impl Stream for Events {
-    type Item = Event;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.0.poll_recv(context)
     }
 }
 

@@ -75,7 +75,7 @@ const ABSENT: (Duration, Duration) = (millis(1000), millis(30_000));
 const FORGET: Duration = millis(120_000);
 /// Groups up to this size check every newcomer themselves and at once.
 const SMALL: usize = 32;
-/// Between two lists, and while they bring news.
+/// Between two lists; and while they bring news, or this member is new here itself and could miss that another dies young.
 const LIST: (Duration, Duration) = (millis(5000), millis(1000));
 /// Between two checks of random members that are gone, so that parts of a group find together again.
 const RETRY: Duration = millis(5000);
@@ -108,6 +108,7 @@ pub(in crate::group) struct Evidence {
     agenda: BTreeSet<(Timestamp, MemberId)>,
     announced: u32,
     announce_at: Timestamp,
+    joined: Timestamp,
     list_at: Timestamp,
     is_listing: bool,
     retry_at: Timestamp,
@@ -153,6 +154,7 @@ impl Evidence {
             agenda: BTreeSet::new(),
             announced: 0,
             announce_at: if announces { now } else { Timestamp::NEVER },
+            joined: now,
             list_at: Timestamp::NEVER,
             is_listing: false,
             retry_at,

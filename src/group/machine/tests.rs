@@ -50,6 +50,7 @@ struct Hand {
     said: Vec<(Message, To)>,
     announced: usize,
     refuted: usize,
+    lists: usize,
 }
 
 impl Hand {
@@ -62,6 +63,7 @@ impl Hand {
             said: Vec::new(),
             announced: 0,
             refuted: 0,
+            lists: 0,
         };
         let own = Interface {
             name: "eth0".to_owned(),
@@ -94,7 +96,11 @@ impl Hand {
                 Output::Tell { message, to } => self.said.push((message, to)),
                 Output::Announce { .. } => self.announced += 1,
                 Output::Refute { .. } => self.refuted += 1,
-                Output::FetchList { .. } | Output::Left => {}
+                Output::FetchList { from, .. } => {
+                    self.lists += 1;
+                    self.machine.handle(self.now, Input::Listed { from, list: Some(List::default()) });
+                }
+                Output::Left => {}
             }
         }
     }
@@ -177,6 +183,16 @@ fn nobody_is_added_without_an_answer() {
     hand.hears_pir(3, at(3, PORT));
     hand.pass(60.0, |target| if target == at(3, PORT) { Outcome::Answered(0) } else { Outcome::Silent });
     assert_eq!(hand.take_events(), ["+3"]);
+}
+
+#[test]
+fn a_newcomer_compares_lists_each_second_and_later_each_five() {
+    let mut hand = group_of(2..=4);
+    hand.pass(5.0, well);
+    let early = std::mem::take(&mut hand.lists);
+    assert!((5..=7).contains(&early), "{early} lists in the first seconds");
+    hand.pass(20.0, well);
+    assert!((3..=5).contains(&hand.lists), "{} lists in the next twenty", hand.lists);
 }
 
 #[test]

@@ -295,7 +295,8 @@ impl Evidence {
     }
 
     pub(super) fn fetch_list(&mut self, now: Timestamp) {
-        self.list_at = now.after(self.dice.jitter(LIST.0));
+        let is_new_here = now.since(self.joined) < LIST.0;
+        self.list_at = now.after(self.dice.jitter(if is_new_here { LIST.1 } else { LIST.0 }));
         if self.is_listing {
             return;
         }
