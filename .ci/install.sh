@@ -10,6 +10,7 @@ need() { # need PACKAGE COMMAND [ARGUMENT ...]: the package is missing when the 
     "$@" >/dev/null 2>&1 || missing+=("$package")
 }
 need busybox-static test -x /bin/busybox
+need dnsmasq-base dnsmasq --version
 need g++ g++ --version
 need docker.io dockerd --version
 need iproute2 ip -Version

@@ -1,4 +1,6 @@
-"""Counts in a capture of `hailer-sim run --pcap` how often each repeater told its LAN of each node: told.py FILE FROM_S TO_S"""
+"""Counts in a capture of `hailer-sim run --pcap` how often each repeater told its LAN of each node: told.py FILE FROM_S TO_S
+[PAIRS TIMES]. With the last two it fails unless so many pairs of a site and a node elsewhere were told of so often each.
+"""
 
 import collections
 import struct
@@ -42,3 +44,7 @@ counts = collections.Counter(told.values())
 print(f"{len(sites)} sites, {len({node for _, node in told})} nodes, {len(told)} pairs of a site and a node elsewhere")
 for count, pairs in sorted(counts.items()):
     print(f"told {count} times in {last - first:g} s: {pairs} pairs")
+if len(sys.argv) > 4:
+    pairs, times = map(int, sys.argv[4:])
+    if counts != {times: pairs}:
+        sys.exit(f"expected {pairs} pairs, each {times} times")

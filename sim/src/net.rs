@@ -103,6 +103,14 @@ impl Net for SimNet {
         Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
+    async fn resolve_service(&self, service: &str) -> io::Result<Vec<(String, u16)>> {
+        let found = self.fabric.lock().services_of(self.host, service);
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no service {service} is known")));
+        }
+        Ok(found)
+    }
+
     fn now(&self) -> Timestamp {
         self.fabric.lock().clock(self.host)
     }

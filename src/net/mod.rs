@@ -83,6 +83,17 @@ pub trait Net: Clone + Send + Sync + 'static {
     /// `NotFound` (or the resolver's own error) when the name has no address.
     fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 
+    /// The hosts and ports behind the name of a service (SRV records of the DNS, RFC 2782), those that are to be tried
+    /// first first; none when there is no such record.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such name, the error of the network when no server answers, and `Unsupported` where
+    /// names have no services.
+    fn resolve_service(&self, service: &str) -> impl Future<Output = io::Result<Vec<(String, u16)>>> + Send {
+        let _ = service;
+        std::future::ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
     /// The time now. Never runs backwards.
     fn now(&self) -> Timestamp;
 

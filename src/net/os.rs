@@ -27,11 +27,15 @@ use super::{Alarm, Interface, Net, Task, TaskHandle, UdpOptions};
 use crate::Timestamp;
 
 mod interfaces;
+mod services;
 mod tcp;
 mod udp;
 
 pub use tcp::OsListener;
 pub use udp::OsUdp;
+
+/// Where Unix has its name servers. Read each time, because networks change.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The operating system's network.
 #[derive(Clone, Debug)]
@@ -96,6 +100,11 @@ impl Net for OsNet {
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn resolve_service(&self, service: &str) -> io::Result<Vec<(String, u16)>> {
+        let servers = services::name_servers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+        services::ask(self, &servers, service).await
     }
 
     fn now(&self) -> Timestamp {

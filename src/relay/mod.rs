@@ -30,7 +30,7 @@ mod pump;
 #[cfg(test)]
 mod tests;
 mod throttle;
-mod tls;
+pub(crate) mod tls;
 
 pub use config::{Config, HostConfig};
 pub use counters::{Counter, Counters};

@@ -40,8 +40,7 @@ pub enum TlsError {
 
 /// What a relay accepts TLS with.
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| file(&files.key, error))?;
+    let (chain, key) = certificate_and_key(files)?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(TlsError::Unusable)?
@@ -60,16 +59,10 @@ pub(super) fn connector(
         .with_protocol_versions(&[&version::TLS13])
         .map_err(TlsError::Unusable)?;
     let (config, name) = match trust {
-        Trust::Authority { file: path, name } => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| file(path, error))?;
-            }
-            (
-                builder.with_root_certificates(roots).with_no_client_auth(),
-                name.as_ref().unwrap_or(&relay.host),
-            )
-        }
+        Trust::Authority { file: path, name } => (
+            builder.with_root_certificates(authorities(path)?).with_no_client_auth(),
+            name.as_ref().unwrap_or(&relay.host),
+        ),
         Trust::Pinned(hash) => {
             let verifier = Pinned { hash: *hash, algorithms: provider().signature_verification_algorithms };
             let verifier = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
@@ -80,7 +73,25 @@ pub(super) fn connector(
     Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The certificate that one end shows, those between it and its authority, and its key.
+pub(crate) fn certificate_and_key(
+    files: &TlsFiles,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| file(&files.key, error))?;
+    Ok((chain, key))
+}
+
+/// The authorities of a file.
+pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| file(path, error))?;
+    }
+    Ok(roots)
+}
+
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::relay::config::TlsFiles;
+use crate::zre::Endpoint;
 
 /// The settings of a repeater. [`Config::default`] does on one LAN what the original does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +110,15 @@ pub enum Registry {
         /// Time between two questions.
         interval: Duration,
     },
+    /// A service's name has a host and a port for each of them: SRV records.
+    Services {
+        /// The name: `_hailer-repeater._tcp.example`.
+        name: String,
+        /// Time between two questions.
+        interval: Duration,
+    },
+    /// Hubs of gossip, to which they tell where they are.
+    Gossip(Vec<Endpoint>),
     /// Consul knows them.
     Consul(Consul),
     /// They tell each other by multicast.
@@ -160,6 +173,8 @@ impl fmt::Display for Place {
 pub struct Consul {
     /// Its HTTP API.
     pub server: Place,
+    /// How it is known by its certificate; without that it is asked in the clear.
+    pub tls: Option<Box<Tls>>,
     /// The token of its access control.
     pub token: Option<String>,
     /// The datacenter that is asked, instead of the agent's own.
@@ -174,7 +189,20 @@ pub struct Consul {
     pub keys: Option<String>,
 }
 
+/// How a server is known by its certificate, and we by ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The authorities that its certificate is signed by, in PEM.
+    pub authority: PathBuf,
+    /// The name that the certificate is for; the server's own when there is none.
+    pub name: Option<String>,
+    /// What we show, where the server asks for it.
+    pub certificate: Option<TlsFiles>,
+}
+
 impl Consul {
+    /// The port of its HTTPS API.
+    pub const TLS_PORT: u16 = 8501;
     /// The port of Consul's HTTP API.
     pub const PORT: u16 = 8500;
     /// What the original reads.
@@ -189,6 +217,7 @@ impl fmt::Debug for Consul {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consul")
             .field("server", &self.server)
+            .field("tls", &self.tls)
             .field("token", &self.token.as_ref().map(|_| "***"))
             .field("datacenter", &self.datacenter)
             .field("service", &self.service)
@@ -237,6 +266,7 @@ mod tests {
     fn a_token_is_not_shown() {
         let consul = Consul {
             server: Place::parse("localhost", Consul::PORT).unwrap(),
+            tls: None,
             token: Some("secret".into()),
             datacenter: None,
             service: None,

@@ -22,8 +22,9 @@ use std::net::SocketAddr;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use config::{Announce, Config, Consul, Filter, Place, Registry};
+pub use config::{Announce, Config, Consul, Filter, Place, Registry, Tls};
 pub use machine::{Counters, Event};
+pub use registry::TlsError;
 
 use crate::net::Net;
 
@@ -93,6 +94,9 @@ pub enum StartError {
         /// What the network said.
         source: io::Error,
     },
+    /// Consul can't be asked by TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Repeaters can't be listened for.
     #[error(
         "the repeater can't listen at TCP {at}; is another one running? `publish_port` chooses another port"

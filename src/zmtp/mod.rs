@@ -2,6 +2,7 @@
 //!
 //! * [`Greeting`], [`Frame`] and [`Framer`], [`Command`]: the codecs.
 //! * [`Session`]: decides: one side of one connection, from the greeting to the last message.
+//! * [`Chase`]: decides: when to ask behind a message whose loss has to be noticed soon.
 //! * [`Connection`]: moves bytes between a stream and a session.
 //! * [`Subscription`] and [`Subscriptions`]: what PUB and SUB sockets say to each other and keep of it.
 //!
@@ -10,6 +11,7 @@
 
 use bytes::Bytes;
 
+mod chase;
 mod command;
 mod driver;
 mod frame;
@@ -18,6 +20,7 @@ mod outbox;
 mod session;
 mod subscription;
 
+pub use chase::Chase;
 pub use command::{Command, CommandError, Properties};
 pub use driver::{Connection, ConnectionError};
 pub use frame::{Frame, FrameError, Framer, Limits};

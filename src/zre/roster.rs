@@ -115,12 +115,7 @@ mod tests {
     }
 
     fn enter(peer: PeerId) -> Event {
-        Event::Enter {
-            peer,
-            name: text("x"),
-            headers: BTreeMap::new().into(),
-            endpoint: text("tcp://10.0.0.1:1"),
-        }
+        Event::Enter { peer, name: text("x"), headers: BTreeMap::new(), endpoint: text("tcp://10.0.0.1:1") }
     }
 
     fn join(peer: PeerId, group: &str) -> Event {

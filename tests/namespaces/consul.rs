@@ -1,4 +1,4 @@
-//! Repeaters and a real Consul: its catalogue, its loss of memory, and the original's keys.
+//! Repeaters and a real Consul: its catalogue, its loss of memory, the original's keys, and TLS.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -31,6 +31,10 @@ fn is_possible() -> bool {
 
 /// An agent in development mode on the gateway of the first site, on the backbone.
 fn agent(lab: &Sites) -> Peer {
+    agent_with(lab, &[])
+}
+
+fn agent_with(lab: &Sites, options: &[&str]) -> Peer {
     let mut command = lab.command(1, 1, program().to_str().expect("the path is text"));
     command.args([
         "agent",
@@ -43,6 +47,7 @@ fn agent(lab: &Sites) -> Peer {
         "err",
         "-log-json",
     ]);
+    command.args(options);
     Peer::start("consul", command)
 }
 
@@ -120,4 +125,53 @@ fn repeaters_find_each_other_by_the_keys_of_the_original() {
     assert!(put(2));
     one.expect(SOON * 2, found(2));
     two.expect(SOON * 2, found(1));
+}
+
+/// The agent shows a certificate for its own name and not its address, and wants one of ours. Who has none is refused.
+#[test]
+#[ignore = "needs root, network namespaces and Consul: .ci/run runs them"]
+fn repeaters_find_each_other_by_a_consul_with_tls() {
+    if !is_possible() {
+        return;
+    }
+    let lab = Sites::new(3, 1, true);
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let path = |name: &str| folder.path().join(name).to_str().expect("the path is text").to_owned();
+    let write = |name: &str, text: String| std::fs::write(path(name), text).expect("the folder is ours");
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let authority = parameters.self_signed(&key).expect("a certificate");
+    write("ca.pem", authority.pem());
+    let issuer = rcgen::Issuer::new(parameters, key);
+    for name in ["server.dc1.consul", "repeater"] {
+        let mut parameters = rcgen::CertificateParams::new([name.to_owned()]).expect("a name");
+        parameters.extended_key_usages =
+            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let key = rcgen::KeyPair::generate().expect("a key");
+        write(&format!("{name}.pem"), parameters.signed_by(&key, &issuer).expect("a certificate").pem());
+        write(&format!("{name}.key"), key.serialize_pem());
+    }
+    let tls = json!({
+        "ports": {"http": -1, "https": 8501},
+        "ca_file": path("ca.pem"), "verify_incoming_https": true,
+        "cert_file": path("server.dc1.consul.pem"), "key_file": path("server.dc1.consul.key"),
+    });
+    write("tls.json", tls.to_string());
+    let file = format!("-config-file={}", path("tls.json"));
+    let _consul = agent_with(&lab, &[&file]);
+    let table = |site: u8, own: &str| {
+        let authority = path("ca.pem");
+        let tls = format!("tls = {{ authority = {authority:?}, name = \"server.dc1.consul\"{own} }}");
+        repeater(&lab, site, &format!("address = \"10.80.0.{site}\"\n{tls}"))
+    };
+    let own = format!(", certificate = {:?}, key = {:?}", path("repeater.pem"), path("repeater.key"));
+    let (mut one, _one) = table(1, &own);
+    let (mut two, _two) = table(2, &own);
+    let (mut stranger, _stranger) = table(3, "");
+    one.expect(SOON * 2, found(2));
+    two.expect(SOON, found(1));
+    stranger.expect_remark(SOON, "no use of Consul");
+    stranger.has_not_said(found(1));
+    one.has_not_said(found(3));
 }

@@ -1,5 +1,7 @@
 //! The repeater between sites, with stock pyre, and in a ring with the original's data path on libzmq.
 
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use super::peer::{Peer, SOON};
@@ -212,4 +214,39 @@ fn nonsense_from_all_sides_does_not_stop_a_repeater() {
     bob.expect(SOON, joined("alice"));
     alice.say("still here");
     bob.expect(SOON, said("alice", "still here"));
+}
+
+/// dnsmasq answers with a host and a port for each. The second is asked for at its own port.
+#[test]
+#[ignore = "needs root, network namespaces and dnsmasq: .ci/run runs them"]
+fn repeaters_find_each_other_by_srv_records() {
+    if !lab::is_available_or_say_so() {
+        return;
+    }
+    let probe = Command::new("dnsmasq").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        return lab::say_not_run("there is no dnsmasq: install dnsmasq-base");
+    }
+    let lab = Sites::new(3, 1, true);
+    let mut server = lab.command(3, 1, "dnsmasq");
+    server.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file"]);
+    server.args(["--listen-address=10.80.0.3", "--bind-interfaces", "--user=root"]);
+    server.args(["--srv-host=_hailer-repeater._tcp.test,one.test,2340"]);
+    server.args(["--srv-host=_hailer-repeater._tcp.test,two.test,2341"]);
+    server.args(["--address=/one.test/10.80.0.1", "--address=/two.test/10.80.0.2"]);
+    let _server = Peer::start("dnsmasq", server);
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let service = "dns = { service = \"_hailer-repeater._tcp.test\", interval = \"1 s\" }";
+    let [mut one, mut two] = [1, 2].map(|site: u8| {
+        lab.set_name_server(site, 1, "10.80.0.3");
+        let file = folder.path().join(format!("{site}.toml"));
+        let port = 2339 + u16::from(site);
+        let text = format!("[repeater]\ninterfaces = [\"eth0\"]\npublish_port = {port}\n{service}\n");
+        std::fs::write(&file, text).expect("the folder is ours");
+        let mut command = lab.command(site, 1, env!("CARGO_BIN_EXE_hailer"));
+        command.args(["run", "-v", "--json", "--config", file.to_str().expect("the path is text")]);
+        Peer::start(&format!("repeater {site}"), command)
+    });
+    one.expect(SOON, json!({"event": "REPEATER-FOUND", "repeater": "10.80.0.2:2341"}));
+    two.expect(SOON, json!({"event": "REPEATER-FOUND", "repeater": "10.80.0.1:2340"}));
 }

@@ -4,6 +4,7 @@
 //! backbone, 10.80.0.0/24, where its number is that of its site. Gateways pass packets on, or do not: then nobody reaches
 //! anybody at another site.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::lab::{run, sweep, try_run, unique};
@@ -57,6 +58,14 @@ impl Sites {
         command
     }
 
+    /// Programs on a host, started from now on, ask this server for names: `ip netns exec` shows them its own file.
+    pub(crate) fn set_name_server(&self, site: u8, host: u8, address: &str) {
+        let name = &self.hosts[usize::from(site) - 1][usize::from(host) - 1];
+        let folder = folder_of(name);
+        std::fs::create_dir_all(&folder).expect("we are root");
+        std::fs::write(folder.join("resolv.conf"), format!("nameserver {address}\n")).expect("we are root");
+    }
+
     fn switch(&mut self) -> String {
         let name = unique("sw");
         self.switches.push(name.clone());
@@ -65,6 +74,11 @@ impl Sites {
         inside(&name, "ip link set br0 up");
         name
     }
+}
+
+/// What `ip netns exec` shows in `/etc` to the programs of a namespace.
+fn folder_of(namespace: &str) -> PathBuf {
+    PathBuf::from("/etc/netns").join(namespace)
 }
 
 /// A cable from a host's interface to a switch.
@@ -88,6 +102,7 @@ impl Drop for Sites {
             if let Err(error) = try_run("ip", &["netns", "del", name]) {
                 eprintln!("{error}");
             }
+            let _ = std::fs::remove_dir_all(folder_of(name));
         }
     }
 }

@@ -134,6 +134,8 @@ struct Segment {
     has_names: bool,
     /// Further names that its machines resolve.
     names: BTreeMap<String, Vec<IpAddr>>,
+    /// Names of services that its machines resolve, each with hosts and ports.
+    services: BTreeMap<String, Vec<(String, u16)>>,
     /// In the order of attachment.
     members: Vec<InterfaceId>,
 }
@@ -241,6 +243,7 @@ impl Fabric {
             medium: Medium::Lan,
             has_names: true,
             names: BTreeMap::new(),
+            services: BTreeMap::new(),
             members: Vec::new(),
         });
         SegmentId(index(self.segments.len() - 1))
@@ -311,6 +314,27 @@ impl Fabric {
     /// Lets the machines on a segment resolve a further name, or another address of one.
     pub fn add_name(&mut self, segment: SegmentId, name: &str, address: IpAddr) {
         self.segments[segment.0 as usize].names.entry(name.to_owned()).or_default().push(address);
+    }
+
+    /// Lets the machines on a segment resolve the name of a service.
+    pub fn add_service(&mut self, segment: SegmentId, name: &str, places: Vec<(String, u16)>) {
+        self.segments[segment.0 as usize].services.insert(name.to_owned(), places);
+    }
+
+    /// The hosts and ports that the segments of `asker` give this service. For a container that finds none, its Docker host
+    /// is asked.
+    pub fn services_of(&self, asker: HostId, name: &str) -> Vec<(String, u16)> {
+        let machine = &self.hosts[asker.index()];
+        let segments = machine.interfaces.iter().map(|id| self.interfaces[id.index()].segment);
+        let found: Vec<_> = segments
+            .filter_map(|segment| self.segments[segment.0 as usize].services.get(name))
+            .flatten()
+            .cloned()
+            .collect();
+        match machine.docker_host {
+            Some(docker_host) if found.is_empty() => self.services_of(docker_host, name),
+            _ => found,
+        }
     }
 
     /// The time of the last event.

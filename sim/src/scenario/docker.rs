@@ -203,6 +203,7 @@ impl Engine<'_> {
             prefix6: None,
             link,
             names: Default::default(),
+            services: Default::default(),
             medium,
             has_names: true,
         };
@@ -231,6 +232,7 @@ impl Engine<'_> {
             prefix6: None,
             link,
             names: Default::default(),
+            services: Default::default(),
             medium,
             has_names: false,
         };

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hailer::daemon::Config;
+use hailer::repeater::Place;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::fabric::nat::Policy;
@@ -34,6 +35,8 @@ pub struct Segment {
     pub has_names: bool,
     /// Further names that its nodes resolve, each with one address or several.
     pub names: BTreeMap<String, Vec<IpAddr>>,
+    /// Names of services that its nodes resolve, each with hosts and ports.
+    pub services: BTreeMap<String, Vec<Place>>,
     /// What it is made of.
     pub medium: Medium,
 }

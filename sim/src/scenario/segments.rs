@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use hailer::daemon::diagnostic::Span;
 use hailer::daemon::reader::{Given, Refused, Table, Value};
+use hailer::repeater::Place;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::link::link;
@@ -74,9 +75,11 @@ fn segment(table: &mut Table<'_>) -> Result<RawSegment, Refused> {
     let link = table.optional("link", link(&Link::default()));
     let gateway = table.optional("gateway", address);
     let names = table.optional("names", resolved_names);
+    let services = table.optional("services", resolved_services);
     let (name, prefix, gateway) = (name?, prefix?, gateway?);
     let link = link?.map(|link| link.value).unwrap_or_default();
     let names = names?.map(|names| names.value).unwrap_or_default();
+    let services = services?.map(|services| services.value).unwrap_or_default();
     let prefix6 = prefix6?;
     if let Some(prefix6) = &prefix6
         && link.mtu < MTU6_MIN
@@ -85,8 +88,16 @@ fn segment(table: &mut Table<'_>) -> Result<RawSegment, Refused> {
     }
     let prefix6 = prefix6.map(|prefix6| prefix6.value);
     let (name_text, prefix_value, medium) = (name.value, prefix.value, Medium::Lan);
-    let segment =
-        Segment { name: name_text, prefix: prefix_value, prefix6, link, has_names: true, names, medium };
+    let segment = Segment {
+        name: name_text,
+        prefix: prefix_value,
+        prefix6,
+        link,
+        has_names: true,
+        names,
+        services,
+        medium,
+    };
     Ok(RawSegment { segment, name: name.span, prefix: prefix.span, gateway })
 }
 
@@ -123,17 +134,36 @@ fn prefix6(value: Value<'_>) -> Result<Ipv6Net, Refused> {
 /// `{ "server" = "10.0.0.5" }`.
 fn resolved_names(value: Value<'_>) -> Result<BTreeMap<String, Vec<IpAddr>>, Refused> {
     let entries = value.entries(|key, value| {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if key.value.is_empty() || key.value.len() > HOST_NAME_BYTES_MAX || !key.value.chars().all(is_plain) {
-            let message = format!("`{}` can't be a host's name", key.value.escape_debug());
-            let help = format!("it has 1 to {HOST_NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`");
-            return Err(value.refuse_at(key.span, message, help));
-        }
+        let key = host_name(key, &value)?;
         let help = "write it like \"10.77.0.9\" or \"fd00::9\"";
         let address = value.text()?.parse().map_err(|_| value.refuse_kind("an address", help))?;
-        Ok((key.value.to_owned(), vec![address]))
+        Ok((key, vec![address]))
     });
     entries.map(|entries| entries.into_iter().collect())
+}
+
+/// `{ "_repeater._tcp" = ["10.0.0.5:2340", "server:2340"] }`.
+fn resolved_services(value: Value<'_>) -> Result<BTreeMap<String, Vec<Place>>, Refused> {
+    let entries = value.entries(|key, value| {
+        let key = host_name(key, &value)?;
+        let places = value.list("a list of hosts and ports", "[\"10.0.0.5:2340\"]", |value| {
+            let place = value.as_str().and_then(|text| Place::parse(text, 0)).filter(|place| place.port != 0);
+            place.ok_or_else(|| value.refuse_kind("a host and a port", "write it like \"10.0.0.5:2340\""))
+        })?;
+        Ok((key, places.into_iter().map(|place| place.value).collect()))
+    });
+    entries.map(|entries| entries.into_iter().collect())
+}
+
+/// A name that is resolved, the key of an entry.
+fn host_name(key: Given<&str>, value: &Value<'_>) -> Result<String, Refused> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if key.value.is_empty() || key.value.len() > HOST_NAME_BYTES_MAX || !key.value.chars().all(is_plain) {
+        let message = format!("`{}` can't be a host's name", key.value.escape_debug());
+        let help = format!("it has 1 to {HOST_NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`");
+        return Err(value.refuse_at(key.span, message, help));
+    }
+    Ok(key.value.to_owned())
 }
 
 pub(super) fn prefix(value: Value<'_>) -> Result<Ipv4Net, Refused> {

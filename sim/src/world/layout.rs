@@ -25,6 +25,10 @@ impl Layout {
             for (name, addresses) in &segment.names {
                 addresses.iter().for_each(|address| fabric.add_name(id, name, *address));
             }
+            for (name, places) in &segment.services {
+                let places = places.iter().map(|place| (place.host.clone(), place.port)).collect();
+                fabric.add_service(id, name, places);
+            }
             id
         };
         let segments: Vec<SegmentId> = scenario.segments.iter().map(segment).collect();

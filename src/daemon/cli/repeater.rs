@@ -84,6 +84,7 @@ impl Options {
         let consul = self.consul.clone().map(|server| {
             Registry::Consul(Consul {
                 server,
+                tls: None,
                 token: None,
                 datacenter: None,
                 service: None,

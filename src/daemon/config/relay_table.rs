@@ -317,7 +317,7 @@ fn network(value: Value<'_>) -> Result<ipnet::IpNet, Refused> {
     text.parse().ok().or_else(address).ok_or_else(|| value.refuse_kind("a network", help))
 }
 
-fn path(value: Value<'_>) -> Result<PathBuf, Refused> {
+pub(super) fn path(value: Value<'_>) -> Result<PathBuf, Refused> {
     text_up_to(PATH_BYTES_MAX)(value).map(PathBuf::from)
 }
 

@@ -5,8 +5,11 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::gossip_table::endpoints;
+use super::relay_table::path;
 use crate::daemon::reader::{Given, Refused, Table, Value, duration, integer, one_of, text_up_to, written};
-use crate::repeater::{Announce, Config, Consul, Filter, Place, Registry};
+use crate::relay::config::TlsFiles;
+use crate::repeater::{Announce, Config, Consul, Filter, Place, Registry, Tls};
 
 /// The longest name of a host or an interface.
 const NAME_BYTES_MAX: usize = 255;
@@ -48,12 +51,14 @@ pub(super) fn read(table: &mut Table<'_>) -> Result<Config, Refused> {
     let dns = table.optional("dns", |value| value.table(read_dns));
     let consul = table.optional("consul", |value| value.table(read_consul));
     let finder = table.optional("multicast_registry", |value| value.table(read_multicast));
+    let gossip = table.optional("gossip", endpoints);
 
     let relay = relay?.is_some_and(|relay| relay.value);
     // Without a route to them, nobody could do anything with the addresses of nodes elsewhere.
     let announce_default = if relay { Announce::StandIn } else { default.announce };
     let repeaters = repeaters?.map(|repeaters| Registry::Static(repeaters.value));
-    let registries = [repeaters, value(dns)?, value(consul)?, value(finder)?];
+    let gossip = gossip?.map(|hubs| Registry::Gossip(hubs.value));
+    let registries = [repeaters, value(dns)?, value(consul)?, value(finder)?, gossip];
     Ok(Config {
         interfaces: value(interfaces)?.unwrap_or_default().into_iter().map(|name| name.value).collect(),
         port: port_of(beacon_port?, default.port),
@@ -149,20 +154,45 @@ fn place(value: &Value<'_>, port: u16) -> Result<Place, Refused> {
 }
 
 fn read_dns(table: &mut Table<'_>) -> Result<Registry, Refused> {
-    let name =
-        table.required("name", "name = \"tasks.repeater\"", |value| place(&value, Config::PUBLISH_PORT));
+    let name = table.optional("name", |value| place(&value, Config::PUBLISH_PORT));
+    let service = table.optional("service", service_name);
     let interval = table.optional("interval", duration);
-    let (name, interval) = (name?.value, interval?);
+    let (name, service, interval) = (name?, service?, interval?);
     if let Some(interval) = interval.as_ref().filter(|interval| interval.value < DNS_INTERVAL_MIN) {
         let message = format!("an `interval` of {} is hard on the name server", written(interval.value));
         let help = format!("write at least \"{}\"", written(DNS_INTERVAL_MIN));
         return Err(table.refuse(interval.span.clone(), message, help));
     }
-    Ok(Registry::Dns { name, interval: interval.map_or(DNS_INTERVAL, |interval| interval.value) })
+    let interval = interval.map_or(DNS_INTERVAL, |interval| interval.value);
+    match (name, service) {
+        (Some(name), None) => Ok(Registry::Dns { name: name.value, interval }),
+        (None, Some(service)) => Ok(Registry::Services { name: service.value, interval }),
+        (Some(_), Some(service)) => {
+            let help = "keep one of the two: a name has addresses, a service has hosts and ports";
+            Err(table.refuse(service.span, "`name` and `service` do not go together", help))
+        }
+        (None, None) => Err(table.refuse_missing(
+            &["name", "service"],
+            "nothing says what to ask the name server for",
+            "add `name = \"tasks.repeater\"`, or `service = \"_hailer-repeater._tcp.example\"`",
+        )),
+    }
+}
+
+/// The name of a service in the DNS: labels of letters, digits, `-` and `_`.
+fn service_name(value: Value<'_>) -> Result<String, Refused> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(is_plain);
+    let name = value.as_str().filter(|name| name.len() <= 253 && name.split('.').all(is_label));
+    name.map(str::to_owned).ok_or_else(|| {
+        value.refuse_kind("the name of a service", "write it like \"_hailer-repeater._tcp.example\"")
+    })
 }
 
 fn read_consul(table: &mut Table<'_>) -> Result<Registry, Refused> {
-    let server = table.required("server", "server = \"127.0.0.1:8500\"", |value| place(&value, Consul::PORT));
+    let tls = table.optional("tls", |value| value.table(read_tls));
+    let port = if matches!(tls, Ok(None)) { Consul::PORT } else { Consul::TLS_PORT };
+    let server = table.required("server", "server = \"127.0.0.1:8500\"", |value| place(&value, port));
     let token = table.optional("token", word);
     let datacenter = table.optional("datacenter", word);
     let service = table.optional("service", word);
@@ -182,6 +212,7 @@ fn read_consul(table: &mut Table<'_>) -> Result<Registry, Refused> {
     }
     Ok(Registry::Consul(Consul {
         server: server?.value,
+        tls: value(tls)?.map(Box::new),
         token: value(token)?,
         datacenter: value(datacenter)?,
         service: is_registered.then(|| service.unwrap_or_else(|| Consul::SERVICE.to_owned())),
@@ -189,6 +220,21 @@ fn read_consul(table: &mut Table<'_>) -> Result<Registry, Refused> {
         ttl: ttl.map_or(Consul::TTL, |ttl| ttl.value),
         keys,
     }))
+}
+
+fn read_tls(table: &mut Table<'_>) -> Result<Tls, Refused> {
+    let authority = table.required("authority", "authority = \"ca.pem\"", path);
+    let name = table.optional("name", text_up_to(NAME_BYTES_MAX));
+    let (certificate, key) = (table.optional("certificate", path), table.optional("key", path));
+    let certificate = match (certificate?, key?) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.value, key: key.value }),
+        (Some(alone), None) | (None, Some(alone)) => {
+            let message = "`certificate` and `key` go together";
+            return Err(table.refuse(alone.span, message, "add the other one, or leave this one out"));
+        }
+    };
+    Ok(Tls { authority: authority?.value, name: value(name)?, certificate })
 }
 
 /// What can stand in a path and a header as it is.
@@ -247,8 +293,10 @@ mod tests {
             repeaters = ["10.1.0.2", "site-b.example:7"]
             dns = { name = "tasks.repeater", interval = "1 s" }
             multicast_registry = { group = "239.1.1.1", port = 7, ttl = 2 }
+            gossip = ["tcp://hub.example:31337"]
             [repeater.consul]
             server = "consul"
+            tls = { authority = "ca.pem", name = "server.dc1.consul", certificate = "own.pem", key = "own.key" }
             token = "t"
             datacenter = "dc2"
             service = "s"
@@ -275,7 +323,12 @@ mod tests {
                 Registry::Static(vec![place("10.1.0.2"), place("site-b.example:7")]),
                 Registry::Dns { name: place("tasks.repeater"), interval: Duration::from_secs(1) },
                 Registry::Consul(Consul {
-                    server: place("consul:8500"),
+                    server: place("consul:8501"),
+                    tls: Some(Box::new(Tls {
+                        authority: "ca.pem".into(),
+                        name: Some("server.dc1.consul".into()),
+                        certificate: Some(TlsFiles { certificate: "own.pem".into(), key: "own.key".into() }),
+                    })),
                     token: Some("t".into()),
                     datacenter: Some("dc2".into()),
                     service: Some("s".into()),
@@ -284,9 +337,16 @@ mod tests {
                     keys: Some("docker/nodes".into()),
                 }),
                 Registry::Multicast { group: Ipv4Addr::new(239, 1, 1, 1), port: 7, ttl: 2 },
+                Registry::Gossip(vec!["tcp://hub.example:31337".parse().unwrap()]),
             ],
         };
         assert_eq!(config, expected);
+        let service = "[repeater]\ndns = { service = \"_hailer-repeater._tcp.example\", interval = \"1 s\" }";
+        let expected = Registry::Services {
+            name: "_hailer-repeater._tcp.example".into(),
+            interval: Duration::from_secs(1),
+        };
+        assert_eq!(read(service).registries, [expected]);
         assert_eq!(read("[repeater]\nrelay = true").announce, Announce::StandIn);
     }
 }

@@ -101,7 +101,7 @@ pub(super) struct Driver<N: Net> {
     events: mpsc::Sender<Event>,
     notes: mpsc::Receiver<Note>,
     notes_tx: Notes,
-    subscribers: BTreeMap<Subscriber, (mpsc::Sender<Bytes>, Task)>,
+    subscribers: BTreeMap<Subscriber, (mpsc::Sender<publish::Issue>, Task)>,
     last_subscriber: u64,
     tunnels: BTreeMap<Subscriber, Task>,
     links: BTreeMap<SocketAddr, (Arc<Notify>, Task)>,
@@ -241,11 +241,11 @@ impl<N: Net> Driver<N> {
         }
         self.last_subscriber += 1;
         let subscriber = Subscriber(self.last_subscriber);
-        let (packets_tx, packets) = mpsc::channel(SUBSCRIBER_PACKETS);
+        let (issues_tx, issues) = mpsc::channel(SUBSCRIBER_PACKETS);
         let guest =
-            publish::Guest { net: self.net.clone(), remote, subscriber, packets, terms: self.terms.clone() };
+            publish::Guest { net: self.net.clone(), remote, subscriber, issues, terms: self.terms.clone() };
         let task = self.net.spawn("repeater subscriber", guest.run(stream));
-        self.subscribers.insert(subscriber, (packets_tx, task));
+        self.subscribers.insert(subscriber, (issues_tx, task));
     }
 
     /// Hands the machine one input and does what it wants.
@@ -258,10 +258,13 @@ impl<N: Net> Driver<N> {
 
     fn act(&mut self, output: Output) {
         match output {
-            Output::Publish { to: Some(to), packet } => self.publish(to, packet),
-            Output::Publish { to: None, packet } => {
+            Output::Publish { to: Some(to), packet, is_news } => {
+                self.publish(to, publish::Issue { packet, is_news });
+            }
+            Output::Publish { to: None, packet, is_news } => {
+                let issue = publish::Issue { packet, is_news };
                 let everybody: Vec<_> = self.subscribers.keys().copied().collect();
-                everybody.into_iter().for_each(|subscriber| self.publish(subscriber, packet.clone()));
+                everybody.into_iter().for_each(|subscriber| self.publish(subscriber, issue.clone()));
             }
             Output::Tell { lan, to, datagram } => self.told.push((lan, to, datagram)),
             Output::Link(place) => {
@@ -292,9 +295,9 @@ impl<N: Net> Driver<N> {
         }
     }
 
-    fn publish(&mut self, to: Subscriber, packet: Bytes) {
-        if let Some((packets, _)) = self.subscribers.get(&to)
-            && packets.try_send(packet).is_err()
+    fn publish(&mut self, to: Subscriber, issue: publish::Issue) {
+        if let Some((issues, _)) = self.subscribers.get(&to)
+            && issues.try_send(issue).is_err()
         {
             self.packets_dropped += 1;
         }

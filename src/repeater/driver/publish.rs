@@ -17,10 +17,11 @@ use super::stand_in::Terms;
 use super::subscribe::LIMITS;
 use super::tunnel::{self, Talk};
 use super::{Note, Pulse, within};
+use crate::Timestamp;
 use crate::net::{Alarm, Net};
 use crate::repeater::machine::{Input, Subscriber};
 use crate::zmtp::{
-    Connection, ConnectionError, Session, SessionConfig, SocketType, Subscription, Subscriptions,
+    Chase, Connection, ConnectionError, Session, SessionConfig, SocketType, Subscription, Subscriptions,
 };
 
 /// How long somebody may be connected and say nothing.
@@ -29,13 +30,21 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 const UNWRITTEN_MAX: usize = 64 << 10;
 const GREETING: u8 = 0xff;
 
+/// What is published.
+#[derive(Clone, Debug)]
+pub(super) struct Issue {
+    pub(super) packet: Bytes,
+    /// Its loss should be noticed soon.
+    pub(super) is_news: bool,
+}
+
 /// Somebody who has connected.
 pub(super) struct Guest<N: Net> {
     pub(super) net: N,
     pub(super) remote: SocketAddr,
     pub(super) subscriber: Subscriber,
     /// What is published.
-    pub(super) packets: mpsc::Receiver<Bytes>,
+    pub(super) issues: mpsc::Receiver<Issue>,
     pub(super) terms: Terms,
 }
 
@@ -71,8 +80,9 @@ impl<N: Net> Guest<N> {
         let is_asked = connection.handshake(|| net.now(), &mut alarm).await?.minor > 0;
         let mut wanted = Subscriptions::default();
         let mut pulse = Pulse::new(net.now());
+        let mut chase = Chase::default();
         loop {
-            alarm.set(Some(pulse.next()));
+            alarm.set(Some(chase.due().unwrap_or(Timestamp::NEVER).min(pulse.next())));
             let has_room = connection.pending_bytes() < UNWRITTEN_MAX;
             tokio::select! {
                 biased;
@@ -83,15 +93,23 @@ impl<N: Net> Guest<N> {
                     }
                 }
                 () = alarm.ring() => {
-                    if !pulse.beat(net.now(), connection.received_bytes(), is_asked) {
+                    let (now, received_bytes) = (net.now(), connection.received_bytes());
+                    let is_chased = chase.ask(now, received_bytes);
+                    let is_due = now >= pulse.next();
+                    if is_due && !pulse.beat(now, received_bytes, is_asked) {
                         return Err(io::Error::from(io::ErrorKind::TimedOut).into());
                     }
-                    connection.ping();
+                    if is_chased || is_due {
+                        connection.ping();
+                    }
                 }
-                packet = self.packets.recv(), if has_room => {
-                    let Some(packet) = packet else { return Ok(()) };
+                issue = self.issues.recv(), if has_room => {
+                    let Some(Issue { packet, is_news }) = issue else { return Ok(()) };
                     if wanted.want(&packet) {
                         connection.queue(vec![packet]);
+                        if is_news {
+                            chase.begin(net.now(), connection.received_bytes());
+                        }
                     }
                 }
             }

@@ -103,7 +103,7 @@ impl RepeaterMachine {
         }
         let packet = Packet { beacon, origin: self.config.advertise.unwrap_or(from.ip()) };
         self.counters.published += 1;
-        self.output(Output::Publish { to: None, packet: packet.encode() });
+        self.output(Output::Publish { to: None, packet: packet.encode(), is_news: is_new });
         // Our other LANs are as far from this one as other repeaters' are. Those with stock nodes, which have stand-ins,
         // must not hear this format.
         if self.is_standing_in() {
@@ -390,7 +390,7 @@ impl RepeaterMachine {
             }
             let origin = self.config.advertise.unwrap_or(local.address);
             let packet = Packet { beacon: local.beacon, origin }.encode();
-            self.outputs.push_back(Output::Publish { to: Some(subscriber), packet });
+            self.outputs.push_back(Output::Publish { to: Some(subscriber), packet, is_news: true });
             self.counters.greeted += 1;
         }
     }

@@ -103,6 +103,8 @@ pub enum Output {
         to: Option<Subscriber>,
         /// The only frame of the message.
         packet: Bytes,
+        /// It is not what was published before, and nobody should have to wait for it.
+        is_news: bool,
     },
     /// Tell this on a LAN: to everybody, or to one address.
     Tell {

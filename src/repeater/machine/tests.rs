@@ -59,7 +59,11 @@ fn wait(machine: &mut RepeaterMachine, ms: u64) -> Vec<Output> {
 }
 
 fn publish(packet: Bytes) -> Output {
-    Output::Publish { to: None, packet }
+    Output::Publish { to: None, packet, is_news: true }
+}
+
+fn publish_again(packet: Bytes) -> Output {
+    Output::Publish { to: None, packet, is_news: false }
 }
 
 fn tell(datagram: Bytes) -> Output {
@@ -69,10 +73,10 @@ fn tell(datagram: Bytes) -> Output {
 #[test]
 fn what_is_heard_is_published_with_its_origin_once_an_interval() {
     let mut machine = machine(Config::default());
-    let expected = publish(packet(1, 49152, "10.1.0.7"));
-    assert_eq!(hear(&mut machine, 0, "10.1.0.7", beacon(1, 49152)), vec![expected.clone()]);
+    let expected = packet(1, 49152, "10.1.0.7");
+    assert_eq!(hear(&mut machine, 0, "10.1.0.7", beacon(1, 49152)), [publish(expected.clone())]);
     assert_eq!(hear(&mut machine, 100, "10.1.0.7", beacon(1, 49152)), []);
-    assert_eq!(hear(&mut machine, 1000, "10.1.0.7", beacon(1, 49152)), [expected]);
+    assert_eq!(hear(&mut machine, 1000, "10.1.0.7", beacon(1, 49152)), [publish_again(expected)]);
     // Another port is news, and so is its end.
     assert_eq!(hear(&mut machine, 1001, "10.1.0.7", beacon(1, 5)), [publish(packet(1, 5, "10.1.0.7"))]);
     assert_eq!(hear(&mut machine, 1002, "10.1.0.7", beacon(1, 0)), [publish(packet(1, 0, "10.1.0.7"))]);
@@ -187,11 +191,12 @@ fn a_node_that_comes_is_told_of_all_elsewhere_and_a_subscriber_of_all_here() {
     assert_eq!(wait(&mut machine, 410), [introduced]);
     assert_eq!(wait(&mut machine, 610), []);
     let subscriber = Subscriber(7);
-    let greeting = Output::Publish { to: Some(subscriber), packet: near };
+    let greeting = Output::Publish { to: Some(subscriber), packet: near, is_news: true };
     assert_eq!(feed(&mut machine, 620, Input::Subscribed(subscriber)), [greeting]);
     // Who subscribes a moment after a farewell gets it as well, but not what was elsewhere.
     hear(&mut machine, 700, "10.1.0.7", beacon(3, 0));
-    let farewell = Output::Publish { to: Some(subscriber), packet: packet(3, 0, "10.1.0.7") };
+    let packet = packet(3, 0, "10.1.0.7");
+    let farewell = Output::Publish { to: Some(subscriber), packet, is_news: true };
     assert_eq!(feed(&mut machine, 800, Input::Subscribed(subscriber)), [farewell]);
     wait(&mut machine, 6000);
     assert_eq!(feed(&mut machine, 6000, Input::Subscribed(subscriber)), []);
@@ -392,11 +397,11 @@ proptest! {
             machine.handle(at(now), input);
             while let Some(output) = machine.poll() {
                 match output {
-                    Output::Publish { to: None, packet } => {
+                    Output::Publish { to: None, packet, .. } => {
                         let packet = Packet::decode(&packet).unwrap();
                         prop_assert_eq!(heard.as_deref(), Some(packet.beacon.as_bytes()));
                     }
-                    Output::Publish { to: Some(_), packet } => prop_assert!(Packet::decode(&packet).is_ok()),
+                    Output::Publish { to: Some(_), packet, .. } => prop_assert!(Packet::decode(&packet).is_ok()),
                     Output::Tell { to: None, datagram, .. } => {
                         let last = told.insert(datagram.clone(), now);
                         let is_leave = datagram[20..22] == [0, 0];
@@ -434,7 +439,7 @@ fn twenty_sites_of_fifty_nodes_are_told_of_each_beacon_once_an_interval() {
                 let outputs =
                     hear(&mut machines[site as usize], ms, &address(site, node + 1), beacon(number, 49152));
                 for output in outputs {
-                    let Output::Publish { to: None, packet } = output else { continue };
+                    let Output::Publish { to: None, packet, .. } = output else { continue };
                     published += 1;
                     for (other, machine) in
                         machines.iter_mut().enumerate().filter(|(at, _)| *at as u64 != site)

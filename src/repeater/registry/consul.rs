@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::Finder;
 use super::http::{Answer, HttpError, ask};
+use super::tls::Connector;
 use crate::net::{Alarm, Net};
 use crate::repeater::driver::Pause;
 use crate::repeater::{Config, Consul};
@@ -38,6 +39,7 @@ const REMOVED_AFTER: &str = "1m";
 pub(super) struct Client<N: Net> {
     net: N,
     consul: Consul,
+    tls: Option<Connector>,
     finder: Finder,
 }
 
@@ -64,8 +66,8 @@ struct Question {
 }
 
 impl<N: Net> Client<N> {
-    pub(super) fn new(net: N, consul: Consul, finder: Finder) -> Self {
-        Self { net, consul, finder }
+    pub(super) fn new(net: N, consul: Consul, tls: Option<Connector>, finder: Finder) -> Self {
+        Self { net, consul, tls, finder }
     }
 
     /// Tells who is registered, whenever that changes.
@@ -175,7 +177,7 @@ impl<N: Net> Client<N> {
             request = request.header("x-consul-token", token);
         }
         let request = request.body(Full::new(body)).expect("paths and tokens of a configuration are checked");
-        Ok(ask(&self.net, &self.consul.server, request, patience).await?)
+        Ok(ask(&self.net, &self.consul.server, self.tls.as_ref(), request, patience).await?)
     }
 
     /// Registers us, renews that, registers anew when Consul has forgotten, and takes it back in the end.

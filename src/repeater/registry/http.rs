@@ -9,7 +9,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::tls::Connector;
 use crate::net::Net;
 use crate::repeater::Place;
 use crate::repeater::driver::within;
@@ -46,6 +48,7 @@ pub(super) enum HttpError {
 pub(super) async fn ask<N: Net>(
     net: &N,
     server: &Place,
+    tls: Option<&Connector>,
     request: Request<Full<Bytes>>,
     patience: Duration,
 ) -> Result<Answer, HttpError> {
@@ -61,25 +64,34 @@ pub(super) async fn ask<N: Net>(
     })
     .await?;
     within(net, patience, async {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let mut answering = pin!(async {
-            let answer = sender.send_request(request).await?;
-            let index =
-                answer.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-            let status = answer.status();
-            let body =
-                Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(HttpError::Body)?;
-            Ok(Answer { status, index, body: body.to_bytes() })
-        });
-        tokio::select! {
-            biased;
-            answer = &mut answering => answer,
-            // The connection ends when its last byte has come, which the answer may not have taken yet.
-            ended = connection => {
-                ended?;
-                answering.await
-            }
+        match tls {
+            None => exchange(stream, request).await,
+            Some(tls) => exchange(tls.open(stream).await?, request).await,
         }
     })
     .await
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut answering = pin!(async {
+        let answer = sender.send_request(request).await?;
+        let index =
+            answer.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(HttpError::Body)?;
+        Ok(Answer { status, index, body: body.to_bytes() })
+    });
+    tokio::select! {
+        biased;
+        answer = &mut answering => answer,
+        // The connection ends when its last byte has come, which the answer may not have taken yet.
+        ended = connection => {
+            ended?;
+            answering.await
+        }
+    }
 }

@@ -11,21 +11,43 @@ use tokio::sync::{mpsc, watch};
 
 use super::driver::{Note, Notes};
 use super::machine::{Input, Lan};
-use super::{Config, Registry, StartError};
+use super::{Config, Consul, Registry, StartError};
 use crate::net::{Alarm, Interface, Net, Task};
 
 mod consul;
-#[cfg(feature = "fuzzing")]
-pub(super) use consul::read as read_consul;
+mod gossip;
 mod http;
 mod multicast;
 mod names;
+mod tls;
+
+#[cfg(feature = "fuzzing")]
+pub(super) use consul::read as read_consul;
+
+pub use crate::relay::TlsError;
 
 /// The most repeaters that are taken from one answer of a registry.
 const ANSWERS_MAX: usize = 1024;
 
-/// What registries have bound.
-pub(super) type RegistrySockets<N> = Vec<Option<multicast::Sockets<N>>>;
+/// What a registry needs before it starts.
+pub(super) enum Ready<N: Net> {
+    Nothing,
+    Multicast(multicast::Sockets<N>),
+    Tls(tls::Connector),
+}
+
+impl<N: Net> std::fmt::Debug for Ready<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Multicast(_) => "Multicast",
+            Self::Tls(_) => "Tls",
+        })
+    }
+}
+
+/// What registries have bound and read.
+pub(super) type RegistrySockets<N> = Vec<Ready<N>>;
 
 /// Binds what the registries need.
 pub(super) fn bind<N: Net>(
@@ -35,9 +57,12 @@ pub(super) fn bind<N: Net>(
 ) -> Result<RegistrySockets<N>, StartError> {
     let bind = |registry: &Registry| match registry {
         Registry::Multicast { group, port, ttl } => {
-            multicast::bind(net, *group, *port, *ttl, interfaces).map(Some)
+            multicast::bind(net, *group, *port, *ttl, interfaces).map(Ready::Multicast)
         }
-        _ => Ok(None),
+        Registry::Consul(Consul { tls: Some(tls), server, .. }) => {
+            Ok(Ready::Tls(tls::connector(tls, &server.host)?))
+        }
+        _ => Ok(Ready::Nothing),
     };
     config.registries.iter().map(bind).collect()
 }
@@ -78,18 +103,35 @@ pub(super) fn start<N: Net>(
     let (staying, left) = mpsc::channel::<()>(1);
     let mut tasks = Vec::new();
     let own = config.advertise.or_else(|| lans.first().map(|lan| IpAddr::V4(lan.address)));
-    for ((registry, of), sockets) in config.registries.iter().enumerate().zip(sockets.into_iter().flatten()) {
+    for ((registry, of), ready) in config.registries.iter().enumerate().zip(sockets.into_iter().flatten()) {
         let finder = Finder { registry, notes: notes.clone() };
-        let task = match (of, sockets) {
+        let task = match (of, ready) {
             (Registry::Static(places), _) => {
                 net.spawn("registry: list", names::list(net.clone(), places.clone(), finder))
             }
             (Registry::Dns { name, interval }, _) => {
                 net.spawn("registry: DNS", names::dns(net.clone(), name.clone(), *interval, finder))
             }
-            (Registry::Consul(consul), _) => {
+            (Registry::Services { name, interval }, _) => {
+                net.spawn("registry: SRV", names::services(net.clone(), name.clone(), *interval, finder))
+            }
+            (Registry::Gossip(hubs), _) => {
+                let own = own.map(|own| (own, config.publish_port));
+                let (told, leave) = watch::channel(false);
+                leaving.push(told);
+                let (staying, net, hubs) = (staying.clone(), net.clone(), hubs.clone());
+                net.clone().spawn("registry: gossip", async move {
+                    gossip::run(net, hubs, own, leave, finder).await;
+                    drop(staying);
+                })
+            }
+            (Registry::Consul(consul), ready) => {
+                let tls = match ready {
+                    Ready::Tls(tls) => Some(tls),
+                    _ => None,
+                };
                 let own = consul.address.or(own).map(|address| (address, config.publish_port));
-                let client = consul::Client::new(net.clone(), consul.clone(), finder);
+                let client = consul::Client::new(net.clone(), consul.clone(), tls, finder);
                 let (told, leave) = watch::channel(false);
                 leaving.push(told);
                 let staying = staying.clone();
@@ -102,12 +144,12 @@ pub(super) fn start<N: Net>(
                 }
                 net.spawn("registry: Consul", client.watch())
             }
-            (Registry::Multicast { group, port, .. }, Some(sockets)) => {
+            (Registry::Multicast { group, port, .. }, Ready::Multicast(sockets)) => {
                 let here = (config.advertise, config.publish_port);
                 let to = std::net::SocketAddr::from((*group, *port));
                 net.spawn("registry: multicast", multicast::run(net.clone(), sockets, to, here, finder))
             }
-            (Registry::Multicast { .. }, None) => unreachable!("its sockets were bound"),
+            (Registry::Multicast { .. }, _) => unreachable!("its sockets were bound"),
         };
         tasks.push(task);
     }

@@ -1,6 +1,6 @@
-//! Repeaters that are written down, and those behind a name of the DNS.
+//! Repeaters that are written down, and those behind a name of the DNS: addresses, or SRV records with hosts and ports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,6 +65,41 @@ pub(super) async fn dns<N: Net>(net: N, name: Place, interval: Duration, finder:
                 }
             }
             Err(error) => debug!(%name, %error, "name of the repeaters not resolved"),
+        }
+        pause.sleep(interval).await;
+    }
+}
+
+/// The most hosts that are looked up of one answer.
+const HOSTS_MAX: usize = 256;
+
+/// A service's name with a host and a port for each repeater. A host that can't be resolved keeps the addresses that it
+/// had.
+pub(super) async fn services<N: Net>(net: N, name: String, interval: Duration, finder: Finder) {
+    let mut pause = Pause::new(&net);
+    let mut known: BTreeMap<(String, u16), BTreeSet<SocketAddr>> = BTreeMap::new();
+    let mut told = BTreeSet::new();
+    loop {
+        match net.resolve_service(&name).await {
+            Ok(hosts) => {
+                let mut before = std::mem::take(&mut known);
+                for (host, port) in hosts.into_iter().take(HOSTS_MAX) {
+                    let found = match net.resolve(&host, port).await {
+                        Ok(found) => found.into_iter().collect(),
+                        Err(error) => {
+                            debug!(%host, %error, "host of a repeater not resolved");
+                            before.remove(&(host.clone(), port)).unwrap_or_default()
+                        }
+                    };
+                    known.insert((host, port), found);
+                }
+                let found: BTreeSet<_> = known.values().flatten().copied().collect();
+                if found != told {
+                    told.clone_from(&found);
+                    finder.found(found).await;
+                }
+            }
+            Err(error) => debug!(%name, %error, "service of the repeaters not resolved"),
         }
         pause.sleep(interval).await;
     }

@@ -107,6 +107,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
             link: Link::default(),
             has_names: true,
             names: BTreeMap::new(),
+            services: BTreeMap::new(),
             medium: Medium::Lan,
         }],
         nodes: (0..nodes).map(node).collect(),
