@@ -52,21 +52,19 @@ impl<T: Send + 'static> Outlet<T> {
 
     /// Hands over what waits, up to a batch; returns whether there is no more to do until the task is woken.
     pub(crate) fn poll_drain(&mut self, context: &mut Context<'_>) -> bool {
-        if self.waiting.is_empty() {
-            return true;
-        }
         for _ in 0..BATCH {
+            // Room that nothing waits for would be asked for once, and its answer looked at by nobody.
+            if self.waiting.is_empty() {
+                return true;
+            }
             let events = &self.events;
             let room = self.room.get_or_insert_with(|| Box::pin(events.clone().reserve_owned()));
             let Poll::Ready(permit) = room.as_mut().poll(context) else { return true };
             self.room = None;
             match (permit, self.waiting.pop_front()) {
                 (Ok(permit), Some(event)) => drop(permit.send(event)),
-                (Ok(_), None) => return false,
-                (Err(_), _) => {
-                    self.waiting.clear();
-                    return false;
-                }
+                (Ok(_), None) => {}
+                (Err(_), _) => self.waiting.clear(),
             }
         }
         false
@@ -75,6 +73,7 @@ impl<T: Send + 'static> Outlet<T> {
     /// Forgets what waits.
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
+        self.room = None;
     }
 
     /// Waits until the application has its last event, or wants none.
@@ -117,13 +116,30 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_after_a_time_without_is_served_too() {
+        let (mut outlet, mut events) = outlet(2);
+        (0..3).for_each(|event| outlet.tell(event));
+        events.try_recv().expect("there are two");
+        assert!(drain(&mut outlet) && outlet.is_empty(), "the third has the room of the first");
+        events.try_recv().expect("there are two");
+        assert!(drain(&mut outlet), "nothing waits");
+        (3..5).for_each(|event| outlet.tell(event));
+        assert!(outlet.is_empty() || outlet.is_to_be_polled());
+        let rest = std::iter::from_fn(|| {
+            drain(&mut outlet);
+            events.try_recv().ok()
+        });
+        assert_eq!(rest.collect::<Vec<_>>(), [2, 3, 4]);
+    }
+
+    #[test]
     fn an_application_that_wants_no_events_is_kept_none() {
         let (mut outlet, events) = outlet(1);
         (0..3).for_each(|event| outlet.tell(event));
         assert!(drain(&mut outlet), "it waits for room");
         assert!(!outlet.is_empty() && !outlet.is_to_be_polled());
         drop(events);
-        assert!(!drain(&mut outlet) && outlet.is_empty());
+        assert!(drain(&mut outlet) && outlet.is_empty());
         outlet.tell(3);
         assert!(outlet.is_empty());
     }
