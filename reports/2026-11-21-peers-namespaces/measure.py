@@ -9,6 +9,8 @@ CASE    pair, pair-10, pair-30      one node runs; a second starts 1 to 2 s late
                                     has reported ENTER of 29 others; and how many EXITs were reported meanwhile.
         kill                        10 nodes know each other; one is killed (SIGKILL). Until each of the others has reported EXIT.
         cut                         the same, but the cable of one is pulled out at the switch.
+        idle                        30 nodes know each other and do nothing for 30 s. Processor time a node in per cent of one
+                                    core, and proportional memory a node.
 KIND    hailer, pyre, mixed (the old one of a pair, or every second of a mesh, is pyre); all three unless told.
 
 As root on Linux, with ip and nft. The number after the case is the percentage of TCP and UDP packets that every host loses
@@ -179,10 +181,35 @@ def cut(field, kinds):
     return loss_of_one(field, kinds, lambda field, victim: field.lab.cut(victim))
 
 
+def idle(field, kinds):
+    """Returns per cent of a core and KiB of PSS a node, means over all."""
+    if mesh(field, kinds)[0] == "":
+        return ["", ""]
+    field.wait(lambda: False, 5)
+
+    def ticks():
+        total = 0
+        for node in field.nodes:
+            with open(f"/proc/{node['process'].pid}/stat") as file:
+                total += sum(map(int, file.read().rsplit(") ", 1)[1].split()[11:13]))
+        return total
+
+    before, span_s = ticks(), 30
+    field.wait(lambda: False, span_s)
+    seconds = (ticks() - before) / os.sysconf("SC_CLK_TCK")
+    pss = 0
+    for node in field.nodes:
+        with open(f"/proc/{node['process'].pid}/smaps_rollup") as file:
+            pss += next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    count = len(field.nodes)
+    return [f"{100 * seconds / span_s / count:.3f}", f"{pss / count:.0f}"]
+
+
 CASES = {
     "pair": (pair, 2, ["enter_on_old_ms", "enter_on_new_ms"]),
     "mesh": (mesh, 30, ["after_last_start_ms", "after_first_start_ms", "exits"]),
     "kill": (kill, 10, ["first_exit_ms", "last_exit_ms"]),
+    "idle": (idle, 30, ["processor_percent", "pss_kib"]),
     "cut": (cut, 10, ["first_exit_ms", "last_exit_ms"]),
 }
 
