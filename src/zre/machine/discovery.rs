@@ -338,6 +338,8 @@ impl NodeMachine {
         peer.received = Sequence::new(peer.received.wraps_early());
         peer.received.advance();
         peer.liveness.hear_link(now);
+        // Whoever said farewell was the life before this one.
+        peer.leaves_by = None;
         let due = peer.liveness.due(&self.patience);
         peer.status = hello.status;
         let Hello { endpoint, groups, name, mut headers, status: _ } = hello;

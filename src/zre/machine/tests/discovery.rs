@@ -97,6 +97,19 @@ fn who_says_farewell_and_keeps_its_connection_is_gone_after_a_second() {
 }
 
 #[test]
+fn who_comes_back_right_after_its_farewell_stays() {
+    let mut rig = Rig::new();
+    let (old, _) = rig.meet(ALICE, "10.0.0.2:49152", &[]);
+    rig.beacon(ALICE, "10.0.0.2:0");
+    let new = rig.accept(ALICE, "10.0.0.2:33334");
+    assert_eq!(story(&rig.receive(new, 1, hello("tcp://10.0.0.2:49153", &[]))), "-replaced +");
+    assert_eq!(story(&rig.feed(Input::InboundClosed { link: old })), "");
+    rig.beacon(ALICE, "10.0.0.2:49153");
+    assert_eq!(story(&rig.until(3000)), "");
+    assert!(rig.machine.peer(ALICE).is_some());
+}
+
+#[test]
 fn what_is_no_beacon_is_counted() {
     let mut rig = Rig::new();
     let beacon = Beacon::decode(b"hello");
