@@ -7,9 +7,8 @@
 //! clients by their service's limits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,56 +23,20 @@ use super::machine::{ClientId, ConnectionId, Input, Name, Output, RelayMachine};
 use super::message::Message;
 use super::proof::{SessionKey, Token};
 use super::throttle::Throttle;
-use super::tls::{self, TlsError};
 use crate::machine::Machine;
-use crate::net::{Alarm, Net, Task, TcpListener};
+use crate::net::{Alarm, Net, Task};
+use handle::Request;
 
 mod connection;
+mod doors;
+mod handle;
+
+pub use handle::{Relay, RelayError};
 
 /// Connections that have not introduced themselves yet. The oldest makes room for one more.
 const STRANGERS_MAX: usize = 1024;
 /// Accepted connections between the listeners and the machine.
 const ACCEPTED: usize = 64;
-
-/// A running relay. Dropping the last handle ends it.
-#[derive(Clone, Debug)]
-pub struct Relay {
-    requests: mpsc::Sender<Request>,
-    hosts: SocketAddr,
-    counters: Arc<Counters>,
-}
-
-/// Why a relay does not start, or does not take new settings.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    /// An address can't be listened on.
-    #[error("can't listen for {whom} on {at}: {source}")]
-    Listen {
-        /// Whom the address is for.
-        whom: String,
-        /// The address.
-        at: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The certificate or its key is of no use.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// What can only be changed by a restart was changed.
-    #[error("`{0}` can't be changed while the relay runs")]
-    Fixed(&'static str),
-    /// The relay has ended.
-    #[error("the relay has ended")]
-    Ended,
-}
-
-/// What a handle asks for.
-#[derive(Debug)]
-enum Request {
-    Stop(oneshot::Sender<()>),
-    Reload(Box<Config>, oneshot::Sender<Result<(), RelayError>>),
-    Services(oneshot::Sender<BTreeMap<String, SocketAddr>>),
-}
 
 /// Where a connection came in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -202,111 +165,6 @@ struct Driver<N: Net> {
     stop_at: Option<crate::Timestamp>,
 }
 
-impl Relay {
-    /// Starts a relay.
-    ///
-    /// # Errors
-    /// When an address can't be listened on, or the certificate is of no use.
-    pub fn start<N: Net>(net: &N, config: Config) -> Result<Self, RelayError> {
-        let mut nobody = [0; 32];
-        net.random(&mut nobody);
-        let counters = Arc::new(Counters::default());
-        let shared = Shared {
-            keys: Mutex::default(),
-            tokens: Mutex::default(),
-            throttles: Mutex::default(),
-            nobody: Token::random(nobody),
-            tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
-            compatible_port: config.compatible.as_ref().map(|_| Arc::default()),
-            heartbeat: config.heartbeat,
-            counters: counters.clone(),
-        };
-        let (requests_tx, requests) = mpsc::channel(4);
-        let (accepted_tx, accepted) = mpsc::channel(ACCEPTED);
-        let (notes_tx, notes) = mpsc::unbounded_channel();
-        let mut driver = Driver {
-            net: net.clone(),
-            machine: RelayMachine::new(config.heartbeat),
-            config: Config { services: BTreeMap::new(), ..config.clone() },
-            shared: Arc::new(shared),
-            alarm: net.alarm(),
-            listeners: BTreeMap::new(),
-            accepted_tx,
-            accepted,
-            notes_tx,
-            notes,
-            requests,
-            tasks: BTreeMap::new(),
-            strangers: BTreeSet::new(),
-            outboxes: BTreeMap::new(),
-            command_channels: BTreeMap::new(),
-            seats: BTreeMap::new(),
-            clients: BTreeMap::new(),
-            last_id: 0,
-            next_session: 0,
-            stopping: Vec::new(),
-            stop_at: None,
-        };
-        let hosts = driver.listen(Entrance::Hosts, config.hosts)?;
-        if let Some(compatible) = &config.compatible {
-            driver.listen(Entrance::Commands, compatible.commands)?;
-        }
-        driver.apply(config)?;
-        let clients =
-            driver.listeners.get(&Entrance::Clients(Name::from(""))).map(|(_, local, _)| local.port());
-        if let (Some(port), Some(clients)) = (&driver.shared.compatible_port, clients) {
-            port.store(clients, Ordering::Relaxed);
-        }
-        info!(%hosts, "relay started");
-        net.spawn("relay", driver.run()).detach();
-        Ok(Self { requests: requests_tx, hosts, counters })
-    }
-
-    /// Where hosts connect to.
-    pub const fn hosts_at(&self) -> SocketAddr {
-        self.hosts
-    }
-
-    /// The services, and where their clients connect to; the original protocol's has no name.
-    pub async fn services(&self) -> BTreeMap<String, SocketAddr> {
-        let (answer, services) = oneshot::channel();
-        if self.requests.send(Request::Services(answer)).await.is_err() {
-            return BTreeMap::new();
-        }
-        services.await.unwrap_or_default()
-    }
-
-    /// What it has counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// Takes other services and limits. Sessions go on; hosts of services that are gone or have another token connect anew.
-    ///
-    /// # Errors
-    /// When an address can't be listened on, or something else was changed. All is as before then.
-    pub async fn reload(&self, config: Config) -> Result<(), RelayError> {
-        let (answer, outcome) = oneshot::channel();
-        let request = Request::Reload(Box::new(config), answer);
-        self.requests.send(request).await.map_err(|_| RelayError::Ended)?;
-        outcome.await.map_err(|_| RelayError::Ended)?
-    }
-
-    /// Whether it has stopped.
-    pub fn is_ended(&self) -> bool {
-        self.requests.is_closed()
-    }
-
-    /// Stops listening at once, so that another relay can take over, tells the hosts, and waits until the last session has ended, or
-    /// for as long as the configuration says.
-    pub async fn stop(&self) {
-        let (answer, done) = oneshot::channel();
-        if self.requests.send(Request::Stop(answer)).await.is_ok() {
-            let _ = done.await;
-        }
-    }
-}
-
 impl<N: Net> Driver<N> {
     async fn run(mut self) {
         loop {
@@ -337,99 +195,6 @@ impl<N: Net> Driver<N> {
         for answer in stopping {
             let _ = answer.send(());
         }
-    }
-
-    fn listen(&mut self, entrance: Entrance, at: SocketAddr) -> Result<SocketAddr, RelayError> {
-        let whom = match &entrance {
-            Entrance::Hosts => "hosts".to_owned(),
-            Entrance::Commands => "command channels".to_owned(),
-            Entrance::Clients(name) if name.is_empty() => "clients".to_owned(),
-            Entrance::Clients(name) => format!("clients of `{name}`"),
-        };
-        let failed = |source| RelayError::Listen { whom, at, source };
-        let listener = self.net.listen(at).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (local, listener) = listener.map_err(failed)?;
-        let (net, accepted, door) = (self.net.clone(), self.accepted_tx.clone(), entrance.clone());
-        let task = self.net.spawn("accept", async move {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, from)) => {
-                        let at = net.local_addr(&stream).unwrap_or(local);
-                        let entrance = door.clone();
-                        if accepted.send(Accepted { entrance, stream, from, at }).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => debug!(%error, "connection not accepted"),
-                }
-            }
-        });
-        self.listeners.insert(entrance, (at, local, task));
-        Ok(local)
-    }
-
-    /// Makes the services and limits of `config` those of this relay.
-    fn apply(&mut self, config: Config) -> Result<(), RelayError> {
-        let old = &self.config;
-        let ports = |config: &Config| config.compatible.as_ref().map(|c| (c.commands, c.clients));
-        for (name, is_same) in [
-            ("hosts", old.hosts == config.hosts),
-            ("tls", old.tls == config.tls),
-            ("heartbeat", old.heartbeat == config.heartbeat),
-            ("compatible", ports(old) == ports(&config)),
-        ] {
-            if !is_same {
-                return Err(RelayError::Fixed(name));
-            }
-        }
-        let mut services: BTreeMap<Name, Limits> = BTreeMap::new();
-        let mut doors: BTreeMap<Name, SocketAddr> = BTreeMap::new();
-        if let Some(compatible) = &config.compatible {
-            doors.insert(Name::from(""), compatible.clients);
-            services.insert(Name::from(""), compatible.limits.clone());
-        }
-        for (name, service) in &config.services {
-            doors.insert(Name::from(name.as_str()), service.clients);
-            services.insert(Name::from(name.as_str()), service.limits.clone());
-        }
-        // New doors open before old ones close, so that a failure leaves all as it was.
-        let mut opened = Vec::new();
-        for (name, at) in &doors {
-            let entrance = Entrance::Clients(name.clone());
-            if self.listeners.get(&entrance).is_some_and(|(asked, ..)| asked == at) {
-                continue;
-            }
-            let before = self.listeners.remove(&entrance);
-            let outcome = self.listen(entrance.clone(), *at);
-            opened.push((entrance, before));
-            if let Err(error) = outcome {
-                for (entrance, before) in opened {
-                    self.listeners.remove(&entrance);
-                    self.listeners.extend(before.map(|before| (entrance, before)));
-                }
-                return Err(error);
-            }
-        }
-        self.listeners.retain(|entrance, _| match entrance {
-            Entrance::Clients(name) => doors.contains_key(name),
-            Entrance::Hosts | Entrance::Commands => true,
-        });
-        let tokens =
-            config.services.iter().map(|(name, service)| (Name::from(name.as_str()), service.token.clone()));
-        *self.shared.tokens.lock().expect("nothing panics while it holds this lock") = tokens.collect();
-        self.shared.limit(&services);
-        // Hosts that know another token than the new one have to come again.
-        let changed = config.services.iter().filter(|(name, service)| {
-            self.config.services.get(*name).is_some_and(|old| old.token != service.token)
-        });
-        let mut kept = services.clone();
-        changed.for_each(|(name, _)| drop(kept.remove(name.as_str())));
-        let now = self.net.now();
-        self.machine.handle(now, Input::Services(kept));
-        self.machine.handle(now, Input::Services(services));
-        self.config = config;
-        self.act();
-        Ok(())
     }
 
     fn on_request(&mut self, request: Request) {
