@@ -51,6 +51,7 @@ mod measures;
 pub mod message;
 mod processor;
 pub mod proxy;
+mod queries;
 mod sessions;
 mod storm;
 

@@ -1,18 +1,24 @@
 //! What a relay listens on, and how that changes while it runs.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 
 use tracing::debug;
 
-use super::{Accepted, Driver, Entrance, RelayError};
+use super::{Accepted, Driver, Entrance, Line, Listener, RelayError, datagrams};
 use crate::machine::Machine;
-use crate::net::{Net, TcpListener};
-use crate::relay::config::{Config, Limits};
+use crate::net::{Net, Task, TcpListener, UdpOptions, UdpSocket};
+use crate::relay::config::{Config, Limits, Protocol};
 use crate::relay::machine::{Input, Name};
 
 impl<N: Net> Driver<N> {
-    pub(super) fn listen(&mut self, entrance: Entrance, at: SocketAddr) -> Result<SocketAddr, RelayError> {
+    pub(super) fn listen(
+        &mut self,
+        entrance: Entrance,
+        protocol: Protocol,
+        at: SocketAddr,
+    ) -> Result<SocketAddr, RelayError> {
         let whom = match &entrance {
             Entrance::Hosts => "hosts".to_owned(),
             Entrance::Commands => "command channels".to_owned(),
@@ -20,16 +26,34 @@ impl<N: Net> Driver<N> {
             Entrance::Clients(name) => format!("clients of `{name}`"),
         };
         let failed = |source| RelayError::Listen { whom, at, source };
-        let listener = self.net.listen(at).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (local, listener) = listener.map_err(failed)?;
+        let (local, task) = match protocol {
+            Protocol::Tcp => self.accept(&entrance, at),
+            Protocol::Udp => self.receive(&entrance, at),
+        }
+        .map_err(failed)?;
+        self.listeners.insert(entrance, Listener { asked: (protocol, at), local, _task: task });
+        Ok(local)
+    }
+
+    fn receive(&self, entrance: &Entrance, at: SocketAddr) -> io::Result<(SocketAddr, Task)> {
+        let socket = self.net.bind_udp(&UdpOptions::at(at))?;
+        let local = socket.local_addr()?;
+        let (accepted, counters) = (self.accepted_tx.clone(), self.shared.counters.clone());
+        let receiving = datagrams::receive(socket, local, entrance.clone(), accepted, counters);
+        Ok((local, self.net.spawn("receive", receiving)))
+    }
+
+    fn accept(&self, entrance: &Entrance, at: SocketAddr) -> io::Result<(SocketAddr, Task)> {
+        let listener = self.net.listen(at)?;
+        let local = listener.local_addr()?;
         let (net, accepted, door) = (self.net.clone(), self.accepted_tx.clone(), entrance.clone());
         let task = self.net.spawn("accept", async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, from)) => {
                         let at = net.local_addr(&stream).unwrap_or(local);
-                        let entrance = door.clone();
-                        if accepted.send(Accepted { entrance, stream, from, at }).await.is_err() {
+                        let (entrance, line) = (door.clone(), Line::Stream(stream));
+                        if accepted.send(Accepted { entrance, line, from, at }).await.is_err() {
                             return;
                         }
                     }
@@ -37,8 +61,7 @@ impl<N: Net> Driver<N> {
                 }
             }
         });
-        self.listeners.insert(entrance, (at, local, task));
-        Ok(local)
+        Ok((local, task))
     }
 
     /// Makes the services and limits of `config` those of this relay.
@@ -56,24 +79,24 @@ impl<N: Net> Driver<N> {
             }
         }
         let mut services: BTreeMap<Name, Limits> = BTreeMap::new();
-        let mut doors: BTreeMap<Name, SocketAddr> = BTreeMap::new();
+        let mut doors: BTreeMap<Name, (Protocol, SocketAddr)> = BTreeMap::new();
         if let Some(compatible) = &config.compatible {
-            doors.insert(Name::from(""), compatible.clients);
+            doors.insert(Name::from(""), (Protocol::Tcp, compatible.clients));
             services.insert(Name::from(""), compatible.limits.clone());
         }
         for (name, service) in &config.services {
-            doors.insert(Name::from(name.as_str()), service.clients);
+            doors.insert(Name::from(name.as_str()), (service.protocol, service.clients));
             services.insert(Name::from(name.as_str()), service.limits.clone());
         }
         // New doors open before old ones close, so that a failure leaves all as it was.
         let mut opened = Vec::new();
-        for (name, at) in &doors {
+        for (name, asked) in &doors {
             let entrance = Entrance::Clients(name.clone());
-            if self.listeners.get(&entrance).is_some_and(|(asked, ..)| asked == at) {
+            if self.listeners.get(&entrance).is_some_and(|listener| listener.asked == *asked) {
                 continue;
             }
             let before = self.listeners.remove(&entrance);
-            let outcome = self.listen(entrance.clone(), *at);
+            let outcome = self.listen(entrance.clone(), asked.0, asked.1);
             opened.push((entrance, before));
             if let Err(error) = outcome {
                 for (entrance, before) in opened {

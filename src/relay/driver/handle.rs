@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::{ACCEPTED, Driver, Entrance, Shared};
 use crate::net::Net;
-use crate::relay::config::Config;
+use crate::relay::config::{Config, Protocol};
 use crate::relay::counters::Counters;
 use crate::relay::machine::{Name, RelayMachine};
 use crate::relay::proof::Token;
@@ -72,6 +72,7 @@ impl Relay {
             keys: Mutex::default(),
             tokens: Mutex::default(),
             throttles: Mutex::default(),
+            idle: Mutex::default(),
             nobody: Token::random(nobody),
             tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
             compatible_port: config.compatible.as_ref().map(|_| Arc::default()),
@@ -104,13 +105,13 @@ impl Relay {
             stopping: Vec::new(),
             stop_at: None,
         };
-        let hosts = driver.listen(Entrance::Hosts, config.hosts)?;
+        let hosts = driver.listen(Entrance::Hosts, Protocol::Tcp, config.hosts)?;
         if let Some(compatible) = &config.compatible {
-            driver.listen(Entrance::Commands, compatible.commands)?;
+            driver.listen(Entrance::Commands, Protocol::Tcp, compatible.commands)?;
         }
         driver.apply(config)?;
         let clients =
-            driver.listeners.get(&Entrance::Clients(Name::from(""))).map(|(_, local, _)| local.port());
+            driver.listeners.get(&Entrance::Clients(Name::from(""))).map(|listener| listener.local.port());
         if let (Some(port), Some(clients)) = (&driver.shared.compatible_port, clients) {
             port.store(clients, Ordering::Relaxed);
         }
@@ -124,7 +125,7 @@ impl Relay {
         self.hosts
     }
 
-    /// The services, and where their clients connect to; the original protocol's has no name.
+    /// The services, and where their clients connect or send to; the original protocol's has no name.
     pub async fn services(&self) -> BTreeMap<String, SocketAddr> {
         let (answer, services) = oneshot::channel();
         if self.requests.send(Request::Services(answer)).await.is_err() {
@@ -155,7 +156,7 @@ impl Relay {
     }
 
     /// Stops listening at once, so that another relay can take over, tells the hosts, and waits until the last session has ended, or
-    /// for as long as the configuration says.
+    /// for as long as the configuration says. Sessions of UDP services end at once: they have no port any more.
     pub async fn stop(&self) {
         let (answer, done) = oneshot::channel();
         if self.requests.send(Request::Stop(answer)).await.is_ok() {

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use super::compatible::Announcement;
-use super::config::{Config, Limits};
+use super::config::{Config, Limits, Protocol};
 use super::counters::Counters;
 use super::machine::{ClientId, ConnectionId, Input, Name, Output, RelayMachine};
 use super::message::Message;
@@ -25,9 +25,11 @@ use super::proof::{SessionKey, Token};
 use super::throttle::Throttle;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task};
+use datagrams::Caller;
 use handle::Request;
 
 mod connection;
+mod datagrams;
 mod doors;
 mod handle;
 
@@ -46,24 +48,30 @@ enum Entrance {
     Clients(Name),
 }
 
-struct Accepted<S> {
+struct Accepted<N: Net> {
     entrance: Entrance,
-    stream: S,
+    line: Line<N>,
     from: SocketAddr,
     /// Our own address as the other side has it.
     at: SocketAddr,
 }
 
+/// What a client and the relay have between them.
+enum Line<N: Net> {
+    Stream(N::Stream),
+    Datagrams(Caller<N>),
+}
+
 /// A client on its way to a data connection.
-struct Client<S> {
+struct Client<N: Net> {
     service: Name,
-    stream: S,
+    line: Line<N>,
     from: SocketAddr,
     at: SocketAddr,
 }
 
 /// What the task of a host's connection tells.
-enum Note<S> {
+enum Note<N: Net> {
     Host {
         id: ConnectionId,
         service: Name,
@@ -82,20 +90,20 @@ enum Note<S> {
         id: ConnectionId,
         control: ConnectionId,
         ticket: u64,
-        seat: oneshot::Sender<Client<S>>,
+        seat: oneshot::Sender<Client<N>>,
     },
     CompatibleData {
         id: ConnectionId,
         session: i32,
-        seat: oneshot::Sender<Client<S>>,
+        seat: oneshot::Sender<Client<N>>,
     },
     Free {
         id: ConnectionId,
-        seat: oneshot::Sender<Client<S>>,
+        seat: oneshot::Sender<Client<N>>,
     },
     /// The data connection was of no use any more when this client came to it.
     Returned {
-        client: Client<S>,
+        client: Client<N>,
     },
     Ended {
         id: ConnectionId,
@@ -108,6 +116,8 @@ struct Shared {
     keys: Mutex<BTreeMap<ConnectionId, SessionKey>>,
     tokens: Mutex<BTreeMap<Name, Token>>,
     throttles: Mutex<BTreeMap<Name, Arc<Throttle>>>,
+    /// How long sessions of UDP services may be silent.
+    idle: Mutex<BTreeMap<Name, Duration>>,
     /// Nobody has it: proofs for services that don't exist are checked against it.
     nobody: Token,
     tls: Option<TlsAcceptor>,
@@ -134,11 +144,26 @@ impl Shared {
         for (name, limits) in services {
             throttles.entry(name.clone()).or_default().set(limits.bandwidth);
         }
+        let idle = services.iter().map(|(name, limits)| (name.clone(), limits.idle)).collect();
+        *self.idle.lock().expect("nothing panics while it holds this lock") = idle;
+    }
+
+    /// One that is no more lets nobody wait.
+    fn idle(&self, service: &str) -> Duration {
+        let idle = self.idle.lock().expect("nothing panics while it holds this lock");
+        idle.get(service).copied().unwrap_or_default()
     }
 
     fn key(&self, control: ConnectionId) -> Option<SessionKey> {
         self.keys.lock().expect("nothing panics while it holds this lock").get(&control).cloned()
     }
+}
+
+/// A port that is listened on.
+struct Listener {
+    asked: (Protocol, SocketAddr),
+    local: SocketAddr,
+    _task: Task,
 }
 
 struct Driver<N: Net> {
@@ -147,18 +172,18 @@ struct Driver<N: Net> {
     config: Config,
     shared: Arc<Shared>,
     alarm: N::Alarm,
-    listeners: BTreeMap<Entrance, (SocketAddr, SocketAddr, Task)>,
-    accepted_tx: mpsc::Sender<Accepted<N::Stream>>,
-    accepted: mpsc::Receiver<Accepted<N::Stream>>,
-    notes_tx: mpsc::UnboundedSender<Note<N::Stream>>,
-    notes: mpsc::UnboundedReceiver<Note<N::Stream>>,
+    listeners: BTreeMap<Entrance, Listener>,
+    accepted_tx: mpsc::Sender<Accepted<N>>,
+    accepted: mpsc::Receiver<Accepted<N>>,
+    notes_tx: mpsc::UnboundedSender<Note<N>>,
+    notes: mpsc::UnboundedReceiver<Note<N>>,
     requests: mpsc::Receiver<Request>,
     tasks: BTreeMap<ConnectionId, Task>,
     strangers: BTreeSet<ConnectionId>,
     outboxes: BTreeMap<ConnectionId, mpsc::UnboundedSender<Message>>,
     command_channels: BTreeMap<ConnectionId, mpsc::UnboundedSender<Announcement>>,
-    seats: BTreeMap<ConnectionId, oneshot::Sender<Client<N::Stream>>>,
-    clients: BTreeMap<ClientId, Client<N::Stream>>,
+    seats: BTreeMap<ConnectionId, oneshot::Sender<Client<N>>>,
+    clients: BTreeMap<ClientId, Client<N>>,
     last_id: u64,
     next_session: i32,
     stopping: Vec<oneshot::Sender<()>>,
@@ -218,8 +243,8 @@ impl<N: Net> Driver<N> {
                 let _ = answer.send(outcome);
             }
             Request::Services(answer) => {
-                let at = |(entrance, (_, local, _)): (&Entrance, &(_, SocketAddr, _))| match entrance {
-                    Entrance::Clients(name) => Some((name.to_string(), *local)),
+                let at = |(entrance, listener): (&Entrance, &Listener)| match entrance {
+                    Entrance::Clients(name) => Some((name.to_string(), listener.local)),
                     Entrance::Hosts | Entrance::Commands => None,
                 };
                 let _ = answer.send(self.listeners.iter().filter_map(at).collect());
@@ -227,15 +252,17 @@ impl<N: Net> Driver<N> {
         }
     }
 
-    fn on_accepted(&mut self, accepted: Accepted<N::Stream>) {
-        let Accepted { entrance, stream, from, at } = accepted;
+    fn on_accepted(&mut self, accepted: Accepted<N>) {
+        let Accepted { entrance, line, from, at } = accepted;
         self.last_id += 1;
         if let Entrance::Clients(service) = entrance {
             self.shared.counters.clients.add(1);
             let client = ClientId(self.last_id);
-            self.clients.insert(client, Client { service: service.clone(), stream, from, at });
+            self.clients.insert(client, Client { service: service.clone(), line, from, at });
             return self.machine.handle(self.net.now(), Input::Client { client, service, from: from.ip() });
         }
+        // Hosts have no other.
+        let Line::Stream(stream) = line else { return };
         self.shared.counters.host_connections.add(1);
         if self.strangers.len() >= STRANGERS_MAX
             && let Some(oldest) = self.strangers.pop_first()
@@ -267,7 +294,7 @@ impl<N: Net> Driver<N> {
         self.tasks.insert(id, task);
     }
 
-    fn on_note(&mut self, note: Note<N::Stream>) {
+    fn on_note(&mut self, note: Note<N>) {
         let now = self.net.now();
         match note {
             Note::Host { id, service, key, outbox } if self.strangers.remove(&id) => {
@@ -360,12 +387,12 @@ impl<N: Net> Driver<N> {
     }
 
     fn join(&mut self, client: ClientId, data: ConnectionId) {
-        let Some(stream) = self.clients.remove(&client) else { return };
+        let Some(client) = self.clients.remove(&client) else { return };
         let seat = self.seats.remove(&data);
         self.shared.counters.sessions.add(1);
         let returned = match seat {
-            Some(seat) => seat.send(stream).err(),
-            None => Some(stream),
+            Some(seat) => seat.send(client).err(),
+            None => Some(client),
         };
         // The data connection has just ended.
         if let Some(returned) = returned {
@@ -375,7 +402,7 @@ impl<N: Net> Driver<N> {
     }
 
     /// A client that nobody has served: another data connection may.
-    fn take_back(&mut self, returned: Client<N::Stream>) {
+    fn take_back(&mut self, returned: Client<N>) {
         self.last_id += 1;
         let (client, service) = (ClientId(self.last_id), returned.service.clone());
         self.clients.insert(client, returned);
