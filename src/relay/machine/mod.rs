@@ -420,16 +420,16 @@ impl RelayMachine {
         hosts.min_by_key(|(_, host)| host.active + host.tickets.len()).map(|(id, _)| *id)
     }
 
-    /// Somebody waits: the pools grow.
+    /// Somebody waits whom no connection is on its way for: the pools grow.
     fn want_more(&mut self, now: Timestamp, service: &Name) {
         let Some(door) = self.doors.get(service).filter(|door| !door.waiting.is_empty()) else { return };
         let (waiting, pool_max) = (door.waiting.len(), door.limits.pool_max);
         let asked: usize =
             self.hosts.values().filter(|host| host.service == *service).map(|host| host.tickets.len()).sum();
-        let Some(control) = self.least_loaded(service, false) else { return };
+        let missing = waiting.saturating_sub(asked);
+        let Some(control) = self.least_loaded(service, false).filter(|_| missing > 0) else { return };
         let host = self.hosts.get_mut(&control).expect("it was found before");
         host.target = (host.target * 2).min(pool_max).max(host.target);
-        let missing = waiting.saturating_sub(asked);
         let wanted = missing.max(host.missing());
         self.want(now, control, wanted);
     }

@@ -96,6 +96,18 @@ fn hosts_that_come_together_fill_their_pools_in_turn_and_who_is_needed_at_once()
 }
 
 #[test]
+fn one_client_that_waits_makes_one_pool_grow_and_not_that_of_each_host_that_comes() {
+    let mut bench = Bench::new(Limits { pool: 2, ..Limits::default() });
+    assert_eq!(bench.client(100), []);
+    assert_eq!(bench.host(1), [want(1, 0, 4)]);
+    assert_eq!(bench.host(2), [want(2, 0, 1)]);
+    // More than are on their way for them do again.
+    (101..104).for_each(|client| assert_eq!(bench.client(client), []));
+    assert_eq!(bench.client(104), []);
+    assert_eq!(bench.client(105), [want(2, 1, 3)]);
+}
+
+#[test]
 fn a_ticket_is_good_once_and_for_its_own_host() {
     let mut bench = Bench::new(Limits { pool: 1, ..Limits::default() });
     bench.host(1);
