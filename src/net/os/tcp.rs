@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::TcpListener;
@@ -34,6 +34,9 @@ impl OsListener {
         if at.is_ipv6() {
             socket.set_only_v6(true)?;
         }
+        // Linux gives each accepted connection what its listener has, which saves two system calls for each.
+        #[cfg(target_os = "linux")]
+        prepare(&socket)?;
         socket.bind(&at.into())?;
         socket.listen(BACKLOG)?;
         tokio::net::TcpListener::from_std(socket.into()).map(Self)
@@ -53,7 +56,8 @@ impl TcpListener for OsListener {
         match self.0.accept().await {
             Ok((stream, from)) => {
                 // Fails when the other side has gone already; reading will say so better.
-                let _ = prepare(&stream);
+                #[cfg(not(target_os = "linux"))]
+                let _ = prepare(&SockRef::from(&stream));
                 Ok((stream, from))
             }
             Err(error) => {
@@ -88,7 +92,7 @@ pub(super) async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<
     if stream.local_addr()? == to {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    prepare(&stream)?;
+    prepare(&SockRef::from(&stream))?;
     Ok(stream)
 }
 
@@ -98,10 +102,10 @@ pub(super) async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<
 /// peer that says little has nothing else in flight: at 10 % loss one message in 20,000 waits for 6 s and all others behind
 /// it. With this option the first six repetitions come at the first time-out's pace while fewer than four segments are in
 /// flight.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_thin_linear_timeouts(true)?;
+    socket.set_tcp_thin_linear_timeouts(true)?;
     Ok(())
 }
 
@@ -112,7 +116,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// five times for 6 s. So where BBR is the machine's default, messages go with another one.
 #[cfg(target_os = "linux")]
 pub(super) fn expect_messages(stream: &TcpStream) {
-    let socket = socket2::SockRef::from(stream);
+    let socket = SockRef::from(stream);
     let is_bbr = socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr"));
     // Where none can be had, messages are only slower.
     let _ = is_bbr && WITH_THRESHOLD.iter().any(|name| socket.set_tcp_congestion(name).is_ok());

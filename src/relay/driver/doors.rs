@@ -51,7 +51,10 @@ impl<N: Net> Driver<N> {
             loop {
                 match listener.accept().await {
                     Ok((stream, from)) => {
-                        let at = net.local_addr(&stream).unwrap_or(local);
+                        // One of several addresses, if it listens on all of them.
+                        let is_any = local.ip().is_unspecified();
+                        let own = is_any.then(|| net.local_addr(&stream).ok()).flatten();
+                        let at = own.unwrap_or(local);
                         let (entrance, line) = (door.clone(), Line::Stream(stream));
                         if accepted.send(Accepted { entrance, line, from, at }).await.is_err() {
                             return;
