@@ -85,16 +85,21 @@ fn descriptors(running: &Running) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", running.0.id())).expect("it runs").count()
 }
 
-#[test]
-#[ignore = "needs root, network namespaces and nftables: .ci/run runs them"]
-fn a_service_behind_a_masquerading_router_is_reached_through_a_relay() {
+/// The relay, a client, and the router, which has one more network behind it; that network; and where clients connect to.
+fn networks() -> Option<(Lab, Home, SocketAddr)> {
     if !lab::is_available_or_say_so() {
-        return;
+        return None;
     }
-    // The relay, a client, and the router, which has one more network behind it.
     let lab = Lab::new(3);
     let home = Home::new(lab.namespace(2));
     let relay_at = SocketAddr::new(lab.address(0).into(), CLIENTS);
+    Some((lab, home, relay_at))
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and nftables: .ci/run runs them"]
+fn a_service_behind_a_masquerading_router_is_reached_through_a_relay() {
+    let Some((lab, home, relay_at)) = networks() else { return };
     let _service = inside(&home.host, echo);
     let mut relay_program = relay(&lab);
     let host = home.serve(lab.address(0), "127.0.0.1:7000");
@@ -177,12 +182,7 @@ fn come_and_go(at: SocketAddr, number: usize) {
 #[test]
 #[ignore = "needs root, network namespaces and nftables: .ci/run runs them"]
 fn no_descriptor_is_left_after_many_connections() {
-    if !lab::is_available_or_say_so() {
-        return;
-    }
-    let lab = Lab::new(3);
-    let home = Home::new(lab.namespace(2));
-    let relay_at = SocketAddr::new(lab.address(0).into(), CLIENTS);
+    let Some((lab, home, relay_at)) = networks() else { return };
     let _service = inside(&home.host, echo);
     // At each heartbeat half of the connections that nobody needed are closed.
     let directory = tempfile::tempdir().unwrap();
@@ -260,12 +260,7 @@ fn client_socket() -> UdpSocket {
 #[test]
 #[ignore = "needs root, network namespaces and nftables: .ci/run runs them"]
 fn a_udp_service_behind_a_masquerading_router_answers_through_a_relay() {
-    if !lab::is_available_or_say_so() {
-        return;
-    }
-    let lab = Lab::new(3);
-    let home = Home::new(lab.namespace(2));
-    let relay_at = SocketAddr::new(lab.address(0).into(), CLIENTS);
+    let Some((lab, home, relay_at)) = networks() else { return };
     let _service = inside(&home.host, echo_datagrams);
     let relay = || hailer(&lab, 0, &["relay", "--service", "echo=udp:0.0.0.0:2222"]);
     let relay_program = relay();
