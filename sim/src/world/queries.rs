@@ -12,7 +12,7 @@ use crate::trace::What;
 
 /// How long a client waits for an answer before it asks again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often it asks. Where each way loses one datagram in ten, one question in five thousand has no answer then.
+/// How often it asks. Where each way loses one datagram in ten, one question in four thousand has no answer then.
 const ATTEMPTS: u32 = 5;
 
 /// Answers each datagram that comes to the port with itself, until its node ends.
