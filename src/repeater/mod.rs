@@ -24,9 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use config::{Announce, Config, Consul, Filter, Place, Registry, Tls};
 pub use machine::{Counters, Event};
-pub use registry::TlsError;
 
 use crate::net::Net;
+pub use crate::tls::TlsError;
 
 /// Events that wait for the program. Those for which there is no room are lost: they are for people, and the next ones say
 /// how it is.

@@ -24,8 +24,6 @@ mod tls;
 #[cfg(feature = "fuzzing")]
 pub(super) use consul::read as read_consul;
 
-pub use crate::relay::TlsError;
-
 /// The most repeaters that are taken from one answer of a registry.
 const ANSWERS_MAX: usize = 1024;
 
