@@ -16,6 +16,7 @@ use super::{chat, tools};
 use crate::net::OsNet;
 use crate::zre::{self, Endpoint, Text};
 
+mod counted;
 mod group;
 mod hub;
 mod relay;
@@ -181,9 +182,12 @@ enum Verb {
         /// Print one JSON object an event
         #[arg(long)]
         json: bool,
-        /// At the end, tell what was counted: peers, and odd or hostile input by its cause
+        /// At the end, tell what was counted: peers, what a repeater carried, and odd or hostile input by its cause
         #[arg(long)]
         counters: bool,
+        /// Tell that so often while running, with its unit
+        #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+        counters_every: Option<Duration>,
     },
 }
 
@@ -256,7 +260,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 
 impl NodeOptions {
     fn shown(&self) -> Shown {
-        Shown { is_json: self.json, with_counters: self.counters }
+        Shown { is_json: self.json, with_counters: self.counters, ..Shown::default() }
     }
 
     fn config(&self, groups: &[String]) -> Config {
@@ -359,13 +363,13 @@ pub async fn main() -> ExitCode {
         }
         Verb::Repeater { options } => match options.config() {
             Ok(config) => {
-                let shown = Shown { is_json: options.json, ..Shown::default() };
+                let shown = options.shown();
                 watch(&net, config, shown, None).await
             }
             Err(problem) => return usage(&problem),
         },
         Verb::Group(args) => group::run(&net, args).await,
-        Verb::Run { config: path, check, json, counters } => {
+        Verb::Run { config: path, check, json, counters, counters_every } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
                 Err(LoadError::Invalid(diagnostics)) => {
@@ -381,7 +385,8 @@ pub async fn main() -> ExitCode {
                 println!("{}: ok", path.display());
                 return ExitCode::SUCCESS;
             }
-            watch(&net, config, Shown { is_json: json, with_counters: counters }, Some(&path)).await
+            let shown = Shown { is_json: json, with_counters: counters, counters_every };
+            watch(&net, config, shown, Some(&path)).await
         }
     };
     match outcome {

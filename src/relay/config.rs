@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::proof::Token;
 use super::proxy::ProxyVersion;
+pub use crate::tls::TlsFiles;
 
 /// A relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,15 +71,6 @@ pub struct Limits {
     pub pool: usize,
     /// ... and at most, when demand has let the pool grow.
     pub pool_max: usize,
-}
-
-/// A certificate and its key, in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate, and those between it and its authority.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
 }
 
 /// A host: makes local services reachable through a relay.

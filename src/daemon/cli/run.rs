@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::super::output::Output;
 use super::super::tools::bench::{Bench, Servers};
 use super::super::{Config, Roles, chat, editor, start, tools};
+use super::counted::{Counted, Meter};
 use super::{NodeOptions, relay};
 use crate::net::{Alarm, Net, OsNet, Task};
 use crate::zre::{self, Events, Node};
@@ -23,18 +24,18 @@ const END_TIME: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Shown {
     pub(super) is_json: bool,
+    /// What was counted, at the end.
     pub(super) with_counters: bool,
+    /// ... and so often before.
+    pub(super) counters_every: Option<Duration>,
 }
 
 /// Stops the roles and shows what they still have to tell.
 async fn finish(mut roles: Roles, output: &Output, shown: Shown) -> io::Result<()> {
-    let counters = match &roles.zre {
-        Some((node, _)) if shown.with_counters => node.counters().await.ok(),
-        _ => None,
-    };
+    let counted = if shown.with_counters { Counted::of(&roles).await } else { Counted::default() };
     roles.stop().await;
     drain(&mut roles, output).await?;
-    counters.map_or(Ok(()), |counters| output.event(&counters))
+    counted.tell(output)
 }
 
 /// Runs the roles and shows what they tell until told to stop. A relay reads `file` again on SIGHUP.
@@ -52,12 +53,18 @@ pub(super) async fn watch(net: &OsNet, config: Config, shown: Shown, file: Optio
         output.remark(&format!("repeater for {}; Ctrl-C ends", repeater.lans().join(", ")));
     }
     relay::announce(&roles, &output).await;
-    let outcome = show(&mut roles, &output, file).await;
+    let meter = Meter::new(net, shown.counters_every);
+    let outcome = show(&mut roles, &output, file, meter).await;
     outcome.and(finish(roles, &output, shown).await)
 }
 
-/// Shows what the roles tell until told to stop.
-pub(super) async fn show(roles: &mut Roles, output: &Output, file: Option<&Path>) -> io::Result<()> {
+/// Shows what the roles tell until told to stop, and every so often what they have counted.
+pub(super) async fn show(
+    roles: &mut Roles,
+    output: &Output,
+    file: Option<&Path>,
+    mut meter: Meter<'_>,
+) -> io::Result<()> {
     let stop = stop_requested(output);
     tokio::pin!(stop);
     // It lives across rounds, so that no request is missed. Without a relay SIGHUP means what it means to every program.
@@ -66,6 +73,7 @@ pub(super) async fn show(roles: &mut Roles, output: &Output, file: Option<&Path>
         tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
+            () = meter.due() => Counted::of(roles).await.tell(output)?,
             () = relay::requested(&mut requests) => relay::reload(roles, file).await,
             event = roles.next() => match event {
                 Some(event) => output.event(&event)?,

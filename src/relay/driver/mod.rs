@@ -24,9 +24,10 @@ use super::machine::{ClientId, ConnectionId, Input, Name, Output, RelayMachine};
 use super::message::Message;
 use super::proof::{SessionKey, Token};
 use super::throttle::Throttle;
-use super::tls::{self, TlsError};
+use super::tls;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task, TcpListener};
+use crate::tls::TlsError;
 
 mod connection;
 
