@@ -155,6 +155,11 @@ impl UdpSocket for SimUdp {
         .await
     }
 
+    async fn readable(&self) -> io::Result<()> {
+        std::future::poll_fn(|context| self.fabric.with(|fabric| fabric.udp_poll_readable(self.key, context)))
+            .await
+    }
+
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         self.fabric.with(|fabric| fabric.udp_send(self.key, datagram, to))
     }

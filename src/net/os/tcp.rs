@@ -6,7 +6,7 @@ use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::TcpListener;
@@ -60,6 +60,9 @@ impl OsListener {
         if at.is_ipv6() {
             socket.set_only_v6(true)?;
         }
+        // Linux gives each accepted connection what its listener has, which saves two system calls for each.
+        #[cfg(target_os = "linux")]
+        prepare(&socket)?;
         socket.bind(&at.into())?;
         socket.listen(BACKLOG)?;
         tokio::net::TcpListener::from_std(socket.into()).map(Self)
@@ -79,7 +82,8 @@ impl TcpListener for OsListener {
         match self.0.accept().await {
             Ok((stream, from)) => {
                 // Fails when the other side has gone already; reading will say so better.
-                let _ = prepare(&stream);
+                #[cfg(not(target_os = "linux"))]
+                let _ = prepare(&SockRef::from(&stream));
                 Ok((stream, from))
             }
             Err(error) => {
@@ -114,7 +118,7 @@ pub(super) async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<
     if stream.local_addr()? == to {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    prepare(&stream)?;
+    prepare(&SockRef::from(&stream))?;
     Ok(stream)
 }
 
@@ -124,10 +128,10 @@ pub(super) async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<
 /// peer that says little has nothing else in flight: at 10 % loss one message in 20,000 waits for 6 s and all others behind
 /// it. With this option the first six repetitions come at the first time-out's pace while fewer than four segments are in
 /// flight.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_thin_linear_timeouts(true)?;
+    socket.set_tcp_thin_linear_timeouts(true)?;
     Ok(())
 }
 
@@ -142,7 +146,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 #[cfg(target_os = "linux")]
 pub(super) fn expect_messages(stream: &TcpStream) {
     use nix::sys::socket::setsockopt;
-    let socket = socket2::SockRef::from(stream);
+    let socket = SockRef::from(stream);
     let is_bbr = socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr"));
     // Where these can't be had, messages are only slower.
     let _ = is_bbr && WITH_THRESHOLD.iter().any(|name| socket.set_tcp_congestion(name).is_ok());
