@@ -92,6 +92,10 @@ impl Net for SimNet {
         stream.addresses().map(|(own, _)| own)
     }
 
+    fn expect_messages(&self, stream: &SimStream) {
+        self.fabric.with(|fabric| fabric.tcp_expect_messages(stream.key));
+    }
+
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::proof::Token;
 use super::proxy::ProxyVersion;
+pub use crate::tls::TlsFiles;
 
 /// A relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,15 +86,6 @@ pub struct Limits {
     /// How long a session of a UDP service may be silent until it is over; one that nothing was answered to ends after
     /// 30 s at the latest.
     pub idle: Duration,
-}
-
-/// A certificate and its key, in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate, and those between it and its authority.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
 }
 
 /// A host: makes local services reachable through a relay.

@@ -33,11 +33,11 @@ mod pump;
 #[cfg(test)]
 mod tests;
 mod throttle;
-pub(crate) mod tls;
+mod tls;
 
+pub use crate::tls::TlsError;
 pub use config::{Config, HostConfig, Protocol};
 pub use counters::{Counter, Counters};
 pub use driver::{Relay, RelayError};
 pub use host::{Handler, Host, HostError, LocalStream, Serve, Status, Visitor};
 pub use proxy::ProxyVersion;
-pub use tls::TlsError;

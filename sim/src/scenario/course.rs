@@ -224,6 +224,9 @@ pub enum Property {
     /// `leaders-are-agreed` (by): at that time, the members of a group that can talk with each other know one leader, who is
     /// one of them.
     LeadersAreAgreed,
+    /// `repeaters-know-each-other` (by): at that time, every running repeater listens to every other one that runs, and to
+    /// nobody else.
+    RepeatersKnowEachOther,
     /// `traffic-stays-below` (always): none of these nodes sends more than this in any second.
     TrafficStaysBelow(TrafficLimit),
     /// `memory-stays-below` (always): no program of these nodes ever holds more than this.

@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -12,6 +14,30 @@ use crate::net::TcpListener;
 /// Congestion controls that know a threshold, best first. Reno is always allowed.
 #[cfg(target_os = "linux")]
 const WITH_THRESHOLD: [&[u8]; 2] = [b"cubic", b"reno"];
+
+/// The longest pause before a message that got lost once more is repeated, in milliseconds. Longer than any round trip, or all
+/// that is slow would be repeated.
+#[cfg(target_os = "linux")]
+const REPEAT_PAUSE_MAX_MS: u32 = 3000;
+
+/// How long a connection lives on which nothing is acknowledged. Unasked, Linux counts repetitions, and would end it after 39 s
+/// with pauses as short as these.
+#[cfg(target_os = "linux")]
+const UNANSWERED_MAX: Duration = Duration::from_secs(120);
+
+/// Of Linux 6.15 and later; `libc` does not have it yet.
+#[cfg(target_os = "linux")]
+const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+#[cfg(target_os = "linux")]
+sockopt_impl!(
+    /// The ceiling of a connection's retransmission time-out.
+    RtoMaxMs,
+    Both,
+    libc::IPPROTO_TCP,
+    TCP_RTO_MAX_MS,
+    u32
+);
 
 /// Connections that may wait to be accepted; the kernel cuts it to its own limit (4096 on Linux).
 const BACKLOG: i32 = 1024;
@@ -109,17 +135,24 @@ fn prepare(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a connection a congestion control that knows a threshold.
+/// Lets nothing that was lost wait for long to be repeated.
 ///
 /// BBR makes no use of the slow start threshold, and so leaves it where it was at the start. Linux takes such a connection
 /// for one that is still starting, whose time-outs always double: a message that is lost four times in a row waits for 3 s,
 /// five times for 6 s. So where BBR is the machine's default, messages go with another one.
+///
+/// After six repetitions at an even pace time-outs double all the same, up to two minutes. Where a third of all packets is
+/// lost, one message in ten thousand waits longer than that, acknowledgements getting lost too, and all others behind it.
 #[cfg(target_os = "linux")]
 pub(super) fn expect_messages(stream: &TcpStream) {
+    use nix::sys::socket::setsockopt;
     let socket = SockRef::from(stream);
     let is_bbr = socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr"));
-    // Where none can be had, messages are only slower.
+    // Where these can't be had, messages are only slower.
     let _ = is_bbr && WITH_THRESHOLD.iter().any(|name| socket.set_tcp_congestion(name).is_ok());
+    if setsockopt(stream, RtoMaxMs, &REPEAT_PAUSE_MAX_MS).is_ok() {
+        let _ = socket.set_tcp_user_timeout(Some(UNANSWERED_MAX));
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +192,20 @@ mod tests {
         expect_messages(&stream);
         let name = socket2::SockRef::from(&stream).tcp_congestion().unwrap();
         assert!(!name.starts_with(b"bbr"), "{}", name.escape_ascii());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn messages_are_repeated_every_three_seconds_at_the_latest_where_the_kernel_can() {
+        use nix::sys::socket::getsockopt;
+        let listener = OsListener::bind((LOOPBACK, 0).into()).unwrap();
+        let stream = connect(listener.local_addr().unwrap(), None).await.unwrap();
+        let Ok(before) = getsockopt(&stream, RtoMaxMs) else { return };
+        assert!(before > REPEAT_PAUSE_MAX_MS);
+        expect_messages(&stream);
+        assert_eq!(getsockopt(&stream, RtoMaxMs), Ok(REPEAT_PAUSE_MAX_MS));
+        let user_timeout = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(user_timeout, Some(UNANSWERED_MAX), "else it ends after 39 s");
     }
 
     #[test]

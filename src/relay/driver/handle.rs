@@ -17,7 +17,8 @@ use crate::relay::config::{Config, Protocol};
 use crate::relay::counters::Counters;
 use crate::relay::machine::{Name, RelayMachine};
 use crate::relay::proof::Token;
-use crate::relay::tls::{self, TlsError};
+use crate::relay::tls;
+use crate::tls::TlsError;
 
 /// A running relay. Dropping the last handle ends it.
 #[derive(Clone, Debug)]

@@ -29,7 +29,8 @@ use crate::relay::message::{Message, PREAMBLE, Refusal};
 use crate::relay::proof::{Context, SessionKey};
 use crate::relay::pump;
 use crate::relay::throttle::Unpaced;
-use crate::relay::tls::{self, TlsError};
+use crate::relay::tls;
+use crate::tls::TlsError;
 
 /// How long the local service may take to accept a connection.
 const LOCAL_TIME: Duration = Duration::from_secs(5);

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::config::{CompatibleHost, HostConfig, Local};
-use super::tls::TlsError;
 use crate::net::{Net, Task};
+use crate::tls::TlsError;
 
 mod compatible;
 mod driver;
