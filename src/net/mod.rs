@@ -124,6 +124,12 @@ pub trait UdpSocket: Send + Sync + 'static {
     /// Linux does not. Each is reported once and the socket stays usable, so a caller logs it and receives again.
     fn recv_from(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<(usize, SocketAddr)>> + Send;
 
+    /// Waits until there may be a datagram. Who has many sockets then needs no buffer for each that waits.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::recv_from`].
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+
     /// Sends a datagram.
     ///
     /// # Errors

@@ -183,6 +183,8 @@ pub enum Manner {
     Idle,
     /// It says a byte a minute and stays. Nothing is expected of its sessions.
     Trickle,
+    /// It asks by a datagram, and again until it is answered: what a client of a UDP service does.
+    Query,
 }
 
 impl TrafficKind {

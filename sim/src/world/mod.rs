@@ -53,6 +53,7 @@ pub mod message;
 mod original_repeater;
 mod processor;
 pub mod proxy;
+mod queries;
 mod sessions;
 mod storm;
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::output::Output;
+use super::super::tools::bench::{Bench, Servers};
 use super::super::{Config, Roles, chat, editor, start, tools};
 use super::counted::{Counted, Meter};
 use super::{NodeOptions, relay};
@@ -121,28 +122,25 @@ where
     outcome.and(finish(roles, &output, shown).await)
 }
 
-/// Measures with a server: this program's own, unless another one is meant.
-pub(super) async fn bench(
-    net: &OsNet,
-    options: &NodeOptions,
-    is_server: bool,
-    (bench, peer): (tools::bench::Bench, Option<String>),
-) -> io::Result<()> {
-    let group = [tools::bench::GROUP.to_owned()];
+/// Is a server that others measure with.
+pub(super) async fn serve_bench(net: &OsNet, options: &NodeOptions) -> io::Result<()> {
     let shown = options.shown();
-    if is_server {
-        let output = Output::new(shown.is_json);
-        return with_node(net, options.config(&group), output, shown, async |node, output, stop| {
-            tools::bench::serve(node, output, stop).await
-        })
-        .await;
-    }
+    let config = options.config(&[tools::bench::GROUP.to_owned()]);
+    with_node(net, config, Output::new(shown.is_json), shown, async |node, output, stop| {
+        tools::bench::serve(node, output, stop).await
+    })
+    .await
+}
+
+/// Measures with a server: this program's own, unless another one is meant.
+pub(super) async fn bench(net: &OsNet, options: &NodeOptions, mut bench: Bench) -> io::Result<()> {
+    let shown = options.shown();
     let mut own_server = None;
-    let mut wanted = peer.clone();
-    if peer.is_none() {
-        let config = zre::Config { name: None, ..options.config(&group).zre.unwrap_or_default() };
+    if let Servers::One(name @ None) = &mut bench.servers {
+        let config = options.config(&[tools::bench::GROUP.to_owned()]).zre.unwrap_or_default();
+        let config = zre::Config { name: None, ..config };
         let (node, mut events) = Node::start(net, config).await.map_err(io::Error::other)?;
-        wanted = Some(node.name().to_string());
+        *name = Some(node.name().to_string());
         own_server = Some(net.spawn("bench server", async move {
             let quiet = Output::new(false).quiet();
             // It is measured until the program ends.
@@ -151,7 +149,7 @@ pub(super) async fn bench(
     }
     let output = Output::new(shown.is_json).quiet();
     let outcome = with_node(net, options.config(&[]), output, shown, async |node, output, stop| {
-        tools::bench::run(net, node, output, (bench, wanted), stop).await
+        tools::bench::run(net, node, output, bench, stop).await
     })
     .await;
     drop(own_server);

@@ -83,6 +83,10 @@ impl UdpSocket for OsUdp {
         self.0.recv_from(buffer).await
     }
 
+    async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         self.0.send_to(datagram, to).await
     }

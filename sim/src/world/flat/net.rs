@@ -174,6 +174,10 @@ impl UdpSocket for TurmoilUdp {
         self.socket.recv_from(buffer).await
     }
 
+    async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         let is_broadcast = to.ip() == IpAddr::V4(self.broadcast);
         let ip = if is_broadcast { IpAddr::V4(Ipv4Addr::BROADCAST) } else { to.ip() };
