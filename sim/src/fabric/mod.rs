@@ -10,7 +10,7 @@
 //! * `six`: what is different in IPv6.
 //! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`], `path`:
 //!   errors, and what machines learn from them.
-//! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
+//! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them. `waiting`: who waits for them.
 //! * [`docker`]: bridges and overlays. `published`: the ports of a Docker host, from within.
 //! * `faults`: partitions, pulled cables, links and addresses that change. `clock`: what machines take for the time.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
@@ -67,6 +67,7 @@ pub mod tap;
 pub mod tcp;
 mod translate;
 pub mod udp;
+mod waiting;
 mod wire;
 
 /// A machine.
@@ -362,7 +363,7 @@ impl Fabric {
             Event::AtInterface(interface, packet) => self.arrive(interface, packet),
             Event::AtInterfaces(interfaces, packet) => {
                 for interface in interfaces {
-                    self.arrive(interface, (*packet).clone());
+                    self.arrive_among(interface, &packet);
                 }
             }
             Event::AtSelf(host, packet) => self.deliver(host, None, packet),

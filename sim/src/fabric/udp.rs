@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hailer::net::UdpOptions;
 
-use super::alarm::{remember, wake};
 use super::icmp::Problem;
 use super::packet::{Body, Packet};
 use super::six::{scope_of, scoped};
+use super::waiting::Waiting;
 use super::{Fabric, HostId, InterfaceId};
 use crate::trace::Drop;
 
@@ -46,7 +46,7 @@ pub(super) struct UdpSocket {
     groups: Vec<(IpAddr, Option<InterfaceId>)>,
     received: VecDeque<(SocketAddr, Bytes)>,
     received_bytes: usize,
-    reader: Option<Waker>,
+    reader: Waiting,
 }
 
 impl Fabric {
@@ -81,7 +81,7 @@ impl Fabric {
             groups: Vec::new(),
             received: VecDeque::new(),
             received_bytes: 0,
-            reader: None,
+            reader: Waiting::default(),
         });
         bound.push(Bound { address: local.ip(), port: local.port(), key });
         Ok(key)
@@ -188,7 +188,7 @@ impl Fabric {
         let Some((from, payload)) = socket.received.pop_front() else {
             // The next one takes the first place, which is still in a cache.
             socket.received.clear();
-            remember(&mut socket.reader, context);
+            socket.reader.wait(context);
             return Poll::Pending;
         };
         socket.received_bytes -= payload.len() + DATAGRAM_OVERHEAD_BYTES;
@@ -199,7 +199,7 @@ impl Fabric {
 
     /// Hands a datagram to every socket that it is meant for: all of them for a broadcast or a multicast, the most
     /// closely bound and youngest for anything else, as Linux does.
-    pub(super) fn deliver_udp(&mut self, host: HostId, entered: Option<InterfaceId>, packet: Packet) {
+    pub(super) fn deliver_udp(&mut self, host: HostId, entered: Option<InterfaceId>, packet: &Packet) {
         let Body::Udp(payload) = &packet.body else { return };
         let to = packet.to.ip();
         let is_multicast = packet.is_multicast();
@@ -229,13 +229,13 @@ impl Fabric {
             if hears(socket) {
                 is_taken = true;
                 match socket.take(packet.from, payload) {
-                    Ok(reader) => wake(reader),
-                    Err(QueueFull) => self.counters.dropped(host, Drop::QueueFull, &packet),
+                    Ok(()) => socket.reader.wake(),
+                    Err(QueueFull) => self.counters.dropped(host, Drop::QueueFull, packet),
                 }
             }
         }
         if !is_taken && !is_multicast {
-            self.refuse_datagram(host, packet);
+            self.refuse_datagram(host, packet.clone());
         }
     }
 
@@ -249,13 +249,13 @@ impl Fabric {
 struct QueueFull;
 
 impl UdpSocket {
-    fn take(&mut self, from: SocketAddr, payload: &Bytes) -> Result<Option<Waker>, QueueFull> {
+    fn take(&mut self, from: SocketAddr, payload: &Bytes) -> Result<(), QueueFull> {
         let charge = payload.len() + DATAGRAM_OVERHEAD_BYTES;
         if self.received_bytes + charge > RECEIVE_BUFFER_BYTES {
             return Err(QueueFull);
         }
         self.received_bytes += charge;
         self.received.push_back((from, payload.clone()));
-        Ok(self.reader.take())
+        Ok(())
     }
 }

@@ -172,19 +172,47 @@ impl Fabric {
     }
 
     /// A packet has come to an interface.
-    pub(super) fn arrive(&mut self, interface: InterfaceId, mut packet: Packet) {
-        let Interface { host, is_plugged, number, .. } = self.interfaces[interface.0 as usize];
-        if !is_plugged {
-            self.counters.dropped(host, Drop::Unplugged, &packet);
-        } else if self.hosts[host.0 as usize].is_powered {
-            self.counters.received(host, interface, &packet);
-            if packet.to.is_ipv6() {
-                packet.enter(number);
-            }
-            self.take_in(host, interface, packet);
-        } else {
-            self.counters.dropped(host, Drop::NoHost, &packet);
+    pub(super) fn arrive(&mut self, interface: InterfaceId, packet: Packet) {
+        if let Some(host) = self.comes_in(interface, &packet) {
+            self.enter(host, interface, packet);
         }
+    }
+
+    /// A packet has come to one of several interfaces. As nearly always, it is a broadcast's datagram that only sockets look at:
+    /// then they do so in its one place.
+    pub(super) fn arrive_among(&mut self, interface: InterfaceId, packet: &Packet) {
+        let Some(host) = self.comes_in(interface, packet) else { return };
+        let machine = &self.hosts[host.index()];
+        let is_plain = !machine.is_router
+            && machine.translation.is_none()
+            && matches!(packet.body, Body::Udp(_))
+            && self.is_broadcast_on(interface, packet.to.ip());
+        if is_plain {
+            self.deliver_udp(host, Some(interface), packet);
+        } else {
+            self.enter(host, interface, packet.clone());
+        }
+    }
+
+    /// Counts a packet at an interface, and says whose that is when it gets in there.
+    fn comes_in(&mut self, interface: InterfaceId, packet: &Packet) -> Option<HostId> {
+        let Interface { host, is_plugged, .. } = self.interfaces[interface.index()];
+        if !is_plugged {
+            self.counters.dropped(host, Drop::Unplugged, packet);
+        } else if self.hosts[host.index()].is_powered {
+            self.counters.received(host, interface, packet);
+            return Some(host);
+        } else {
+            self.counters.dropped(host, Drop::NoHost, packet);
+        }
+        None
+    }
+
+    fn enter(&mut self, host: HostId, interface: InterfaceId, mut packet: Packet) {
+        if packet.to.is_ipv6() {
+            packet.enter(self.interfaces[interface.index()].number);
+        }
+        self.take_in(host, interface, packet);
     }
 
     /// A packet is inside the machine, by an interface unless the machine sent it to itself: its socket gets it.
@@ -193,7 +221,7 @@ impl Fabric {
             return;
         }
         match packet.body {
-            Body::Udp(_) => self.deliver_udp(host, entered, packet),
+            Body::Udp(_) => self.deliver_udp(host, entered, &packet),
             Body::Icmp(icmp) => self.deliver_icmp(host, *icmp),
             Body::Vxlan(tunnelled) => self.untunnel(*tunnelled),
             Body::Tcp(segment) => self.deliver_tcp(host, packet.from, packet.to, *segment),

@@ -4,8 +4,8 @@
 //! the other eight each time cost more than all the rest of a beacon. So each source is polled with a waker of its own,
 //! which notes the source before it wakes the task.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Wake, Waker};
 
 /// Where things come from, in the order in which they are served.
@@ -47,8 +47,8 @@ impl Source {
 /// The sources of one task.
 #[derive(Debug)]
 pub(super) struct Sources {
-    noted: Arc<Noted>,
-    /// The task that `noted` wakes. It moves seldom, and to look here needs no lock.
+    noted: Arc<AtomicU16>,
+    /// The task that all of `wakers` wake, once it is known.
     task: Option<Waker>,
     wakers: [Waker; Source::ALL.len()],
 }
@@ -57,32 +57,36 @@ pub(super) struct Sources {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct News(u16);
 
-#[derive(Debug)]
-struct Noted {
-    sources: AtomicU16,
-    task: Mutex<Option<Waker>>,
-}
-
+/// Wakes the task for one source. It never changes, so that nobody has to wait for anybody to ring it.
 #[derive(Debug)]
 struct Bell {
-    noted: Arc<Noted>,
+    noted: Arc<AtomicU16>,
     source: Source,
+    task: Waker,
 }
 
 impl Sources {
     /// All of them are to be asked first.
     pub(super) fn new() -> Self {
-        let noted = Arc::new(Noted { sources: AtomicU16::new(u16::MAX), task: Mutex::default() });
-        let waker = |source| Waker::from(Arc::new(Bell { noted: noted.clone(), source }));
-        Self { wakers: Source::ALL.map(waker), noted, task: None }
+        Self {
+            noted: Arc::new(AtomicU16::new(u16::MAX)),
+            task: None,
+            wakers: Source::ALL.map(|_| Waker::noop().clone()),
+        }
     }
 
-    /// Whoever is noted from now on wakes the task of this context. To be called first each time that it is polled.
+    /// Whoever is noted from now on wakes the task of this context. To be called first each time that it is polled. When the
+    /// task has moved, which is seldom, all sources are to be asked again, so that they know.
     pub(super) fn wake_for(&mut self, context: &Context<'_>) {
-        if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
-            self.task = Some(context.waker().clone());
-            self.noted.task().clone_from(&self.task);
+        let task = context.waker();
+        if self.task.as_ref().is_some_and(|known| known.will_wake(task)) {
+            return;
         }
+        self.task = Some(task.clone());
+        self.wakers = Source::ALL.map(|source| {
+            Arc::new(Bell { noted: Arc::clone(&self.noted), source, task: task.clone() }).into()
+        });
+        self.noted.store(u16::MAX, Ordering::Release);
     }
 
     /// What to poll a source with.
@@ -92,13 +96,16 @@ impl Sources {
 
     /// A source is to be asked again, by the task itself.
     pub(super) fn note(&self, source: Source) {
-        self.noted.sources.fetch_or(source.bit(), Ordering::AcqRel);
+        self.noted.fetch_or(source.bit(), Ordering::AcqRel);
     }
 
     /// Those that were noted since the last call; none when there are none, and then the first one wakes the task.
     pub(super) fn take(&self) -> Option<News> {
-        let noted = self.noted.sources.swap(0, Ordering::AcqRel);
-        (noted != 0).then_some(News(noted))
+        // As each time that the task has done all: without a write, which costs more.
+        if self.noted.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        Some(News(self.noted.swap(0, Ordering::AcqRel)))
     }
 }
 
@@ -114,12 +121,6 @@ impl News {
     }
 }
 
-impl Noted {
-    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.task.lock().expect("nothing panics while it holds this lock")
-    }
-}
-
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -127,10 +128,8 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         // Who came first has woken the task, and it has not looked since.
-        if self.noted.sources.fetch_or(self.source.bit(), Ordering::AcqRel) == 0
-            && let Some(task) = &*self.noted.task()
-        {
-            task.wake_by_ref();
+        if self.noted.fetch_or(self.source.bit(), Ordering::AcqRel) == 0 {
+            self.task.wake_by_ref();
         }
     }
 }
