@@ -150,11 +150,12 @@ impl UdpSocket for SimUdp {
         self.fabric.with(|fabric| fabric.udp_local(self.key))
     }
 
-    async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        std::future::poll_fn(|context| {
-            self.fabric.with(|fabric| fabric.udp_poll_recv(self.key, context, buffer))
-        })
-        .await
+    fn poll_recv_from(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        self.fabric.with(|fabric| fabric.udp_poll_recv(self.key, context, buffer))
     }
 
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {

@@ -361,11 +361,7 @@ impl Fabric {
         match event {
             Event::AtSegment(from, packet) => self.cross_segment(from, packet),
             Event::AtInterface(interface, packet) => self.arrive(interface, packet),
-            Event::AtInterfaces(interfaces, packet) => {
-                for interface in interfaces {
-                    self.arrive_among(interface, &packet);
-                }
-            }
+            Event::AtInterfaces(interfaces, packet) => self.arrive_at_all(&interfaces, &packet),
             Event::AtSelf(host, packet) => self.deliver(host, None, packet),
             Event::ToGateway(from, gateway, packet) => {
                 self.hand_over(from, self.gateways[gateway.0 as usize], packet);

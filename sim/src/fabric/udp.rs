@@ -200,7 +200,6 @@ impl Fabric {
     /// Hands a datagram to every socket that it is meant for: all of them for a broadcast or a multicast, the most
     /// closely bound and youngest for anything else, as Linux does.
     pub(super) fn deliver_udp(&mut self, host: HostId, entered: Option<InterfaceId>, packet: &Packet) {
-        let Body::Udp(payload) = &packet.body else { return };
         let to = packet.to.ip();
         let is_multicast = packet.is_multicast();
         let is_for_all = is_multicast
@@ -210,33 +209,50 @@ impl Fabric {
         let joined = |(group, on): &(IpAddr, Option<InterfaceId>)| {
             *group == to && (on.is_none() || entered.is_none() || *on == entered)
         };
-        let port = packet.to.port();
-        let fits = |bound: &&Bound| {
-            let Bound { address, .. } = bound;
-            bound.port == port
-                && (*address == to || (address.is_unspecified() && address.is_ipv4() == to.is_ipv4()))
+        let hears = |key: &UdpKey| !is_multicast || self.udp[*key].groups.iter().any(joined);
+        let hearers: Vec<UdpKey> = if is_for_all {
+            self.hearers_of(host, packet).filter(hears).collect()
+        } else {
+            let bound = || self.bound_for(host, packet);
+            let exact = bound().rev().find(|bound| bound.address == to);
+            exact.or_else(|| bound().next_back()).map(|bound| bound.key).into_iter().collect()
         };
-        let hears = |socket: &UdpSocket| !is_multicast || socket.groups.iter().any(joined);
-        let bound = self.hosts[host.0 as usize].udp.iter().filter(fits);
-        let closest = || {
-            let exact = bound.clone().rev().find(|bound| bound.address == to);
-            exact.or_else(|| bound.clone().next_back())
-        };
-        let only = if is_for_all { None } else { closest() };
-        let mut is_taken = false;
-        for Bound { key, .. } in bound.clone().filter(|_| is_for_all).chain(only) {
-            let socket = &mut self.udp[*key];
-            if hears(socket) {
-                is_taken = true;
-                match socket.take(packet.from, payload) {
-                    Ok(()) => socket.reader.wake(),
-                    Err(QueueFull) => self.counters.dropped(host, Drop::QueueFull, packet),
-                }
-            }
+        for key in &hearers {
+            self.put_datagram(host, *key, packet);
+            self.wake_reader(*key);
         }
-        if !is_taken && !is_multicast {
+        if hearers.is_empty() && !is_multicast {
             self.refuse_datagram(host, packet.clone());
         }
+    }
+
+    /// The sockets of a machine that hear a broadcast, oldest first.
+    pub(super) fn hearers_of(&self, host: HostId, packet: &Packet) -> impl Iterator<Item = UdpKey> {
+        self.bound_for(host, packet).map(|bound| bound.key)
+    }
+
+    /// The sockets of a machine that are bound to a datagram's destination or to any, oldest first.
+    fn bound_for(&self, host: HostId, packet: &Packet) -> impl DoubleEndedIterator<Item = &Bound> {
+        let (to, port, is_datagram) =
+            (packet.to.ip(), packet.to.port(), matches!(packet.body, Body::Udp(_)));
+        self.hosts[host.index()].udp.iter().filter(move |Bound { address, port: own, .. }| {
+            is_datagram
+                && *own == port
+                && (*address == to || (address.is_unspecified() && address.is_ipv4() == to.is_ipv4()))
+        })
+    }
+
+    /// Puts a datagram into a socket's queue, if there is room.
+    pub(super) fn put_datagram(&mut self, host: HostId, key: UdpKey, packet: &Packet) {
+        let Body::Udp(payload) = &packet.body else { return };
+        if let Err(QueueFull) = self.udp[key].take(packet.from, payload) {
+            self.counters.dropped(host, Drop::QueueFull, packet);
+        }
+    }
+
+    /// Wakes who waits for a socket's datagrams.
+    pub(super) fn wake_reader(&mut self, key: UdpKey) {
+        self.udp[key].reader.wake();
     }
 
     /// Nobody has the port.

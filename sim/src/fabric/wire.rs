@@ -178,19 +178,38 @@ impl Fabric {
         }
     }
 
-    /// A packet has come to one of several interfaces. As nearly always, it is a broadcast's datagram that only sockets look at:
-    /// then they do so in its one place.
-    pub(super) fn arrive_among(&mut self, interface: InterfaceId, packet: &Packet) {
-        let Some(host) = self.comes_in(interface, packet) else { return };
-        let machine = &self.hosts[host.index()];
-        let is_plain = !machine.is_router
-            && machine.translation.is_none()
-            && matches!(packet.body, Body::Udp(_))
-            && self.is_broadcast_on(interface, packet.to.ip());
-        if is_plain {
-            self.deliver_udp(host, Some(interface), packet);
-        } else {
-            self.enter(host, interface, packet.clone());
+    /// Copies of a packet have come to several interfaces of a segment. As nearly always, it is a broadcast that only sockets look
+    /// at: then there are no copies.
+    ///
+    /// What is touched at each of them is in no cache. So each step is done for all before the next one, and the processor waits
+    /// for many of them at a time.
+    pub(super) fn arrive_at_all(&mut self, interfaces: &[InterfaceId], packet: &Packet) {
+        let mut inside = Vec::with_capacity(interfaces.len());
+        for id in interfaces {
+            inside.extend(self.comes_in(*id, packet).map(|host| (*id, host)));
+        }
+        let mut hearers = Vec::with_capacity(inside.len());
+        for (id, host) in inside {
+            let before = hearers.len();
+            let machine = &self.hosts[host.index()];
+            if !machine.is_router && machine.translation.is_none() && self.is_broadcast_on(id, packet.to.ip()) {
+                hearers.extend(self.hearers_of(host, packet).map(|key| (id, host, Some(key))));
+            }
+            // It may be for nobody, or go on.
+            if hearers.len() == before {
+                hearers.push((id, host, None));
+            }
+        }
+        for (_, host, socket) in &hearers {
+            if let Some(socket) = socket {
+                self.put_datagram(*host, *socket, packet);
+            }
+        }
+        for (id, host, socket) in hearers {
+            match socket {
+                Some(socket) => self.wake_reader(socket),
+                None => self.enter(host, id, packet.clone()),
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tracing::{debug, trace};
@@ -42,11 +43,11 @@ impl Heard {
     }
 }
 
-/// Waits for a datagram, and gives the ear back for the next one.
-pub(super) async fn hear<U: UdpSocket>(ear: Arc<U>) -> (Arc<U>, io::Result<Heard>) {
+/// Hears the next datagram. Not a future: a node hears much, and each would be one.
+pub(super) fn hear<U: UdpSocket>(ear: &U, context: &mut Context<'_>) -> Poll<io::Result<Heard>> {
     let mut datagram = [0; DATAGRAM];
-    let heard = ear.recv_from(&mut datagram).await;
-    (ear, heard.map(|(len, from)| Heard::read(&datagram[..len], from)))
+    let heard = ear.poll_recv_from(context, &mut datagram);
+    heard.map_ok(|(len, from)| Heard::read(&datagram[..len], from))
 }
 
 /// A beacon that waits for the socket.

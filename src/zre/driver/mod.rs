@@ -209,8 +209,6 @@ impl<N: Net> Driver<N> {
     async fn rounds(&mut self, sockets: &mut Sockets<N>) {
         let mut sources = Sources::new();
         // These live across rounds, because a future that is dropped is not woken.
-        let hearing = sockets.ears.iter().map(|ear| (ear.way, Box::pin(hear(Arc::clone(&ear.socket)))));
-        let (mut common, mut groups): (Vec<_>, Vec<_>) = hearing.partition(|(way, _)| *way == Way::Common);
         let listeners = |sockets: &Sockets<N>| -> Vec<_> {
             let listeners = sockets.doors.iter().map(|door| Arc::clone(&door.listener));
             listeners.map(|listener| (Box::pin(accept(Arc::clone(&listener))), listener)).collect()
@@ -242,14 +240,14 @@ impl<N: Net> Driver<N> {
                             })
                     })
                 });
-                for (source, hearing) in [(Source::Datagrams, &mut common), (Source::Groups, &mut groups)] {
+                for (source, is_common) in [(Source::Datagrams, true), (Source::Groups, false)] {
                     ask(source, &mut |context| {
-                        hearing.iter_mut().fold(true, |is_served, (way, heard)| {
+                        let ears = sockets.ears.iter().filter(|ear| (ear.way == Way::Common) == is_common);
+                        ears.fold(true, |is_served, ear| {
                             is_served
                                 & is_exhausted(|| {
-                                    let (ear, datagram) = ready!(heard.as_mut().poll(context));
-                                    heard.set(hear(ear));
-                                    self.on_heard(&sockets.site, *way, datagram);
+                                    let heard = ready!(hear(&ear.socket, context));
+                                    self.on_heard(&sockets.site, ear.way, heard);
                                     Poll::Ready(())
                                 })
                         })

@@ -32,7 +32,7 @@ pub(super) enum Way {
 
 /// A socket that hears beacons.
 pub(super) struct Ear<N: Net> {
-    pub(super) socket: Arc<N::Udp>,
+    pub(super) socket: N::Udp,
     pub(super) way: Way,
 }
 
@@ -164,7 +164,7 @@ impl<N: Net> Sockets<N> {
             let options = UdpOptions { reuse: true, broadcast: true, ..UdpOptions::at(at) };
             net.bind_udp(&options).map_err(|source| StartError::Beacon { at, source })
         };
-        let mut add = |socket, way| self.ears.push(Ear { socket: Arc::new(socket), way });
+        let mut add = |socket, way| self.ears.push(Ear { socket, way });
         add(open(Ipv4Addr::UNSPECIFIED.into())?, Way::Common);
         if self.wanted.ipv6 {
             add(open(Ipv6Addr::UNSPECIFIED.into())?, Way::Common);

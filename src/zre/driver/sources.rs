@@ -47,9 +47,9 @@ impl Source {
 /// The sources of one task.
 #[derive(Debug)]
 pub(super) struct Sources {
-    noted: Arc<AtomicU16>,
-    /// The task that all of `wakers` wake, once it is known.
-    task: Option<Waker>,
+    noted: Arc<Noted>,
+    /// Whether the task that all of `wakers` wake is known.
+    has_task: bool,
     wakers: [Waker; Source::ALL.len()],
 }
 
@@ -57,20 +57,26 @@ pub(super) struct Sources {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct News(u16);
 
-/// Wakes the task for one source. It never changes, so that nobody has to wait for anybody to ring it.
+/// What woke a task. It is the waker of [`Source::Datagrams`], too: there are many, and so they find all in one place.
+#[derive(Debug)]
+struct Noted {
+    sources: AtomicU16,
+    task: Waker,
+}
+
+/// The waker of another source.
 #[derive(Debug)]
 struct Bell {
-    noted: Arc<AtomicU16>,
+    noted: Arc<Noted>,
     source: Source,
-    task: Waker,
 }
 
 impl Sources {
     /// All of them are to be asked first.
     pub(super) fn new() -> Self {
         Self {
-            noted: Arc::new(AtomicU16::new(u16::MAX)),
-            task: None,
+            noted: Noted::all(Waker::noop()),
+            has_task: false,
             wakers: Source::ALL.map(|_| Waker::noop().clone()),
         }
     }
@@ -79,14 +85,15 @@ impl Sources {
     /// task has moved, which is seldom, all sources are to be asked again, so that they know.
     pub(super) fn wake_for(&mut self, context: &Context<'_>) {
         let task = context.waker();
-        if self.task.as_ref().is_some_and(|known| known.will_wake(task)) {
+        if self.has_task && self.noted.task.will_wake(task) {
             return;
         }
-        self.task = Some(task.clone());
-        self.wakers = Source::ALL.map(|source| {
-            Arc::new(Bell { noted: Arc::clone(&self.noted), source, task: task.clone() }).into()
+        self.has_task = true;
+        self.noted = Noted::all(task);
+        self.wakers = Source::ALL.map(|source| match source {
+            Source::Datagrams => Arc::clone(&self.noted).into(),
+            _ => Arc::new(Bell { noted: Arc::clone(&self.noted), source }).into(),
         });
-        self.noted.store(u16::MAX, Ordering::Release);
     }
 
     /// What to poll a source with.
@@ -96,16 +103,16 @@ impl Sources {
 
     /// A source is to be asked again, by the task itself.
     pub(super) fn note(&self, source: Source) {
-        self.noted.fetch_or(source.bit(), Ordering::AcqRel);
+        self.noted.sources.fetch_or(source.bit(), Ordering::AcqRel);
     }
 
     /// Those that were noted since the last call; none when there are none, and then the first one wakes the task.
     pub(super) fn take(&self) -> Option<News> {
         // As each time that the task has done all: without a write, which costs more.
-        if self.noted.load(Ordering::Acquire) == 0 {
+        if self.noted.sources.load(Ordering::Acquire) == 0 {
             return None;
         }
-        Some(News(self.noted.swap(0, Ordering::AcqRel)))
+        Some(News(self.noted.sources.swap(0, Ordering::AcqRel)))
     }
 }
 
@@ -121,16 +128,37 @@ impl News {
     }
 }
 
+impl Noted {
+    /// All sources, of this task.
+    fn all(task: &Waker) -> Arc<Self> {
+        Arc::new(Self { sources: AtomicU16::new(u16::MAX), task: task.clone() })
+    }
+
+    fn ring(&self, source: Source) {
+        // Who came first has woken the task, and it has not looked since.
+        if self.sources.fetch_or(source.bit(), Ordering::AcqRel) == 0 {
+            self.task.wake_by_ref();
+        }
+    }
+}
+
+impl Wake for Noted {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring(Source::Datagrams);
+    }
+}
+
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Who came first has woken the task, and it has not looked since.
-        if self.noted.fetch_or(self.source.bit(), Ordering::AcqRel) == 0 {
-            self.task.wake_by_ref();
-        }
+        self.noted.ring(self.source);
     }
 }
 
