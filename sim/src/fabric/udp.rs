@@ -37,16 +37,18 @@ pub(super) struct Bound {
 }
 
 #[derive(Debug)]
+// In this order in memory: what each datagram looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 pub(super) struct UdpSocket {
+    received: VecDeque<(SocketAddr, Bytes)>,
+    received_bytes: usize,
+    reader: Waiting,
     host: HostId,
     local: SocketAddr,
     /// Boxed: looked at when something is sent, which is seldom beside what is heard.
     options: Box<UdpOptions>,
     /// Multicast groups, with the interface they were joined on; `None` is all of them.
     groups: Vec<(IpAddr, Option<InterfaceId>)>,
-    received: VecDeque<(SocketAddr, Bytes)>,
-    received_bytes: usize,
-    reader: Waiting,
 }
 
 impl Fabric {
@@ -233,8 +235,7 @@ impl Fabric {
 
     /// The sockets of a machine that are bound to a datagram's destination or to any, oldest first.
     fn bound_for(&self, host: HostId, packet: &Packet) -> impl DoubleEndedIterator<Item = &Bound> {
-        let (to, port, is_datagram) =
-            (packet.to.ip(), packet.to.port(), matches!(packet.body, Body::Udp(_)));
+        let (to, port, is_datagram) = (packet.to.ip(), packet.to.port(), matches!(packet.body, Body::Udp(_)));
         self.hosts[host.index()].udp.iter().filter(move |Bound { address, port: own, .. }| {
             is_datagram
                 && *own == port

@@ -192,7 +192,8 @@ impl Fabric {
         for (id, host) in inside {
             let before = hearers.len();
             let machine = &self.hosts[host.index()];
-            if !machine.is_router && machine.translation.is_none() && self.is_broadcast_on(id, packet.to.ip()) {
+            if !machine.is_router && machine.translation.is_none() && self.is_broadcast_on(id, packet.to.ip())
+            {
                 hearers.extend(self.hearers_of(host, packet).map(|key| (id, host, Some(key))));
             }
             // It may be for nobody, or go on.

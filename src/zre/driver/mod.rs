@@ -83,8 +83,14 @@ pub(super) struct Shared {
 }
 
 /// The node's task, without its sockets.
+// In this order in memory: what each beacon looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 pub(super) struct Driver<N: Net> {
     net: N,
+    /// Whether the machine wanted anything since that was asked last.
+    has_acted: bool,
+    is_stopped: bool,
+    full: Vec<OutboundLink>,
     machine: NodeMachine,
     limits: Limits,
     alarm: N::Alarm,
@@ -102,8 +108,6 @@ pub(super) struct Driver<N: Net> {
     rumour: Option<Rumour>,
     events: Outlet<Event>,
     beacons: VecDeque<Said>,
-    /// Whether the machine wanted anything since that was asked last.
-    has_acted: bool,
     multicast: Multicast,
     /// Until when beacons go to each group.
     spoken: [Timestamp; GROUPS.len()],
@@ -113,7 +117,6 @@ pub(super) struct Driver<N: Net> {
     /// Links that turned out to be half full while nobody waited.
     crowded: BTreeSet<OutboundLink>,
     outbound: BTreeMap<OutboundLink, Outbound>,
-    full: Vec<OutboundLink>,
     notes: mpsc::UnboundedReceiver<Note>,
     notes_tx: mpsc::UnboundedSender<Note>,
     inbound: BTreeMap<InboundLink, Task>,
@@ -123,7 +126,6 @@ pub(super) struct Driver<N: Net> {
     intake: mpsc::Receiver<Intake>,
     intake_tx: mpsc::Sender<Intake>,
     stop: Option<Stop>,
-    is_stopped: bool,
 }
 
 type Asker = oneshot::Sender<Result<usize, CommandError>>;
