@@ -10,7 +10,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(hailer::daemon::cli::main());
+    // As a task beside those of its roles: woken by one of them, it runs on that one's thread, at once.
+    let program = runtime.spawn(hailer::daemon::cli::main());
+    let code = runtime.block_on(program).unwrap_or(ExitCode::FAILURE);
     // A thread may still wait for a line of standard input; nobody waits for it.
     runtime.shutdown_background();
     code

@@ -112,7 +112,7 @@ impl Net for OsNet {
     }
 
     fn alarm(&self) -> OsAlarm {
-        OsAlarm { origin: self.origin, sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), is_set: false }
+        OsAlarm { origin: self.origin, sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), deadline: None }
     }
 
     fn spawn<F>(&self, name: &'static str, task: F) -> Task
@@ -138,32 +138,34 @@ impl TaskHandle for AbortHandle {
     }
 }
 
-/// A timer of the operating system. It rings up to a millisecond late, never early.
+/// A timer of the operating system. It rings up to a millisecond late, never early, and at once when the moment has passed.
 #[derive(Debug)]
 pub struct OsAlarm {
     origin: Instant,
     /// Reused for every deadline: making one anew for each packet would cost an allocation.
     sleep: Pin<Box<Sleep>>,
-    is_set: bool,
+    deadline: Option<Instant>,
 }
 
 impl Alarm for OsAlarm {
     fn set(&mut self, deadline: Option<Timestamp>) {
-        let moment = deadline
+        self.deadline = deadline
             .filter(|deadline| *deadline != Timestamp::NEVER)
             .and_then(|deadline| self.origin.checked_add(Duration::from_nanos(deadline.as_nanos())));
-        self.is_set = moment.is_some();
-        if let Some(moment) = moment {
-            self.sleep.as_mut().reset(moment);
+        if let Some(deadline) = self.deadline
+            && deadline > Instant::now()
+        {
+            self.sleep.as_mut().reset(deadline);
         }
     }
 
     fn poll_ring(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.is_set {
-            return Poll::Pending;
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        // tokio's timers wait for the next full millisecond, whatever the time is.
+        if deadline > Instant::now() {
+            ready!(self.sleep.as_mut().poll(context));
         }
-        ready!(self.sleep.as_mut().poll(context));
-        self.is_set = false;
+        self.deadline = None;
         Poll::Ready(())
     }
 }

@@ -104,15 +104,17 @@ fn a_watcher_that_nobody_reads_any_more_says_goodbye() {
 
 #[test]
 #[ignore = "needs root, network namespaces and pyre: .ci/run runs them"]
-fn a_watcher_whose_output_is_stuck_ends_all_the_same() {
+fn a_watcher_whose_output_is_stuck_answers_and_ends_all_the_same() {
     if !lab::is_available_or_say_so() {
         return;
     }
-    let lab = Lab::new(2);
+    let lab = Lab::new(3);
     let mut alice = Peer::hailer_chat(&lab, 0, "alice", "CHAT");
     let mut watcher = lab
         .command(1, env!("CARGO_BIN_EXE_hailer"))
         .args(["peers", "--interface", "eth0", "--name", "watcher", "--group", "CHAT"])
+        // So that what waits for the pipe has nobody else's thread to leave the rest to.
+        .env("TOKIO_WORKER_THREADS", "1")
         .stdout(Stdio::piped())
         .spawn()
         .expect("it was built for this test");
@@ -126,6 +128,13 @@ fn a_watcher_whose_output_is_stuck_ends_all_the_same() {
         stuck.read_exact(&mut byte).expect("it prints the message");
         begun.push(byte[0].into());
     }
+    let mut pinger = Peer::hailer(
+        &lab,
+        2,
+        "pinger",
+        &["ping", "watcher", "--count", "2", "--every", "100ms", "--interface", "eth0"],
+    );
+    pinger.expect(SOON, json!({"event": "SUMMARY", "name": "watcher", "answered": 2}));
     let pid = Pid::from_child(&watcher);
     kill_process(pid, Signal::TERM).expect("it is ours");
     alice.expect(SOON, json!({"event": "EXIT", "name": "watcher"}));

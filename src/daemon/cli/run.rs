@@ -100,8 +100,11 @@ pub(super) async fn with_node<Tool>(
     tool: Tool,
 ) -> io::Result<()>
 where
-    Tool:
-        AsyncFnOnce((&Node, &mut Events), &Output, Pin<Box<dyn Future<Output = ()> + '_>>) -> io::Result<()>,
+    Tool: AsyncFnOnce(
+        (&Node, &mut Events),
+        &Output,
+        Pin<Box<dyn Future<Output = ()> + Send + '_>>,
+    ) -> io::Result<()>,
 {
     let _force = force_end(net, &config);
     let mut roles = start(net, config).await.map_err(io::Error::other)?;

@@ -15,6 +15,7 @@ use crate::daemon::RoleEvent;
 mod gossip;
 mod group;
 mod repeater;
+mod standard;
 mod zre;
 
 pub(super) use group::{member_as_json, member_in_words};
@@ -112,14 +113,16 @@ impl Output {
         if self.is_json {
             return self.event(event);
         }
-        let mut out = io::stdout().lock();
-        content.iter().try_for_each(|frame| out.write_all(frame))?;
-        out.flush()
+        match content {
+            [frame] => standard::write(frame),
+            frames => standard::write(&frames.concat()),
+        }
     }
 
     fn print(&self, line: &str) -> io::Result<()> {
         match &self.terminal {
-            Some(terminal) => terminal.print(line),
+            // It may be held (Ctrl-S), and the thread's other tasks are not to wait for that.
+            Some(terminal) => tokio::task::block_in_place(|| terminal.print(line)),
             None => print(line),
         }
     }
@@ -172,9 +175,7 @@ fn harmless(line: &str) -> String {
 }
 
 fn print(line: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
+    standard::write(format!("{line}\n").as_bytes())
 }
 
 #[cfg(test)]
