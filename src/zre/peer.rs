@@ -44,13 +44,13 @@ pub(super) struct Introduction {
 // In this order in memory: what each beacon looks at comes first, in as few cache lines as it needs.
 #[repr(C)]
 pub(super) struct Peer {
-    /// It said that it leaves, and is gone then at the latest.
-    pub(super) leaves_by: Option<Timestamp>,
-    pub(super) liveness: Liveness,
     /// Where its last beacon came from, with the port it carried, and when.
     pub(super) heard_at: Option<(SocketAddr, Timestamp)>,
     /// Where others come from, the last one first: it is on several networks of ours.
     heard_elsewhere: Vec<(SocketAddr, Timestamp)>,
+    /// It said that it leaves, and is gone then at the latest.
+    pub(super) leaves_by: Option<Timestamp>,
+    pub(super) liveness: Liveness,
     /// What it said; `None` until it is ready.
     pub(super) introduction: Option<Introduction>,
     pub(super) groups: BTreeSet<Text>,

@@ -48,10 +48,12 @@ pub(super) struct Door<N: Net> {
 }
 
 /// The sockets of a node.
+// In this order in memory: what each beacon looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 pub(in crate::zre) struct Sockets<N: Net> {
     pub(super) ears: Vec<Ear<N>>,
-    pub(super) doors: Vec<Door<N>>,
     pub(super) site: Site,
+    pub(super) doors: Vec<Door<N>>,
     wanted: Wanted,
     broadcast: Broadcast,
     beacon_port: u16,

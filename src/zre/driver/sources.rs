@@ -48,8 +48,6 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Sources {
     noted: Arc<Noted>,
-    /// Whether the task that all of `wakers` wake is known.
-    has_task: bool,
     wakers: [Waker; Source::ALL.len()],
 }
 
@@ -61,7 +59,8 @@ pub(super) struct News(u16);
 #[derive(Debug)]
 struct Noted {
     sources: AtomicU16,
-    task: Waker,
+    /// `None` until it is known.
+    task: Option<Waker>,
 }
 
 /// The waker of another source.
@@ -74,22 +73,17 @@ struct Bell {
 impl Sources {
     /// All of them are to be asked first.
     pub(super) fn new() -> Self {
-        Self {
-            noted: Noted::all(Waker::noop()),
-            has_task: false,
-            wakers: Source::ALL.map(|_| Waker::noop().clone()),
-        }
+        Self { noted: Noted::all(None), wakers: Source::ALL.map(|_| Waker::noop().clone()) }
     }
 
     /// Whoever is noted from now on wakes the task of this context. To be called first each time that it is polled. When the
     /// task has moved, which is seldom, all sources are to be asked again, so that they know.
     pub(super) fn wake_for(&mut self, context: &Context<'_>) {
         let task = context.waker();
-        if self.has_task && self.noted.task.will_wake(task) {
+        if self.noted.task.as_ref().is_some_and(|known| known.will_wake(task)) {
             return;
         }
-        self.has_task = true;
-        self.noted = Noted::all(task);
+        self.noted = Noted::all(Some(task.clone()));
         self.wakers = Source::ALL.map(|source| match source {
             Source::Datagrams => Arc::clone(&self.noted).into(),
             _ => Arc::new(Bell { noted: Arc::clone(&self.noted), source }).into(),
@@ -130,14 +124,16 @@ impl News {
 
 impl Noted {
     /// All sources, of this task.
-    fn all(task: &Waker) -> Arc<Self> {
-        Arc::new(Self { sources: AtomicU16::new(u16::MAX), task: task.clone() })
+    fn all(task: Option<Waker>) -> Arc<Self> {
+        Arc::new(Self { sources: AtomicU16::new(u16::MAX), task })
     }
 
     fn ring(&self, source: Source) {
         // Who came first has woken the task, and it has not looked since.
-        if self.sources.fetch_or(source.bit(), Ordering::AcqRel) == 0 {
-            self.task.wake_by_ref();
+        if self.sources.fetch_or(source.bit(), Ordering::AcqRel) == 0
+            && let Some(task) = &self.task
+        {
+            task.wake_by_ref();
         }
     }
 }
