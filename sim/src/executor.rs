@@ -90,8 +90,11 @@ pub struct Job {
     /// It is to be dropped when its turn comes.
     is_aborted: AtomicBool,
     is_finished: AtomicBool,
-    future: Fragile<RefCell<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>,
+    /// None once it has ended.
+    future: Fragile<RefCell<Option<TaskFuture>>>,
 }
+
+type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Job {
     /// From now on the gate is asked before each turn, or is not.

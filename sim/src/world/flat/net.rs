@@ -162,10 +162,12 @@ fn at_once<T>(bind: impl Future<Output = io::Result<T>>) -> io::Result<T> {
 pub struct TurmoilUdp {
     socket: Arc<turmoil::net::UdpSocket>,
     /// Waits until something can be received, once somebody has waited for that.
-    readable: Mutex<Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>>,
+    readable: Mutex<Option<Readable>>,
     local: SocketAddr,
     broadcast: Ipv4Addr,
 }
+
+type Readable = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl UdpSocket for TurmoilUdp {
     fn local_addr(&self) -> io::Result<SocketAddr> {
