@@ -5,20 +5,24 @@
 //! runtime does not say: asking it round after round whether it is idle cost more than the queue does. There are no
 //! timers and no budgets here; simulated time stands still while tasks run.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Wake, Waker};
+use std::task::Context;
 
+use fragile::Fragile;
+use futures_task::{ArcWake, waker_ref};
 use hailer::net::TaskHandle;
 
-/// The tasks of a world that are ready to run. Cloning gives another handle on the same queue.
+/// The tasks of a world that are ready to run. Cloning gives another handle on the same queue. Only the thread that made it may
+/// use it, and what it runs.
 #[derive(Clone, Debug, Default)]
-pub struct Executor(Arc<Mutex<VecDeque<Arc<Job>>>>);
+pub struct Executor(Arc<Fragile<RefCell<VecDeque<Arc<Job>>>>>);
 
 /// A task panicked, and has said so on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +44,9 @@ impl Executor {
             is_running: AtomicBool::new(false),
             is_aborted: AtomicBool::new(false),
             is_finished: AtomicBool::new(false),
-            future: Mutex::new(Some(Box::pin(future))),
+            future: Fragile::new(RefCell::new(Some(Box::pin(future)))),
         });
-        self.lock().push_back(job.clone());
+        self.push(job.clone());
         job
     }
 
@@ -58,11 +62,11 @@ impl Executor {
     }
 
     fn next(&self) -> Option<Arc<Job>> {
-        self.lock().pop_front()
+        self.0.get().borrow_mut().pop_front()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Job>>> {
-        self.0.lock().expect("nothing panics while it holds this lock")
+    fn push(&self, job: Arc<Job>) {
+        self.0.get().borrow_mut().push_back(job);
     }
 }
 
@@ -72,8 +76,8 @@ pub trait Gate: Send + Sync {
     fn is_open(&self, job: &Arc<Job>) -> bool;
 }
 
-/// A task. Its waker is a handle on it. Only one thread ever touches it: the atomics and the lock are what lets wakers and
-/// handles be `Send`, and nobody ever waits for them.
+/// A task. Its waker is a handle on it. Only one thread ever touches it: the atomics, and looking at which thread it is, are what
+/// lets wakers and handles be `Send`.
 pub struct Job {
     executor: Executor,
     /// Asked before each turn of a task that is held. Whether it is stands here, as there are as many turns as there are
@@ -86,8 +90,11 @@ pub struct Job {
     /// It is to be dropped when its turn comes.
     is_aborted: AtomicBool,
     is_finished: AtomicBool,
-    future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    /// None once it has ended.
+    future: Fragile<RefCell<Option<TaskFuture>>>,
 }
+
+type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Job {
     /// From now on the gate is asked before each turn, or is not.
@@ -101,12 +108,13 @@ impl Job {
         if self.is_held.load(Relaxed) && !is_aborted && !self.gate.is_open(&self) {
             return Ok(());
         }
-        let mut future = self.future.lock().expect("a task that panicked is not run again");
+        let mut future = self.future.get().borrow_mut();
         // It ended before its turn came.
         let Some(running) = &mut *future else { return Ok(()) };
         let is_over = is_aborted || {
             self.is_running.store(true, Relaxed);
-            let waker = Waker::from(self.clone());
+            // Without another handle on the job: most tasks are asked for none while they run.
+            let waker = waker_ref(&self);
             let mut context = Context::from_waker(&waker);
             let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(&mut context)));
             self.is_running.store(false, Relaxed);
@@ -117,24 +125,20 @@ impl Job {
             self.is_finished.store(true, Relaxed);
         } else if self.is_woken.load(Relaxed) {
             drop(future);
-            self.executor.lock().push_back(self.clone());
+            self.executor.push(self.clone());
         }
         Ok(())
     }
 }
 
-impl Wake for Job {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.is_woken.load(Relaxed) {
+impl ArcWake for Job {
+    fn wake_by_ref(job: &Arc<Self>) {
+        if job.is_woken.load(Relaxed) {
             return;
         }
-        self.is_woken.store(true, Relaxed);
-        if !self.is_running.load(Relaxed) {
-            self.executor.lock().push_back(self.clone());
+        job.is_woken.store(true, Relaxed);
+        if !job.is_running.load(Relaxed) {
+            job.executor.push(job.clone());
         }
     }
 }
@@ -159,6 +163,7 @@ impl fmt::Debug for Job {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::Mutex;
     use std::task::Poll;
 
     use super::*;

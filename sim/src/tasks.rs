@@ -5,8 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Poll};
 
+use futures_task::ArcWake;
 use hailer::net::{Task, TaskHandle};
 
 use crate::executor::{Executor, Gate, Job};
@@ -114,7 +115,7 @@ impl Tasks {
     /// Lets the tasks try that wanted to run.
     pub fn turn(&self) {
         let held = std::mem::take(&mut self.lock().held);
-        held.into_iter().for_each(Wake::wake);
+        held.into_iter().for_each(ArcWake::wake);
     }
 
     /// How many tasks have not ended.

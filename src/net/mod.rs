@@ -7,7 +7,7 @@
 //! What it does not do: protocols. It moves datagrams and bytes.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -122,7 +122,19 @@ pub trait UdpSocket: Send + Sync + 'static {
     /// # Errors
     /// Errors that the network reported for an earlier send (`ConnectionRefused`, `HostUnreachable`): Windows does that,
     /// Linux does not. Each is reported once and the socket stays usable, so a caller logs it and receives again.
-    fn recv_from(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<(usize, SocketAddr)>> + Send;
+    fn recv_from(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<(usize, SocketAddr)>> + Send {
+        poll_fn(|context| self.poll_recv_from(context, buffer))
+    }
+
+    /// The same for a task that waits for much else. Whoever asked last is woken, and nobody else.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::recv_from`].
+    fn poll_recv_from(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>>;
 
     /// Waits until there may be a datagram. Who has many sockets then needs no buffer for each that waits.
     ///

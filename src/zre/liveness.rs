@@ -62,13 +62,15 @@ pub(super) enum Sign {
 
 /// The quiet of one ready peer.
 #[derive(Debug)]
+// In this order in memory: what each beacon looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 pub(super) struct Liveness {
     heard: Timestamp,
-    link_heard: Timestamp,
     /// Set while it is being asked: the first time, and the next.
     asked: Option<(Timestamp, Timestamp)>,
     is_evasive: bool,
     is_silent: bool,
+    link_heard: Timestamp,
     probe_until: Option<Timestamp>,
 }
 

@@ -41,7 +41,16 @@ pub(super) struct Introduction {
 
 /// One peer.
 #[derive(Debug)]
+// In this order in memory: what each beacon looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 pub(super) struct Peer {
+    /// Where its last beacon came from, with the port it carried, and when.
+    pub(super) heard_at: Option<(SocketAddr, Timestamp)>,
+    /// Where others come from, the last one first: it is on several networks of ours.
+    heard_elsewhere: Vec<(SocketAddr, Timestamp)>,
+    /// It said that it leaves, and is gone then at the latest.
+    pub(super) leaves_by: Option<Timestamp>,
+    pub(super) liveness: Liveness,
     /// What it said; `None` until it is ready.
     pub(super) introduction: Option<Introduction>,
     pub(super) groups: BTreeSet<Text>,
@@ -56,14 +65,7 @@ pub(super) struct Peer {
     pub(super) sent: Sequence,
     /// Where it may be reached, best first; at least one. Attempts take turns.
     pub(super) endpoints: Vec<Endpoint>,
-    /// Where its last beacon came from, with the port it carried, and when.
-    pub(super) heard_at: Option<(SocketAddr, Timestamp)>,
-    /// Where others come from, the last one first: it is on several networks of ours.
-    heard_elsewhere: Vec<(SocketAddr, Timestamp)>,
     pub(super) since: Timestamp,
-    /// It said that it leaves, and is gone then at the latest.
-    pub(super) leaves_by: Option<Timestamp>,
-    pub(super) liveness: Liveness,
     /// PINGs that were not answered yet, oldest first: answers come in their order. Those that the application asked for have
     /// a token.
     pub(super) pings: VecDeque<Option<u64>>,

@@ -2,10 +2,11 @@
 //!
 //! A deadline is a time of the machine's own clock; the events that look at it are of the fabric's.
 
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use hailer::Timestamp;
 
+use super::waiting::Waiting;
 use super::{Event, Fabric, HostId};
 
 slotmap::new_key_type! {
@@ -19,13 +20,13 @@ pub(super) struct Alarm {
     deadline: Option<Timestamp>,
     /// When the earliest event comes that will look at this alarm. An event at any other time is stale.
     armed: Option<Timestamp>,
-    waker: Option<Waker>,
+    waiting: Waiting,
 }
 
 impl Fabric {
     /// A timer of a machine, not set.
     pub fn alarm(&mut self, host: HostId) -> AlarmKey {
-        self.alarms.insert(Alarm { host, deadline: None, armed: None, waker: None })
+        self.alarms.insert(Alarm { host, deadline: None, armed: None, waiting: Waiting::default() })
     }
 
     /// Removes a timer.
@@ -54,7 +55,7 @@ impl Fabric {
             alarm.deadline = None;
             return Poll::Ready(());
         }
-        remember(&mut alarm.waker, context);
+        alarm.waiting.wait(context);
         Poll::Pending
     }
 
@@ -66,9 +67,7 @@ impl Fabric {
         alarm.armed = None;
         let shown = self.hosts[alarm.host.index()].clock.read(self.now);
         match alarm.deadline {
-            Some(deadline) if deadline <= shown => {
-                wake(alarm.waker.take());
-            }
+            Some(deadline) if deadline <= shown => alarm.waiting.wake(),
             later => self.alarm_set(key, later),
         }
     }
@@ -81,20 +80,9 @@ impl Fabric {
     }
 }
 
-/// Keeps the waker of `context`, without a clone when it is the one already kept.
-pub(super) fn remember(kept: &mut Option<Waker>, context: &Context<'_>) {
-    if kept.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
-        *kept = Some(context.waker().clone());
-    }
-}
-
-/// Wakes who waits, if somebody does.
-pub(super) fn wake(waiting: Option<Waker>) {
-    waiting.into_iter().for_each(Waker::wake);
-}
-
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
     use std::time::Duration;
 
     use super::*;

@@ -10,7 +10,7 @@
 //! * `six`: what is different in IPv6.
 //! * `route`: routing tables and routers. `neighbour`: who answers on a segment. [`icmp`], `path`:
 //!   errors, and what machines learn from them.
-//! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them.
+//! * `udp`, `stream`, `alarm`: sockets and timers as the product's traits ask for them. `waiting`: who waits for them.
 //! * [`docker`]: bridges and overlays. `published`: the ports of a Docker host, from within.
 //! * `faults`: partitions, pulled cables, links and addresses that change. `clock`: what machines take for the time.
 //! * [`tcp`]: one endpoint of one connection, as Linux would behave.
@@ -67,6 +67,7 @@ pub mod tap;
 pub mod tcp;
 mod translate;
 pub mod udp;
+mod waiting;
 mod wire;
 
 /// A machine.
@@ -141,54 +142,58 @@ struct Segment {
 }
 
 #[derive(Debug)]
+// In this order in memory: what each packet looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 struct Interface {
     host: HostId,
     segment: SegmentId,
     address: Ipv4Addr,
-    /// IPv6, when it has it.
-    six: Option<Six>,
     /// How its operating system counts it.
     number: u32,
     /// The longest packet that leaves or comes here whole.
     mtu: u16,
-    up: Pipe,
-    down: Pipe,
     /// Whether its cable is in.
     is_plugged: bool,
     /// Whether it answers its neighbours: its cable is in, and its machine has power.
     answers: bool,
+    down: Pipe,
+    up: Pipe,
+    /// IPv6, when it has it.
+    six: Option<Six>,
     /// Until when it answered, when it does no more.
     answered_until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
+// In this order in memory: what each packet looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 struct Host {
-    name: String,
     is_powered: bool,
-    powered_at: Timestamp,
+    /// Whether it passes on what is not for it.
+    is_router: bool,
+    next_ephemeral: u16,
+    /// How often its links were changed: each change has random streams of its own.
+    link_changes: u32,
+    clock: Clock,
+    /// UDP sockets, oldest first. They are few: one piece of memory is found faster than a map.
+    udp: Vec<Bound>,
+    /// What makes it a NAT.
+    translation: Option<Box<Translation>>,
+    connections: BTreeMap<Ends, TcpKey>,
     interfaces: Vec<InterfaceId>,
     /// The longest prefix first.
     routes: Vec<Route>,
-    /// Whether it passes on what is not for it.
-    is_router: bool,
-    /// What makes it a NAT.
-    translation: Option<Box<Translation>>,
+    name: String,
+    powered_at: Timestamp,
     /// The Docker host that it is a container on.
     docker_host: Option<HostId>,
     /// How many errors it may send, by the address that they go to.
     icmp_budgets: BTreeMap<IpAddr, Budget>,
     /// The longest packets that arrive at others, where a router has said so, and until when that is believed.
     path_mtus: BTreeMap<IpAddr, (u16, Timestamp)>,
-    /// UDP sockets, oldest first. They are few: one piece of memory is found faster than a map.
-    udp: Vec<Bound>,
     listeners: BTreeMap<u16, Vec<ListenerKey>>,
-    connections: BTreeMap<Ends, TcpKey>,
     /// Initial sequence numbers and ephemeral ports.
     stream: Stream,
-    next_ephemeral: u16,
-    /// How often its links were changed: each change has random streams of its own.
-    link_changes: u32,
-    clock: Clock,
 }
 
 /// Something that will happen.
@@ -360,11 +365,7 @@ impl Fabric {
         match event {
             Event::AtSegment(from, packet) => self.cross_segment(from, packet),
             Event::AtInterface(interface, packet) => self.arrive(interface, packet),
-            Event::AtInterfaces(interfaces, packet) => {
-                for interface in interfaces {
-                    self.arrive(interface, (*packet).clone());
-                }
-            }
+            Event::AtInterfaces(interfaces, packet) => self.arrive_at_all(&interfaces, &packet),
             Event::AtSelf(host, packet) => self.deliver(host, None, packet),
             Event::ToGateway(from, gateway, packet) => {
                 self.hand_over(from, self.gateways[gateway.0 as usize], packet);

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use hailer::Timestamp;
 use tokio::io::ReadBuf;
 
-use super::alarm::{remember, wake};
 use super::packet::{Body, Packet};
 use super::random::Stream;
 use super::six::{scope_of, scoped};
 use super::tcp::{Config, Connection, Segment, State, TcpError};
+use super::waiting::Waiting;
 use super::{Event, Fabric, HostId};
 
 slotmap::new_key_type! {
@@ -46,7 +46,7 @@ pub(super) struct Listener {
     /// Connections being made or waiting to be accepted.
     pending: usize,
     accepted: VecDeque<TcpKey>,
-    acceptor: Option<Waker>,
+    acceptor: Waiting,
 }
 
 #[derive(Debug)]
@@ -56,8 +56,8 @@ pub(super) struct TcpSocket {
     remote: SocketAddr,
     pub(super) connection: Connection,
     owner: Owner,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
+    reader: Waiting,
+    writer: Waiting,
     /// When the earliest event comes that will look at this connection's timers.
     armed: Option<Timestamp>,
 }
@@ -141,7 +141,8 @@ impl Fabric {
         } else if clashes(self, at.port()) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        let listener = Listener { host, local, pending: 0, accepted: VecDeque::new(), acceptor: None };
+        let (accepted, acceptor) = (VecDeque::new(), Waiting::default());
+        let listener = Listener { host, local, pending: 0, accepted, acceptor };
         let key = self.listeners.insert(listener);
         self.hosts[host.0 as usize].listeners.entry(local.port()).or_default().push(key);
         Ok(key)
@@ -185,7 +186,7 @@ impl Fabric {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let Some(accepted) = listener.accepted.pop_front() else {
-            remember(&mut listener.acceptor, context);
+            listener.acceptor.wait(context);
             return Poll::Pending;
         };
         listener.pending -= 1;
@@ -244,7 +245,7 @@ impl Fabric {
         if socket.connection.is_established() {
             return Poll::Ready(Ok(()));
         }
-        remember(&mut socket.writer, context);
+        socket.writer.wait(context);
         Poll::Pending
     }
 
@@ -288,7 +289,7 @@ impl Fabric {
         if socket.connection.is_read_closed() || into.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        remember(&mut socket.reader, context);
+        socket.reader.wait(context);
         Poll::Pending
     }
 
@@ -313,7 +314,7 @@ impl Fabric {
         }
         let written = socket.connection.write(self.now, data);
         if written == 0 {
-            remember(&mut socket.writer, context);
+            socket.writer.wait(context);
             return Poll::Pending;
         }
         self.tcp_turn(key);
@@ -334,8 +335,8 @@ impl Fabric {
             && socket.owner != Owner::Kernel
         {
             socket.owner = Owner::Kernel;
-            socket.reader = None;
-            socket.writer = None;
+            socket.reader = Waiting::default();
+            socket.writer = Waiting::default();
             socket.connection.close(self.now);
             self.tcp_turn(key);
         }
@@ -414,8 +415,8 @@ impl Fabric {
         connection: Connection,
         owner: Owner,
     ) -> TcpKey {
-        let socket =
-            TcpSocket { host, local, remote, connection, owner, reader: None, writer: None, armed: None };
+        let (reader, writer) = (Waiting::default(), Waiting::default());
+        let socket = TcpSocket { host, local, remote, connection, owner, reader, writer, armed: None };
         let key = self.tcp.insert(Box::new(socket));
         self.hosts[host.0 as usize].connections.insert(Ends::new(remote, local), key);
         key
@@ -451,13 +452,11 @@ impl Fabric {
         let socket = &mut self.tcp[key];
         let connection = &socket.connection;
         let is_broken = connection.error().is_some();
-        let mut reader = None;
-        let mut writer = None;
-        if socket.reader.is_some() && (is_broken || connection.is_readable()) {
-            reader = socket.reader.take();
+        if socket.reader.is_there() && (is_broken || connection.is_readable()) {
+            socket.reader.wake();
         }
-        if socket.writer.is_some() && (is_broken || connection.is_writable()) {
-            writer = socket.writer.take();
+        if socket.writer.is_there() && (is_broken || connection.is_writable()) {
+            socket.writer.wake();
         }
         let is_finished = connection.is_finished();
         if let Some(deadline) = connection.deadline().filter(|deadline| *deadline < Timestamp::NEVER) {
@@ -472,8 +471,6 @@ impl Fabric {
         } else if is_finished && socket.owner == Owner::Kernel {
             self.remove_connection(key);
         }
-        wake(reader);
-        wake(writer);
     }
 
     /// Puts a connection that has become established before its listener's program.
@@ -487,8 +484,7 @@ impl Fabric {
         let Some(listener) = self.listeners.get_mut(listener) else { return };
         if !listener.accepted.contains(&key) {
             listener.accepted.push_back(key);
-            let acceptor = listener.acceptor.take();
-            wake(acceptor);
+            listener.acceptor.wake();
         }
     }
 }

@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hailer::net::UdpOptions;
 
-use super::alarm::{remember, wake};
 use super::icmp::Problem;
 use super::packet::{Body, Packet};
 use super::six::{scope_of, scoped};
+use super::waiting::Waiting;
 use super::{Fabric, HostId, InterfaceId};
 use crate::trace::Drop;
 
@@ -37,16 +37,18 @@ pub(super) struct Bound {
 }
 
 #[derive(Debug)]
+// In this order in memory: what each datagram looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 pub(super) struct UdpSocket {
+    received: VecDeque<(SocketAddr, Bytes)>,
+    received_bytes: usize,
+    reader: Waiting,
     host: HostId,
     local: SocketAddr,
     /// Boxed: looked at when something is sent, which is seldom beside what is heard.
     options: Box<UdpOptions>,
     /// Multicast groups, with the interface they were joined on; `None` is all of them.
     groups: Vec<(IpAddr, Option<InterfaceId>)>,
-    received: VecDeque<(SocketAddr, Bytes)>,
-    received_bytes: usize,
-    reader: Option<Waker>,
 }
 
 impl Fabric {
@@ -81,7 +83,7 @@ impl Fabric {
             groups: Vec::new(),
             received: VecDeque::new(),
             received_bytes: 0,
-            reader: None,
+            reader: Waiting::default(),
         });
         bound.push(Bound { address: local.ip(), port: local.port(), key });
         Ok(key)
@@ -181,7 +183,7 @@ impl Fabric {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         if socket.received.is_empty() {
-            remember(&mut socket.reader, context);
+            socket.reader.wait(context);
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
@@ -200,7 +202,7 @@ impl Fabric {
         let Some((from, payload)) = socket.received.pop_front() else {
             // The next one takes the first place, which is still in a cache.
             socket.received.clear();
-            remember(&mut socket.reader, context);
+            socket.reader.wait(context);
             return Poll::Pending;
         };
         socket.received_bytes -= payload.len() + DATAGRAM_OVERHEAD_BYTES;
@@ -211,8 +213,7 @@ impl Fabric {
 
     /// Hands a datagram to every socket that it is meant for: all of them for a broadcast or a multicast, the most
     /// closely bound and youngest for anything else, as Linux does.
-    pub(super) fn deliver_udp(&mut self, host: HostId, entered: Option<InterfaceId>, packet: Packet) {
-        let Body::Udp(payload) = &packet.body else { return };
+    pub(super) fn deliver_udp(&mut self, host: HostId, entered: Option<InterfaceId>, packet: &Packet) {
         let to = packet.to.ip();
         let is_multicast = packet.is_multicast();
         let is_for_all = is_multicast
@@ -222,33 +223,49 @@ impl Fabric {
         let joined = |(group, on): &(IpAddr, Option<InterfaceId>)| {
             *group == to && (on.is_none() || entered.is_none() || *on == entered)
         };
-        let port = packet.to.port();
-        let fits = |bound: &&Bound| {
-            let Bound { address, .. } = bound;
-            bound.port == port
+        let hears = |key: &UdpKey| !is_multicast || self.udp[*key].groups.iter().any(joined);
+        let hearers: Vec<UdpKey> = if is_for_all {
+            self.hearers_of(host, packet).filter(hears).collect()
+        } else {
+            let bound = || self.bound_for(host, packet);
+            let exact = bound().rev().find(|bound| bound.address == to);
+            exact.or_else(|| bound().next_back()).map(|bound| bound.key).into_iter().collect()
+        };
+        for key in &hearers {
+            self.put_datagram(host, *key, packet);
+            self.wake_reader(*key);
+        }
+        if hearers.is_empty() && !is_multicast {
+            self.refuse_datagram(host, packet.clone());
+        }
+    }
+
+    /// The sockets of a machine that hear a broadcast, oldest first.
+    pub(super) fn hearers_of(&self, host: HostId, packet: &Packet) -> impl Iterator<Item = UdpKey> {
+        self.bound_for(host, packet).map(|bound| bound.key)
+    }
+
+    /// The sockets of a machine that are bound to a datagram's destination or to any, oldest first.
+    fn bound_for(&self, host: HostId, packet: &Packet) -> impl DoubleEndedIterator<Item = &Bound> {
+        let (to, port, is_datagram) = (packet.to.ip(), packet.to.port(), matches!(packet.body, Body::Udp(_)));
+        self.hosts[host.index()].udp.iter().filter(move |Bound { address, port: own, .. }| {
+            is_datagram
+                && *own == port
                 && (*address == to || (address.is_unspecified() && address.is_ipv4() == to.is_ipv4()))
-        };
-        let hears = |socket: &UdpSocket| !is_multicast || socket.groups.iter().any(joined);
-        let bound = self.hosts[host.0 as usize].udp.iter().filter(fits);
-        let closest = || {
-            let exact = bound.clone().rev().find(|bound| bound.address == to);
-            exact.or_else(|| bound.clone().next_back())
-        };
-        let only = if is_for_all { None } else { closest() };
-        let mut is_taken = false;
-        for Bound { key, .. } in bound.clone().filter(|_| is_for_all).chain(only) {
-            let socket = &mut self.udp[*key];
-            if hears(socket) {
-                is_taken = true;
-                match socket.take(packet.from, payload) {
-                    Ok(reader) => wake(reader),
-                    Err(QueueFull) => self.counters.dropped(host, Drop::QueueFull, &packet),
-                }
-            }
+        })
+    }
+
+    /// Puts a datagram into a socket's queue, if there is room.
+    pub(super) fn put_datagram(&mut self, host: HostId, key: UdpKey, packet: &Packet) {
+        let Body::Udp(payload) = &packet.body else { return };
+        if let Err(QueueFull) = self.udp[key].take(packet.from, payload) {
+            self.counters.dropped(host, Drop::QueueFull, packet);
         }
-        if !is_taken && !is_multicast {
-            self.refuse_datagram(host, packet);
-        }
+    }
+
+    /// Wakes who waits for a socket's datagrams.
+    pub(super) fn wake_reader(&mut self, key: UdpKey) {
+        self.udp[key].reader.wake();
     }
 
     /// Nobody has the port.
@@ -261,13 +278,13 @@ impl Fabric {
 struct QueueFull;
 
 impl UdpSocket {
-    fn take(&mut self, from: SocketAddr, payload: &Bytes) -> Result<Option<Waker>, QueueFull> {
+    fn take(&mut self, from: SocketAddr, payload: &Bytes) -> Result<(), QueueFull> {
         let charge = payload.len() + DATAGRAM_OVERHEAD_BYTES;
         if self.received_bytes + charge > RECEIVE_BUFFER_BYTES {
             return Err(QueueFull);
         }
         self.received_bytes += charge;
         self.received.push_back((from, payload.clone()));
-        Ok(self.reader.take())
+        Ok(())
     }
 }

@@ -172,19 +172,67 @@ impl Fabric {
     }
 
     /// A packet has come to an interface.
-    pub(super) fn arrive(&mut self, interface: InterfaceId, mut packet: Packet) {
-        let Interface { host, is_plugged, number, .. } = self.interfaces[interface.0 as usize];
-        if !is_plugged {
-            self.counters.dropped(host, Drop::Unplugged, &packet);
-        } else if self.hosts[host.0 as usize].is_powered {
-            self.counters.received(host, interface, &packet);
-            if packet.to.is_ipv6() {
-                packet.enter(number);
-            }
-            self.take_in(host, interface, packet);
-        } else {
-            self.counters.dropped(host, Drop::NoHost, &packet);
+    pub(super) fn arrive(&mut self, interface: InterfaceId, packet: Packet) {
+        if let Some(host) = self.comes_in(interface, &packet) {
+            self.enter(host, interface, packet);
         }
+    }
+
+    /// Copies of a packet have come to several interfaces of a segment. As nearly always, it is a broadcast that only sockets look
+    /// at: then there are no copies.
+    ///
+    /// What is touched at each of them is in no cache. So each step is done for all before the next one, and the processor waits
+    /// for many of them at a time.
+    pub(super) fn arrive_at_all(&mut self, interfaces: &[InterfaceId], packet: &Packet) {
+        let mut inside = Vec::with_capacity(interfaces.len());
+        for id in interfaces {
+            inside.extend(self.comes_in(*id, packet).map(|host| (*id, host)));
+        }
+        let mut hearers = Vec::with_capacity(inside.len());
+        for (id, host) in inside {
+            let before = hearers.len();
+            let machine = &self.hosts[host.index()];
+            if !machine.is_router && machine.translation.is_none() && self.is_broadcast_on(id, packet.to.ip())
+            {
+                hearers.extend(self.hearers_of(host, packet).map(|key| (id, host, Some(key))));
+            }
+            // It may be for nobody, or go on.
+            if hearers.len() == before {
+                hearers.push((id, host, None));
+            }
+        }
+        for (_, host, socket) in &hearers {
+            if let Some(socket) = socket {
+                self.put_datagram(*host, *socket, packet);
+            }
+        }
+        for (id, host, socket) in hearers {
+            match socket {
+                Some(socket) => self.wake_reader(socket),
+                None => self.enter(host, id, packet.clone()),
+            }
+        }
+    }
+
+    /// Counts a packet at an interface, and says whose that is when it gets in there.
+    fn comes_in(&mut self, interface: InterfaceId, packet: &Packet) -> Option<HostId> {
+        let Interface { host, is_plugged, .. } = self.interfaces[interface.index()];
+        if !is_plugged {
+            self.counters.dropped(host, Drop::Unplugged, packet);
+        } else if self.hosts[host.index()].is_powered {
+            self.counters.received(host, interface, packet);
+            return Some(host);
+        } else {
+            self.counters.dropped(host, Drop::NoHost, packet);
+        }
+        None
+    }
+
+    fn enter(&mut self, host: HostId, interface: InterfaceId, mut packet: Packet) {
+        if packet.to.is_ipv6() {
+            packet.enter(self.interfaces[interface.index()].number);
+        }
+        self.take_in(host, interface, packet);
     }
 
     /// A packet is inside the machine, by an interface unless the machine sent it to itself: its socket gets it.
@@ -193,7 +241,7 @@ impl Fabric {
             return;
         }
         match packet.body {
-            Body::Udp(_) => self.deliver_udp(host, entered, packet),
+            Body::Udp(_) => self.deliver_udp(host, entered, &packet),
             Body::Icmp(icmp) => self.deliver_icmp(host, *icmp),
             Body::Vxlan(tunnelled) => self.untunnel(*tunnelled),
             Body::Tcp(segment) => self.deliver_tcp(host, packet.from, packet.to, *segment),

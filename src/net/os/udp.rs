@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::ReadBuf;
 
 use super::interfaces;
 use crate::net::{Interface, UdpOptions, UdpSocket};
@@ -85,6 +87,16 @@ impl UdpSocket for OsUdp {
 
     async fn readable(&self) -> io::Result<()> {
         self.0.readable().await
+    }
+
+    fn poll_recv_from(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let received = self.0.poll_recv_from(context, &mut buffer);
+        received.map_ok(|from| (buffer.filled().len(), from))
     }
 
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tracing::{debug, trace};
@@ -11,7 +12,7 @@ use super::Driver;
 use super::sockets::Way;
 use crate::net::{Net, UdpSocket};
 use crate::zre::Multicast;
-use crate::zre::beacon::{Beacon, unrepeated};
+use crate::zre::beacon::{Beacon, BeaconError, unrepeated};
 use crate::zre::interface::Site;
 use crate::zre::machine::Input;
 
@@ -22,18 +23,31 @@ const GROUP_SPOKEN: Duration = Duration::from_secs(60);
 /// Longer than any beacon, so that a datagram that was cut to it is seen to be none.
 const DATAGRAM: usize = 128;
 
-/// A datagram that may be a beacon.
+/// What a datagram said. It is read where it came in: to move it would cost more than to read it.
 pub(super) struct Heard {
+    /// Who sent the datagram.
+    by: IpAddr,
+    /// Who sent the beacon first, when a repeater carried it over.
     from: SocketAddr,
-    datagram: [u8; DATAGRAM],
-    len: usize,
+    beacon: Result<Beacon, BeaconError>,
 }
 
-/// Waits for a datagram, and gives the ear back for the next one.
-pub(super) async fn hear<U: UdpSocket>(ear: Arc<U>) -> (Arc<U>, io::Result<Heard>) {
+impl Heard {
+    fn read(datagram: &[u8], from: SocketAddr) -> Self {
+        let by = from.ip();
+        // A repeater's neighbours take what it carried over for what its first sender said.
+        let repeated = unrepeated(datagram).filter(|(_, origin)| !origin.is_loopback() || by.is_loopback());
+        let (beacon, origin) = repeated.unwrap_or((datagram, by));
+        let from = if repeated.is_some() { SocketAddr::new(origin, from.port()) } else { from };
+        Self { by, from, beacon: Beacon::decode(beacon) }
+    }
+}
+
+/// Hears the next datagram. Not a future: a node hears much, and each would be one.
+pub(super) fn hear<U: UdpSocket>(ear: &U, context: &mut Context<'_>) -> Poll<io::Result<Heard>> {
     let mut datagram = [0; DATAGRAM];
-    let heard = ear.recv_from(&mut datagram).await;
-    (ear, heard.map(|(len, from)| Heard { from, datagram, len }))
+    let heard = ear.poll_recv_from(context, &mut datagram);
+    heard.map_ok(|(len, from)| Heard::read(&datagram[..len], from))
 }
 
 /// A beacon that waits for the socket.
@@ -46,18 +60,10 @@ pub(super) struct Said {
 impl<N: Net> Driver<N> {
     pub(super) fn on_heard(&mut self, site: &Site, way: Way, heard: io::Result<Heard>) {
         match heard {
-            Ok(Heard { from, .. }) if site.is_elsewhere(from.ip()) => {
-                trace!(%from, "beacon ignored: it comes from another network of this machine");
+            Ok(Heard { by, .. }) if site.is_elsewhere(by) => {
+                trace!(from = %by, "beacon ignored: it comes from another network of this machine");
             }
-            Ok(Heard { from, datagram, len }) => {
-                let datagram = &datagram[..len];
-                // A repeater's neighbours take what it carried over for what its first sender said.
-                let repeated = unrepeated(datagram);
-                let repeated =
-                    repeated.filter(|(_, origin)| !origin.is_loopback() || from.ip().is_loopback());
-                let (beacon, origin) = repeated.unwrap_or((datagram, from.ip()));
-                let from = if repeated.is_some() { SocketAddr::new(origin, from.port()) } else { from };
-                let beacon = Beacon::decode(beacon);
+            Ok(Heard { from, beacon, .. }) => {
                 if let (Way::Group(group), Ok(beacon)) = (way, &beacon)
                     && self.machine.is_of_another_kind(beacon.peer)
                 {

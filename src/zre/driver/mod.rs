@@ -83,8 +83,14 @@ pub(super) struct Shared {
 }
 
 /// The node's task, without its sockets.
+// In this order in memory: what each beacon looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 pub(super) struct Driver<N: Net> {
     net: N,
+    /// Whether the machine wanted anything since that was asked last.
+    has_acted: bool,
+    is_stopped: bool,
+    full: Vec<OutboundLink>,
     machine: NodeMachine,
     limits: Limits,
     alarm: N::Alarm,
@@ -102,8 +108,6 @@ pub(super) struct Driver<N: Net> {
     rumour: Option<Rumour>,
     events: Outlet<Event>,
     beacons: VecDeque<Said>,
-    /// Whether the machine wanted anything since that was asked last.
-    has_acted: bool,
     multicast: Multicast,
     /// Until when beacons go to each group.
     spoken: [Timestamp; GROUPS.len()],
@@ -113,7 +117,6 @@ pub(super) struct Driver<N: Net> {
     /// Links that turned out to be half full while nobody waited.
     crowded: BTreeSet<OutboundLink>,
     outbound: BTreeMap<OutboundLink, Outbound>,
-    full: Vec<OutboundLink>,
     notes: mpsc::UnboundedReceiver<Note>,
     notes_tx: mpsc::UnboundedSender<Note>,
     inbound: BTreeMap<InboundLink, Task>,
@@ -123,7 +126,6 @@ pub(super) struct Driver<N: Net> {
     intake: mpsc::Receiver<Intake>,
     intake_tx: mpsc::Sender<Intake>,
     stop: Option<Stop>,
-    is_stopped: bool,
 }
 
 type Asker = oneshot::Sender<Result<usize, CommandError>>;
@@ -209,8 +211,6 @@ impl<N: Net> Driver<N> {
     async fn rounds(&mut self, sockets: &mut Sockets<N>) {
         let mut sources = Sources::new();
         // These live across rounds, because a future that is dropped is not woken.
-        let hearing = sockets.ears.iter().map(|ear| (ear.way, Box::pin(hear(Arc::clone(&ear.socket)))));
-        let (mut common, mut groups): (Vec<_>, Vec<_>) = hearing.partition(|(way, _)| *way == Way::Common);
         let listeners = |sockets: &Sockets<N>| -> Vec<_> {
             let listeners = sockets.doors.iter().map(|door| Arc::clone(&door.listener));
             listeners.map(|listener| (Box::pin(accept(Arc::clone(&listener))), listener)).collect()
@@ -242,14 +242,14 @@ impl<N: Net> Driver<N> {
                             })
                     })
                 });
-                for (source, hearing) in [(Source::Datagrams, &mut common), (Source::Groups, &mut groups)] {
+                for (source, is_common) in [(Source::Datagrams, true), (Source::Groups, false)] {
                     ask(source, &mut |context| {
-                        hearing.iter_mut().fold(true, |is_served, (way, heard)| {
+                        let ears = sockets.ears.iter().filter(|ear| (ear.way == Way::Common) == is_common);
+                        ears.fold(true, |is_served, ear| {
                             is_served
                                 & is_exhausted(|| {
-                                    let (ear, datagram) = ready!(heard.as_mut().poll(context));
-                                    heard.set(hear(ear));
-                                    self.on_heard(&sockets.site, *way, datagram);
+                                    let heard = ready!(hear(&ear.socket, context));
+                                    self.on_heard(&sockets.site, ear.way, heard);
                                     Poll::Ready(())
                                 })
                         })

@@ -32,7 +32,7 @@ pub(super) enum Way {
 
 /// A socket that hears beacons.
 pub(super) struct Ear<N: Net> {
-    pub(super) socket: Arc<N::Udp>,
+    pub(super) socket: N::Udp,
     pub(super) way: Way,
 }
 
@@ -48,10 +48,12 @@ pub(super) struct Door<N: Net> {
 }
 
 /// The sockets of a node.
+// In this order in memory: what each beacon looks at comes first, in as few cache lines as it needs.
+#[repr(C)]
 pub(in crate::zre) struct Sockets<N: Net> {
     pub(super) ears: Vec<Ear<N>>,
-    pub(super) doors: Vec<Door<N>>,
     pub(super) site: Site,
+    pub(super) doors: Vec<Door<N>>,
     wanted: Wanted,
     broadcast: Broadcast,
     beacon_port: u16,
@@ -164,7 +166,7 @@ impl<N: Net> Sockets<N> {
             let options = UdpOptions { reuse: true, broadcast: true, ..UdpOptions::at(at) };
             net.bind_udp(&options).map_err(|source| StartError::Beacon { at, source })
         };
-        let mut add = |socket, way| self.ears.push(Ear { socket: Arc::new(socket), way });
+        let mut add = |socket, way| self.ears.push(Ear { socket, way });
         add(open(Ipv4Addr::UNSPECIFIED.into())?, Way::Common);
         if self.wanted.ipv6 {
             add(open(Ipv6Addr::UNSPECIFIED.into())?, Way::Common);

@@ -4,8 +4,8 @@
 //! the other eight each time cost more than all the rest of a beacon. So each source is polled with a waker of its own,
 //! which notes the source before it wakes the task.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Wake, Waker};
 
 /// Where things come from, in the order in which they are served.
@@ -48,8 +48,6 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Sources {
     noted: Arc<Noted>,
-    /// The task that `noted` wakes. It moves seldom, and to look here needs no lock.
-    task: Option<Waker>,
     wakers: [Waker; Source::ALL.len()],
 }
 
@@ -57,12 +55,15 @@ pub(super) struct Sources {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct News(u16);
 
+/// What woke a task. It is the waker of [`Source::Datagrams`], too: there are many, and so they find all in one place.
 #[derive(Debug)]
 struct Noted {
     sources: AtomicU16,
-    task: Mutex<Option<Waker>>,
+    /// `None` until it is known.
+    task: Option<Waker>,
 }
 
+/// The waker of another source.
 #[derive(Debug)]
 struct Bell {
     noted: Arc<Noted>,
@@ -72,17 +73,21 @@ struct Bell {
 impl Sources {
     /// All of them are to be asked first.
     pub(super) fn new() -> Self {
-        let noted = Arc::new(Noted { sources: AtomicU16::new(u16::MAX), task: Mutex::default() });
-        let waker = |source| Waker::from(Arc::new(Bell { noted: noted.clone(), source }));
-        Self { wakers: Source::ALL.map(waker), noted, task: None }
+        Self { noted: Noted::all(None), wakers: Source::ALL.map(|_| Waker::noop().clone()) }
     }
 
-    /// Whoever is noted from now on wakes the task of this context. To be called first each time that it is polled.
+    /// Whoever is noted from now on wakes the task of this context. To be called first each time that it is polled. When the
+    /// task has moved, which is seldom, all sources are to be asked again, so that they know.
     pub(super) fn wake_for(&mut self, context: &Context<'_>) {
-        if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
-            self.task = Some(context.waker().clone());
-            self.noted.task().clone_from(&self.task);
+        let task = context.waker();
+        if self.noted.task.as_ref().is_some_and(|known| known.will_wake(task)) {
+            return;
         }
+        self.noted = Noted::all(Some(task.clone()));
+        self.wakers = Source::ALL.map(|source| match source {
+            Source::Datagrams => Arc::clone(&self.noted).into(),
+            _ => Arc::new(Bell { noted: Arc::clone(&self.noted), source }).into(),
+        });
     }
 
     /// What to poll a source with.
@@ -97,8 +102,11 @@ impl Sources {
 
     /// Those that were noted since the last call; none when there are none, and then the first one wakes the task.
     pub(super) fn take(&self) -> Option<News> {
-        let noted = self.noted.sources.swap(0, Ordering::AcqRel);
-        (noted != 0).then_some(News(noted))
+        // As each time that the task has done all: without a write, which costs more.
+        if self.noted.sources.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        Some(News(self.noted.sources.swap(0, Ordering::AcqRel)))
     }
 }
 
@@ -115,8 +123,28 @@ impl News {
 }
 
 impl Noted {
-    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.task.lock().expect("nothing panics while it holds this lock")
+    /// All sources, of this task.
+    fn all(task: Option<Waker>) -> Arc<Self> {
+        Arc::new(Self { sources: AtomicU16::new(u16::MAX), task })
+    }
+
+    fn ring(&self, source: Source) {
+        // Who came first has woken the task, and it has not looked since.
+        if self.sources.fetch_or(source.bit(), Ordering::AcqRel) == 0
+            && let Some(task) = &self.task
+        {
+            task.wake_by_ref();
+        }
+    }
+}
+
+impl Wake for Noted {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring(Source::Datagrams);
     }
 }
 
@@ -126,12 +154,7 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Who came first has woken the task, and it has not looked since.
-        if self.noted.sources.fetch_or(self.source.bit(), Ordering::AcqRel) == 0
-            && let Some(task) = &*self.noted.task()
-        {
-            task.wake_by_ref();
-        }
+        self.noted.ring(self.source);
     }
 }
 

@@ -7,10 +7,10 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use hailer::Timestamp;
 use hailer::net::{Interface, Net, OsAlarm, OsNet, Task, TcpListener, UdpOptions, UdpSocket};
@@ -102,7 +102,8 @@ impl Net for TurmoilNet {
         let socket = at_once(turmoil::net::UdpSocket::bind(self.bound(options.at)?))?;
         socket.set_broadcast(options.broadcast)?;
         let local = SocketAddr::new(options.at.ip(), socket.local_addr()?.port());
-        Ok(TurmoilUdp { socket, local, broadcast: self.prefix.broadcast() })
+        let (socket, readable) = (Arc::new(socket), Mutex::default());
+        Ok(TurmoilUdp { socket, readable, local, broadcast: self.prefix.broadcast() })
     }
 
     fn listen(&self, at: SocketAddr) -> io::Result<TurmoilListener> {
@@ -158,20 +159,40 @@ fn at_once<T>(bind: impl Future<Output = io::Result<T>>) -> io::Result<T> {
 }
 
 /// A UDP socket on turmoil's network.
-#[derive(Debug)]
 pub struct TurmoilUdp {
-    socket: turmoil::net::UdpSocket,
+    socket: Arc<turmoil::net::UdpSocket>,
+    /// Waits until something can be received, once somebody has waited for that.
+    readable: Mutex<Option<Readable>>,
     local: SocketAddr,
     broadcast: Ipv4Addr,
 }
+
+type Readable = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl UdpSocket for TurmoilUdp {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.local)
     }
 
-    async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.socket.recv_from(buffer).await
+    fn poll_recv_from(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let mut readable = self.readable.lock().expect("waiting does not panic");
+        loop {
+            if let Some(waiting) = &mut *readable {
+                ready!(waiting.as_mut().poll(context))?;
+                *readable = None;
+            }
+            match self.socket.try_recv_from(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let socket = Arc::clone(&self.socket);
+                    *readable = Some(Box::pin(async move { socket.readable().await }));
+                }
+                received => return Poll::Ready(received),
+            }
+        }
     }
 
     async fn readable(&self) -> io::Result<()> {
