@@ -4,7 +4,7 @@
 //! applications, and nothing of it is in a program that is built without the feature.
 
 pub use crate::group::fuzzed::{group_list, group_machine, group_message};
-pub use crate::relay::fuzzed::relay_frames;
+pub use crate::relay::fuzzed::{relay_callers, relay_datagrams, relay_frames};
 pub use crate::repeater::fuzzed::consul_answer;
 
 /// Reads a fuzzer's bytes as choices. At their end every choice is the first one.

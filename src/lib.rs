@@ -9,6 +9,7 @@
 //! * [`zmtp`]: the ZeroMQ transport that ZRE speaks on TCP.
 //! * [`group`]: LAN groups with health checks. pir can take part.
 //! * [`net`]: the network as the node sees it. [`net::OsNet`] is the real one; the simulator brings its own.
+//! * [`tls`]: the files and errors of TLS, where [`relay`] and [`repeater`] use it.
 //! * [`daemon`]: the configuration that starts roles, shared by the program and by the simulator's scenarios.
 //! * [`machine`]: the contract that every decision-making part keeps: no IO, no clock, no randomness of its own.
 //!
@@ -43,6 +44,7 @@ pub mod net;
 mod outlet;
 pub mod relay;
 pub mod repeater;
+pub mod tls;
 pub mod zmtp;
 pub mod zre;
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Messages between two hailers in two network namespaces, beside a bare TCP echo, in turns. As root, on a quiet machine:
 #     messages.sh HAILER [ROUNDS] > messages.csv
-# Rates are of 10 B, 1 KiB and 64 KiB; round trips are of 10 B (64 B by TCP), in microseconds, median and 99th percentile. At the
-# end the receiver is frozen (SIGSTOP) while 20,000 messages of 64 KiB are being sent: what the sender says, its peak memory.
+# Rates are of 10 B, 1 KiB and 64 KiB, and of shouts of 1 KiB to four members; round trips are of 10 B (64 B by TCP), in
+# microseconds, median and 99th percentile. At the end the receiver is frozen (SIGSTOP) while 20,000 messages of 64 KiB are
+# being sent: what the sender says, its peak memory.
 set -euo pipefail
 hailer=$(readlink -f "$1") rounds=${2:-5}
 here=$(dirname "$(readlink -f "$0")")
@@ -55,6 +56,26 @@ for round in $(seq "$rounds"); do
     kill -INT "$served"
     wait "$served" || true
 done
+members=()
+for member in 1 2 3 4; do
+    serve "$hailer" bench --serve --interface eth0 --name "member$member"
+    members+=("$served")
+done
+for round in $(seq "$rounds"); do
+    ip netns exec "$prefix-b" "$hailer" bench --interface eth0 --shout 4 --json --bytes 1024 --messages 100000 >"$work/out" &
+    sender=$!
+    peak=0
+    while kill -0 "$sender" 2>/dev/null; do
+        now=$(awk '/VmHWM/ { print $2 }' "/proc/$sender/status" 2>/dev/null || echo 0)
+        peak=$((now > peak ? now : peak))
+        sleep 0.05
+    done
+    rate=$(python3 -c 'import json, sys; print(*(line["messages_per_s"] for line in map(json.loads, sys.stdin) if line.get("event") == "BENCH"))' <"$work/out")
+    echo "$round,shouts of 1024 B a second to each of 4 members,$rate,"
+    echo "$round,peak KiB of who shouts,$peak,"
+done
+kill -INT "${members[@]}"
+wait "${members[@]}" || true
 serve "$hailer" bench --serve --interface eth0 --name server
 ip netns exec "$prefix-b" "$hailer" bench --interface eth0 --with server --bytes 65536 --messages 20000 >/dev/null 2>"$work/out" &
 sender=$!

@@ -98,6 +98,10 @@ impl Net for SimNet {
         stream.addresses().map(|(own, _)| own)
     }
 
+    fn expect_messages(&self, stream: &SimStream) {
+        self.fabric.with(|fabric| fabric.tcp_expect_messages(stream.key));
+    }
+
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
@@ -156,6 +160,11 @@ impl UdpSocket for SimUdp {
         buffer: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
         self.fabric.with(|fabric| fabric.udp_poll_recv(self.key, context, buffer))
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        std::future::poll_fn(|context| self.fabric.with(|fabric| fabric.udp_poll_readable(self.key, context)))
+            .await
     }
 
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {

@@ -11,8 +11,10 @@ use hailer::zre::PeerId;
 use crate::scenario::{Crash, NodeIndex};
 
 mod group;
+mod repeater;
 
 pub use group::{GroupSubject, GroupWhat};
+pub use repeater::RepeaterWhat;
 
 /// One thing that happened on or to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -130,6 +132,8 @@ pub enum What {
     Mended(String),
     /// Event LEADER: who leads the group.
     Leader(Subject, String),
+    /// Something about a repeater.
+    Repeater(RepeaterWhat),
 }
 
 /// What the network carried for one node, by kind.

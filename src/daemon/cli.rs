@@ -16,13 +16,15 @@ use super::{chat, tools};
 use crate::net::OsNet;
 use crate::zre::{self, Endpoint, Text};
 
+mod counted;
 mod group;
 mod hub;
 mod relay;
 mod repeater;
 mod run;
 
-use run::{Shown, bench, talk, watch, with_node};
+use run::{Shown, bench, serve_bench, talk, watch, with_node};
+use tools::bench::{Bench, Servers};
 
 /// The command line or a configuration makes no sense (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -123,7 +125,7 @@ enum Verb {
         #[command(flatten)]
         node: NodeOptions,
     },
-    /// Measure messages a second and round trips between two nodes: both of this program, or one of another `bench --serve`
+    /// Measure messages a second and round trips between nodes: two of this program, or with others that run `bench --serve`
     Bench {
         /// Be the other node, until Ctrl-C
         #[arg(long, conflicts_with = "with")]
@@ -131,6 +133,10 @@ enum Verb {
         /// Measure with the server of this name, here or on another machine
         #[arg(long, value_name = "NAME")]
         with: Option<String>,
+        /// Shout to so many servers, instead of whispering to one
+        #[arg(long, value_name = "SERVERS", conflicts_with_all = ["serve", "with"],
+              value_parser = clap::value_parser!(u16).range(1..))]
+        shout: Option<u16>,
         /// Size of messages in bytes; several are measured one after the other
         #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "10,1024,65536",
               value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
@@ -176,9 +182,12 @@ enum Verb {
         /// Print one JSON object an event
         #[arg(long)]
         json: bool,
-        /// At the end, tell what was counted: peers, and odd or hostile input by its cause
+        /// At the end, tell what was counted: peers, what a repeater carried, and odd or hostile input by its cause
         #[arg(long)]
         counters: bool,
+        /// Tell that so often while running, with its unit
+        #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+        counters_every: Option<Duration>,
     },
 }
 
@@ -251,7 +260,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 
 impl NodeOptions {
     fn shown(&self) -> Shown {
-        Shown { is_json: self.json, with_counters: self.counters }
+        Shown { is_json: self.json, with_counters: self.counters, ..Shown::default() }
     }
 
     fn config(&self, groups: &[String]) -> Config {
@@ -342,9 +351,11 @@ pub async fn main() -> ExitCode {
             })
             .await
         }
-        Verb::Bench { serve, with, bytes, messages, round_trips, node } => {
+        Verb::Bench { serve: true, node, .. } => serve_bench(&net, &node).await,
+        Verb::Bench { serve: _, with, shout, bytes, messages, round_trips, node } => {
             let bytes = bytes.into_iter().map(|bytes| bytes as usize).collect();
-            bench(&net, &node, serve, (tools::bench::Bench { bytes, messages, round_trips }, with)).await
+            let servers = shout.map_or(Servers::One(with), |count| Servers::Many(count.into()));
+            bench(&net, &node, Bench { bytes, messages, round_trips, servers }).await
         }
         Verb::Gossip { hub } => {
             let shown = Shown { is_json: hub.json, ..Shown::default() };
@@ -352,13 +363,13 @@ pub async fn main() -> ExitCode {
         }
         Verb::Repeater { options } => match options.config() {
             Ok(config) => {
-                let shown = Shown { is_json: options.json, ..Shown::default() };
+                let shown = options.shown();
                 watch(&net, config, shown, None).await
             }
             Err(problem) => return usage(&problem),
         },
         Verb::Group(args) => group::run(&net, args).await,
-        Verb::Run { config: path, check, json, counters } => {
+        Verb::Run { config: path, check, json, counters, counters_every } => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
                 Err(LoadError::Invalid(diagnostics)) => {
@@ -374,7 +385,8 @@ pub async fn main() -> ExitCode {
                 println!("{}: ok", path.display());
                 return ExitCode::SUCCESS;
             }
-            watch(&net, config, Shown { is_json: json, with_counters: counters }, Some(&path)).await
+            let shown = Shown { is_json: json, with_counters: counters, counters_every };
+            watch(&net, config, shown, Some(&path)).await
         }
     };
     match outcome {

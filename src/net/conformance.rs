@@ -112,6 +112,7 @@ cases! {
         node::a_node_lists_the_address_it_has,
         udp::datagrams_go_there_and_back,
         udp::an_empty_datagram_arrives_empty,
+        udp::a_socket_is_readable_when_a_datagram_is_there,
         udp::a_datagram_longer_than_the_buffer_is_cut,
         udp::a_datagram_to_a_closed_port_harms_nobody,
         udp::a_port_belongs_to_one_socket_unless_both_share_it,

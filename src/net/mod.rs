@@ -136,6 +136,12 @@ pub trait UdpSocket: Send + Sync + 'static {
         buffer: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>>;
 
+    /// Waits until there may be a datagram. Who has many sockets then needs no buffer for each that waits.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::recv_from`].
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+
     /// Sends a datagram.
     ///
     /// # Errors

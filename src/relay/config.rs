@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::proof::Token;
 use super::proxy::ProxyVersion;
+pub use crate::tls::TlsFiles;
 
 /// A relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +42,24 @@ pub struct Compatible {
 /// A named service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Where clients connect to.
+    /// Where clients connect to, or send to.
     pub clients: SocketAddr,
+    /// What they speak there.
+    pub protocol: Protocol,
     /// What its hosts have to know.
     pub token: Token,
     /// Limits of its clients and hosts.
     pub limits: Limits,
+}
+
+/// What carries a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connections.
+    #[default]
+    Tcp,
+    /// Datagrams. A session is what one address of a client sends, and what is answered to it.
+    Udp,
 }
 
 /// Limits of one service.
@@ -70,15 +83,9 @@ pub struct Limits {
     pub pool: usize,
     /// ... and at most, when demand has let the pool grow.
     pub pool_max: usize,
-}
-
-/// A certificate and its key, in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate, and those between it and its authority.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
+    /// How long a session of a UDP service may be silent until it is over; one that nothing was answered to ends after
+    /// 30 s at the latest.
+    pub idle: Duration,
 }
 
 /// A host: makes local services reachable through a relay.
@@ -137,6 +144,8 @@ pub struct CompatibleHost {
 pub enum Local {
     /// A port.
     Port(Place),
+    /// A UDP port.
+    Udp(Place),
     /// The ZRE node that runs in the same program, wherever it listens. It says nothing of its own; see
     /// [`Host::start_beside`](super::Host::start_beside).
     Node,
@@ -171,6 +180,7 @@ impl std::fmt::Display for Local {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Port(place) => place.fmt(f),
+            Self::Udp(place) => write!(f, "udp:{place}"),
             Self::Node => f.write_str("zre"),
         }
     }
@@ -190,6 +200,28 @@ impl std::str::FromStr for Place {
         }
         let port = port.parse().ok().filter(|port| *port != 0).ok_or("its port is none from 1 to 65535")?;
         Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl Protocol {
+    /// Takes the protocol off an address or a place: `udp:0.0.0.0:53` is UDP, `0.0.0.0:22` and `tcp:0.0.0.0:22` are TCP.
+    pub fn split(text: &str) -> (Self, &str) {
+        match text.strip_prefix("udp:") {
+            Some(rest) => (Self::Udp, rest),
+            None => (Self::Tcp, text.strip_prefix("tcp:").unwrap_or(text)),
+        }
+    }
+}
+
+impl std::str::FromStr for Local {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (protocol, place) = Protocol::split(text);
+        place.parse().map(match protocol {
+            Protocol::Tcp => Self::Port,
+            Protocol::Udp => Self::Udp,
+        })
     }
 }
 
@@ -235,6 +267,21 @@ impl Default for Limits {
             hosts: 1000,
             pool: 4,
             pool_max: 64,
+            idle: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Limits {
+    /// Sessions of a UDP service at once, when nothing else is said. Fewer than of a TCP service: each has a connection of
+    /// its host, and whoever can write any sender's address into a datagram begins one with each.
+    pub const UDP_CONNECTIONS: usize = 1000;
+
+    /// What a service has when nothing else is said.
+    pub fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::default(),
+            Protocol::Udp => Self { connections: Self::UDP_CONNECTIONS, ..Self::default() },
         }
     }
 }
@@ -268,19 +315,31 @@ impl HostService {
 
     /// A service without a token.
     pub fn new(to: Place) -> Self {
-        Self {
-            to: Local::Port(to),
-            token: Token::default(),
-            proxy: None,
-            check: None,
-            connections_max: Self::CONNECTIONS_MAX,
-        }
+        Self::at(Local::Port(to))
+    }
+
+    /// A service without a token, of whatever kind.
+    pub fn at(to: Local) -> Self {
+        Self { to, token: Token::default(), proxy: None, check: None, connections_max: Self::CONNECTIONS_MAX }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_begins_with_udp_is_udp() {
+        let local = |text: &str| text.parse::<Local>();
+        let place: Place = "127.0.0.1:53".parse().unwrap();
+        assert_eq!(local("udp:127.0.0.1:53"), Ok(Local::Udp(place.clone())));
+        assert_eq!(local("tcp:127.0.0.1:53"), Ok(Local::Port(place.clone())));
+        assert_eq!(local("127.0.0.1:53"), Ok(Local::Port(place)));
+        assert_eq!(local("udp:[::1]:53").unwrap().to_string(), "udp:[::1]:53");
+        for wrong in ["udp:53", "udp:", "UDP:a:1:2", "sctp:a:1"] {
+            assert!(local(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn places_are_read_as_they_are_written() {

@@ -38,6 +38,8 @@ counters! {
     sessions,
     /// ... that ended because the data connection broke.
     sessions_broken,
+    /// Datagrams of clients that were dropped: too many of them waited, they were too long, or there was no session for them.
+    datagrams_dropped,
     /// Bytes from clients.
     bytes_up,
     /// Bytes to clients.

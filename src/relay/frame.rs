@@ -6,6 +6,9 @@
 //! have ended, the connection is free for the next session. `END` and `RESET` name the session, because one may still be
 //! on its way when the next begins. `PING` and `PONG` show that a free connection is alive.
 //!
+//! A session of a UDP service begins with `OPEN UDP`, and has `DATAGRAM` where the other has `DATA`: one for each datagram,
+//! also for an empty one.
+//!
 //! A frame is a kind (one byte), a length (three bytes, big-endian) and a body.
 //!
 //! [`Framed`] reads and writes frames on a stream. It holds memory only while bytes wait in it.
@@ -17,17 +20,21 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::buffer::Buffer;
+use super::buffer::{BUFFER_BYTES, Buffer};
+use super::config::Protocol;
 use crate::codec::{Cut, Reader};
 
 /// Bytes of a frame before its body.
 const HEADER_BYTES: usize = 4;
-/// The longest body but of `DATA`: an `OPEN` with two IPv6 addresses has 42 bytes.
+/// The longest body but of `DATA` and `DATAGRAM`: an `OPEN` with two IPv6 addresses has 42 bytes.
 const CONTROL_BYTES_MAX: usize = 64;
 /// Room in an output buffer that data leaves to other frames.
 const CONTROL_ROOM: usize = 512;
+/// The longest datagram that is carried. It has to be in a buffer as a whole; UDP has 487 bytes more over IPv4, which
+/// nobody uses.
+pub(super) const DATAGRAM_BYTES_MAX: usize = BUFFER_BYTES - CONTROL_ROOM - HEADER_BYTES;
 
-/// A frame that is not `DATA`.
+/// A frame that is neither `DATA` nor `DATAGRAM`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
     /// Begins a session.
@@ -47,6 +54,8 @@ pub(super) enum Control {
 pub(super) struct Opened {
     /// Its number on this connection.
     pub(super) session: u32,
+    /// What it carries.
+    pub(super) protocol: Protocol,
     /// Whom it is for.
     pub(super) client: SocketAddr,
     /// Where on the relay the client came in.
@@ -58,6 +67,8 @@ pub(super) struct Opened {
 pub(super) enum Piece {
     /// Bytes of a session: [`Framed::data`].
     Data,
+    /// One datagram of a session: [`Framed::data`], all of which is to be consumed before the next piece.
+    Datagram,
     /// Another frame.
     Control(Control),
     /// The other side has closed the connection between two frames.
@@ -95,7 +106,10 @@ impl Control {
                 body.extend(opened.session.to_be_bytes());
                 put_address(&mut body, opened.client);
                 put_address(&mut body, opened.relay);
-                1
+                match opened.protocol {
+                    Protocol::Tcp => 1,
+                    Protocol::Udp => 7,
+                }
             }
             Self::End(session) => {
                 body.extend(session.to_be_bytes());
@@ -116,8 +130,9 @@ impl Control {
     fn decode(kind: u8, body: &[u8]) -> Result<Self, FrameError> {
         let mut reader = Reader::new(bytes::Bytes::copy_from_slice(body));
         Ok(match kind {
-            1 => Self::Open(Opened {
+            1 | 7 => Self::Open(Opened {
                 session: reader.u32("session")?,
+                protocol: if kind == 1 { Protocol::Tcp } else { Protocol::Udp },
                 client: address(&mut reader)?,
                 relay: address(&mut reader)?,
             }),
@@ -131,9 +146,21 @@ impl Control {
 }
 
 const DATA: u8 = 2;
+const DATAGRAM: u8 = 8;
 
 fn header(kind: u8, len: usize) -> [u8; HEADER_BYTES] {
     (u32::from(kind) << 24 | len as u32).to_be_bytes()
+}
+
+/// How many bytes the frame at the front of `filled` has, if that matters: `DATA` is taken as it comes.
+fn frame_bytes(filled: &[u8]) -> usize {
+    match filled.first_chunk::<HEADER_BYTES>() {
+        Some([DATAGRAM, len @ ..]) => {
+            let len = len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
+            HEADER_BYTES + len.min(DATAGRAM_BYTES_MAX)
+        }
+        _ => HEADER_BYTES + CONTROL_BYTES_MAX,
+    }
 }
 
 fn put_address(body: &mut Vec<u8>, address: SocketAddr) {
@@ -188,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
                 return Poll::Ready(Ok(piece));
             }
             let input = self.input.get_or_insert_with(Buffer::take);
-            if input.room_len() < HEADER_BYTES + CONTROL_BYTES_MAX {
+            if input.filled().len() + input.room_len() < frame_bytes(input.filled()) {
                 input.compact();
             }
             let mut room = ReadBuf::new(input.room());
@@ -222,10 +249,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
                 self.left = len;
                 continue;
             }
-            if len > CONTROL_BYTES_MAX {
+            let len_max = if kind == DATAGRAM { DATAGRAM_BYTES_MAX } else { CONTROL_BYTES_MAX };
+            if len > len_max {
                 return Err(FrameError::TooLong { kind, len });
             }
             let Some(body) = input.filled().get(HEADER_BYTES..HEADER_BYTES + len) else { return Ok(None) };
+            if kind == DATAGRAM {
+                input.consume(HEADER_BYTES);
+                self.left = len;
+                return Ok(Some(Piece::Datagram));
+            }
             let control = Control::decode(kind, body)?;
             input.consume(HEADER_BYTES + len);
             if input.is_empty() {
@@ -235,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         }
     }
 
-    /// The bytes that [`Piece::Data`] told of.
+    /// The bytes that [`Piece::Data`] or [`Piece::Datagram`] told of.
     pub(super) fn data(&self) -> &[u8] {
         let filled = self.input.as_ref().map_or(&[][..], Buffer::filled);
         &filled[..filled.len().min(self.left)]
@@ -287,6 +320,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         read.map_ok(|()| count)
     }
 
+    /// Puts a datagram after what waits to be written; `false` when there is no room for it.
+    pub(super) fn put_datagram(&mut self, datagram: &[u8]) -> bool {
+        let output = self.output.get_or_insert_with(Buffer::take);
+        if output.room_len() < HEADER_BYTES + datagram.len() + CONTROL_ROOM {
+            return false;
+        }
+        output.put(&header(DATAGRAM, datagram.len()));
+        output.put(datagram);
+        true
+    }
+
     /// Writes what waits; ready when all of it is on its way.
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(output) = &mut self.output {
@@ -321,6 +365,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use hex_literal::hex;
     use proptest::prelude::*;
 
@@ -329,6 +375,7 @@ mod tests {
     fn opened() -> Opened {
         Opened {
             session: 7,
+            protocol: Protocol::Tcp,
             client: "10.0.0.9:51000".parse().unwrap(),
             relay: "[2001:db8::1]:2222".parse().unwrap(),
         }
@@ -345,13 +392,25 @@ mod tests {
         assert_eq!(Control::Reset(258).encode(), hex!("04 000004 00000102"));
         assert_eq!(Control::Ping.encode(), hex!("05 000000"));
         assert_eq!(header(DATA, 0x01_0203), hex!("02 010203"));
+        let udp = Control::Open(Opened { protocol: Protocol::Udp, ..opened() }).encode();
+        assert_eq!((udp[0], &udp[1..]), (7, &open[1..]));
+        let mut framed = Framed::new(tokio::io::empty(), b"");
+        assert!(framed.put_datagram(b"where?") && framed.put_datagram(b""));
+        let written = framed.output.take().unwrap();
+        assert_eq!(written.filled(), hex!("08 000006 77686572653f 08 000000"));
     }
 
     #[test]
     fn what_is_written_is_read() {
-        for control in
-            [Control::Open(opened()), Control::End(9), Control::Reset(u32::MAX), Control::Ping, Control::Pong]
-        {
+        let udp = Opened { protocol: Protocol::Udp, ..opened() };
+        for control in [
+            Control::Open(opened()),
+            Control::Open(udp),
+            Control::End(9),
+            Control::Reset(u32::MAX),
+            Control::Ping,
+            Control::Pong,
+        ] {
             let frame = control.encode();
             assert_eq!(Control::decode(frame[0], &frame[4..]).unwrap(), control);
         }
@@ -362,6 +421,9 @@ mod tests {
         let piece = |bytes: &[u8]| Framed::new(tokio::io::empty(), bytes).next_piece();
         assert!(matches!(piece(&hex!("01 000041")), Err(FrameError::TooLong { len: 65, .. })));
         assert!(matches!(piece(&hex!("01 000040")), Ok(None)));
+        assert_eq!(DATAGRAM_BYTES_MAX, 0xfdfc);
+        assert!(matches!(piece(&hex!("08 00fdfc")), Ok(None)));
+        assert!(matches!(piece(&hex!("08 00fdfd")), Err(FrameError::TooLong { len: 0xfdfd, .. })));
         assert!(matches!(piece(&hex!("09 000000")), Err(FrameError::UnknownKind(9))));
         assert!(matches!(piece(&hex!("03 000002 0000")), Err(FrameError::Malformed("session"))));
         assert!(matches!(
@@ -375,12 +437,42 @@ mod tests {
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut framed = Framed::new(tokio::io::empty(), &bytes);
             while let Ok(Some(piece)) = framed.next_piece() {
-                if piece == Piece::Data {
-                    let count = framed.data().len();
-                    prop_assert!(count > 0);
-                    framed.consume(count);
+                let count = framed.data().len();
+                match piece {
+                    Piece::Data => prop_assert!(count > 0),
+                    Piece::Datagram => {}
+                    Piece::Control(_) | Piece::Closed => continue,
                 }
+                framed.consume(count);
             }
+        }
+
+        #[test]
+        fn datagrams_keep_their_boundaries(
+            lens in proptest::collection::vec(prop_oneof![0..2000_usize, 0..=DATAGRAM_BYTES_MAX], 1..12),
+            room in 1..100_000_usize,
+        ) {
+            let (here, there) = tokio::io::duplex(room);
+            let (mut writer, mut reader) = (Framed::new(here, b""), Framed::new(there, b""));
+            let write = async {
+                for (i, len) in lens.iter().enumerate() {
+                    let datagram = vec![i as u8; *len];
+                    while !writer.put_datagram(&datagram) {
+                        poll_fn(|context| writer.poll_write(context)).await.unwrap();
+                    }
+                }
+                poll_fn(|context| writer.poll_write(context)).await.unwrap();
+            };
+            let read = async {
+                for (i, len) in lens.iter().enumerate() {
+                    let piece = poll_fn(|context| reader.poll_piece(context)).await.unwrap();
+                    assert_eq!((piece, reader.data()), (Piece::Datagram, &vec![i as u8; *len][..]));
+                    reader.consume(*len);
+                }
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async { tokio::join!(biased; write, read) });
+            prop_assert!(reader.is_empty_handed() && writer.is_empty_handed());
         }
     }
 }

@@ -7,15 +7,18 @@
 //!   which has named services, proofs of a token ([`proof`]), TLS, and data connections that are used again and again.
 //! * [`machine`]: decides for a relay. [`host::machine`]: decides for a host.
 //! * `driver`: runs a [`Relay`]. [`host`]: runs a [`Host`], for a local port or for a program's own [`Handler`].
-//! * `pump`: moves the bytes of one session. `buffer`: where they wait. `throttle`: how fast.
+//! * `pump`: moves the bytes of one session, `datagrams` those of a UDP service's, whose clients are `callers`. `buffer`: where they
+//!   wait. `throttle`: how fast.
 //!
 //! Both protocols share the port for hosts: the first byte tells them apart.
 
 mod backoff;
 mod buffer;
+mod callers;
 pub mod compatible;
 pub mod config;
 mod counters;
+mod datagrams;
 mod driver;
 mod frame;
 #[cfg(feature = "fuzzing")]
@@ -30,11 +33,11 @@ mod pump;
 #[cfg(test)]
 mod tests;
 mod throttle;
-pub(crate) mod tls;
+mod tls;
 
-pub use config::{Config, HostConfig};
+pub use crate::tls::TlsError;
+pub use config::{Config, HostConfig, Protocol};
 pub use counters::{Counter, Counters};
 pub use driver::{Relay, RelayError};
 pub use host::{Handler, Host, HostError, LocalStream, Serve, Status, Visitor};
 pub use proxy::ProxyVersion;
-pub use tls::TlsError;

@@ -160,6 +160,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin, L: Pace> FramedSession<P, L> {
             Down::Discarding | Down::Ended => {}
         }
         match ready!(framed.poll_piece(context))? {
+            Piece::Datagram => return Poll::Ready(Err(FrameError::OutOfTurn("DATAGRAM"))),
             Piece::Data if self.down == Down::Ended => {
                 return Poll::Ready(Err(FrameError::OutOfTurn("DATA")));
             }

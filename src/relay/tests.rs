@@ -9,12 +9,15 @@ use hex_literal::hex;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::config::{Compatible, CompatibleHost, HostService, Limits, Place, Service, TlsFiles, Trust};
+use super::config::{
+    Compatible, CompatibleHost, HostService, Limits, Local, Place, Protocol, Service, TlsFiles, Trust,
+};
 use super::proof::Token;
 use super::{Config, Host, HostConfig, LocalStream, ProxyVersion, Relay, Visitor};
-use crate::net::{Alarm, Net, OsNet, TcpListener};
+use crate::net::{Alarm, Net, OsNet, TcpListener, UdpOptions, UdpSocket};
 
 mod compatible;
+mod datagrams;
 mod modern;
 
 type Stream = <OsNet as Net>::Stream;

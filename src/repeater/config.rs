@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::relay::config::TlsFiles;
+use crate::tls::TlsFiles;
 use crate::zre::Endpoint;
 
 /// The settings of a repeater. [`Config::default`] does on one LAN what the original does.

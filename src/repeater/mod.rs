@@ -24,9 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use config::{Announce, Config, Consul, Filter, Place, Registry, Tls};
 pub use machine::{Counters, Event};
-pub use registry::TlsError;
 
 use crate::net::Net;
+pub use crate::tls::TlsError;
 
 /// Events that wait for the program. Those for which there is no room are lost: they are for people, and the next ones say
 /// how it is.
@@ -58,14 +58,48 @@ pub struct Statistics {
     pub beacons: Counters,
     /// Packets that a subscriber was too slow for, each subscriber counting.
     pub packets_dropped: u64,
-    /// Connections to nodes elsewhere that were carried, those that are open included.
+    /// Connections between nodes here and nodes elsewhere that were carried, those that are open included.
     pub connections: u64,
-    /// Connections that are carried now.
+    /// Those that are carried now, or about to be.
     pub connections_open: u64,
-    /// Connections that were refused: too many, or nobody there.
+    /// Those that were refused because `connections_max` were open.
+    pub connections_over_limit: u64,
+    /// Those that were refused because who asked is no neighbour, or asked for a node that is not here.
     pub connections_refused: u64,
-    /// Bytes that were carried in them, both ways together.
-    pub connection_bytes: u64,
+    /// Those that came to nothing because the node, or its repeater, was not reached.
+    pub connections_failed: u64,
+    /// Bytes that were carried in them to nodes here.
+    pub connection_bytes_in: u64,
+    /// Bytes that were carried in them to nodes elsewhere.
+    pub connection_bytes_out: u64,
+}
+
+impl Statistics {
+    /// Every number with its name, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let Self {
+            beacons,
+            packets_dropped,
+            connections,
+            connections_open,
+            connections_over_limit,
+            connections_refused,
+            connections_failed,
+            connection_bytes_in,
+            connection_bytes_out,
+        } = *self;
+        let own = [
+            ("packets_dropped", packets_dropped),
+            ("connections", connections),
+            ("connections_open", connections_open),
+            ("connections_over_limit", connections_over_limit),
+            ("connections_refused", connections_refused),
+            ("connections_failed", connections_failed),
+            ("connection_bytes_in", connection_bytes_in),
+            ("connection_bytes_out", connection_bytes_out),
+        ];
+        beacons.iter().chain(own)
+    }
 }
 
 /// Why a repeater did not start. Nothing was sent.
@@ -137,7 +171,7 @@ impl Repeater {
         asked.await.unwrap_or_default()
     }
 
-    /// Leaves the registries, and ends. Takes a second at most.
+    /// Leaves the registries, and ends. Takes three seconds at most, when a registry does not answer.
     pub async fn stop(&self) {
         let (answer, asked) = oneshot::channel();
         let _ = self.requests.send(Request::Stop(answer)).await;

@@ -1,5 +1,6 @@
 //! The repeater between sites, with stock pyre, and in a ring with the original's data path on libzmq.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -16,6 +17,15 @@ fn repeater(lab: &Sites, site: u8, others: &[u8], options: &[&str]) -> Peer {
     for other in others {
         command.args(["--repeater", &format!("10.80.0.{other}")]);
     }
+    Peer::start(&format!("repeater {site}"), command)
+}
+
+/// `hailer run` on the gateway of a site, with this table for its repeater.
+fn configured(lab: &Sites, site: u8, folder: &Path, table: &str) -> Peer {
+    let file = folder.join(format!("{site}.toml"));
+    std::fs::write(&file, format!("[repeater]\n{table}\n")).expect("the folder is ours");
+    let mut command = lab.command(site, 1, env!("CARGO_BIN_EXE_hailer"));
+    command.args(["run", "-v", "--json", "--config", file.to_str().expect("the path is text")]);
     Peer::start(&format!("repeater {site}"), command)
 }
 
@@ -145,7 +155,7 @@ fn without_a_route_the_repeaters_carry_the_connections() {
         return;
     }
     let lab = Sites::new(2, 3, false);
-    let _repeaters = [1, 2].map(|site| repeater(&lab, site, &[3 - site], &["--relay"]));
+    let mut repeaters = [1, 2].map(|site| repeater(&lab, site, &[3 - site], &["--relay", "--counters"]));
     let (mut snake, snake_id) = pyre(&lab, 1, 2, "snake");
     let (mut adder, _) = pyre(&lab, 2, 2, "adder");
     let mut alice = hailer(&lab, 1, 3, "alice");
@@ -168,6 +178,82 @@ fn without_a_route_the_repeaters_carry_the_connections() {
     for there in [&mut adder, &mut bob] {
         there.expect(SOON, json!({"event": "EXIT", "peer": snake_id}));
     }
+    // Four pairs at different sites, each with a connection each way; those of snake are over. When the first repeater ends, so
+    // do the rest.
+    for (repeater, open_min) in repeaters.iter_mut().zip([4, 0]) {
+        repeater.interrupt();
+        let told = repeater.expect(SOON, json!({"event": "COUNTERS", "role": "repeater"}));
+        let count = |name: &str| told["counters"][name].as_u64().expect("a number");
+        assert!(count("connections") >= 8 && count("connections_open") >= open_min, "{told}");
+        assert!(count("connection_bytes_in") > 1000 && count("connection_bytes_out") > 1000, "{told}");
+        assert_eq!((count("connections_over_limit"), count("connections_refused")), (0, 0), "{told}");
+    }
+}
+
+/// Multicast that the backbone carries, gossip, and a list: each repeater is found in all ways that there are, and lost when
+/// none of them knows it any more.
+#[test]
+#[ignore = "needs root and network namespaces: .ci/run runs them"]
+fn repeaters_find_each_other_by_multicast_and_forget_who_died() {
+    if !lab::is_available_or_say_so() {
+        return;
+    }
+    let lab = Sites::new(3, 1, true);
+    let folder = tempfile::tempdir().expect("there is room for files");
+    // Multicast leaves by an interface that is served.
+    let table = "interfaces = [\"eth0\", \"eth1\"]\nmulticast_registry = { ttl = 1 }";
+    let [mut one, mut two, three] = [1, 2, 3].map(|site| configured(&lab, site, folder.path(), table));
+    let found = |address: &str| json!({"event": "REPEATER-FOUND", "repeater": format!("{address}:2340")});
+    for (peer, others) in [(&mut one, [2, 3]), (&mut two, [1, 3])] {
+        others.iter().for_each(|other| drop(peer.expect(SOON, found(&format!("10.80.0.{other}")))));
+    }
+    three.kill();
+    let gone = json!({"event": "REPEATER-GONE", "repeater": "10.80.0.3:2340"});
+    one.expect(SOON * 2, gone.clone());
+    two.expect(SOON * 2, gone);
+    let mut three = configured(&lab, 3, folder.path(), table);
+    one.expect(SOON, found("10.80.0.3"));
+    three.expect(SOON, found("10.80.0.1"));
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: .ci/run runs them"]
+fn repeaters_find_each_other_by_a_hub_of_gossip_while_another_registry_is_down() {
+    if !lab::is_available_or_say_so() {
+        return;
+    }
+    let lab = Sites::new(3, 2, true);
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let hub = || {
+        let mut command = lab.command(3, 1, env!("CARGO_BIN_EXE_hailer"));
+        command.args(["gossip", "--json"]);
+        let mut hub = Peer::start("hub", command);
+        hub.expect_remark(SOON, "gossip hub at");
+        hub
+    };
+    let running = hub();
+    let table = |site: u8| {
+        format!(
+            "interfaces = [\"eth0\"]\nadvertise = \"10.80.0.{site}\"\ngossip = [\"tcp://10.80.0.3:31337\"]\n\
+             consul = {{ server = \"10.80.0.77\" }}\ndns = {{ name = \"nowhere.invalid\" }}"
+        )
+    };
+    let [mut one, mut two] = [1, 2].map(|site| configured(&lab, site, folder.path(), &table(site)));
+    let told = |event: &str, site: u8| json!({"event": event, "repeater": format!("10.80.0.{site}:2340")});
+    one.expect(SOON, told("REPEATER-FOUND", 2));
+    two.expect(SOON, told("REPEATER-FOUND", 1));
+    // Without the hub, what is known stays, and nodes meet. What it advertises is where nobody listens for nodes, so that only
+    // hearing of each other shows.
+    running.kill();
+    drop(running);
+    let mut alice = hailer(&lab, 1, 2, "alice");
+    two.expect(SOON, json!({"event": "NODE-ELSEWHERE", "repeater": "10.80.0.1:2340"}));
+    one.has_not_said(told("REPEATER-GONE", 2));
+    // It comes back without a memory, and is told by those who are there; who leaves is forgotten.
+    let _running = hub();
+    two.interrupt();
+    one.expect(SOON * 4, told("REPEATER-GONE", 2));
+    alice.end_input();
 }
 
 /// What the documentation says of the original's format and stock pyre.
@@ -239,13 +325,9 @@ fn repeaters_find_each_other_by_srv_records() {
     let service = "dns = { service = \"_hailer-repeater._tcp.test\", interval = \"1 s\" }";
     let [mut one, mut two] = [1, 2].map(|site: u8| {
         lab.set_name_server(site, 1, "10.80.0.3");
-        let file = folder.path().join(format!("{site}.toml"));
         let port = 2339 + u16::from(site);
-        let text = format!("[repeater]\ninterfaces = [\"eth0\"]\npublish_port = {port}\n{service}\n");
-        std::fs::write(&file, text).expect("the folder is ours");
-        let mut command = lab.command(site, 1, env!("CARGO_BIN_EXE_hailer"));
-        command.args(["run", "-v", "--json", "--config", file.to_str().expect("the path is text")]);
-        Peer::start(&format!("repeater {site}"), command)
+        let table = format!("interfaces = [\"eth0\"]\npublish_port = {port}\n{service}");
+        configured(&lab, site, folder.path(), &table)
     });
     one.expect(SOON, json!({"event": "REPEATER-FOUND", "repeater": "10.80.0.2:2341"}));
     two.expect(SOON, json!({"event": "REPEATER-FOUND", "repeater": "10.80.0.1:2340"}));

@@ -39,7 +39,7 @@ pub fn run(bytes: &[u8]) {
         hosts: 3,
         pool: source.below(3),
         pool_max: 8,
-        bandwidth: None,
+        ..Limits::default()
     };
     let mut rig = Rig {
         machine: RelayMachine::new(Duration::from_secs(1)),

@@ -12,7 +12,7 @@
 //! * [`reach`]: whom the script cut off from whom, and when.
 //! * `exits`: `no-live-peer-exits`.
 //! * `strangers`: `nobody-unknown-appears`. `meetings`: `never-meet`.
-//! * `sessions`: `sessions-complete`.
+//! * `sessions`: `sessions-complete`. `repeaters`: `repeaters-know-each-other`.
 //! * `messages`: `shouts-arrive-once-and-in-order` and `whispers-arrive-once-and-in-order`.
 
 use hailer::Timestamp;
@@ -30,6 +30,7 @@ mod meetings;
 mod membership;
 mod messages;
 pub mod reach;
+mod repeaters;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sessions;
@@ -138,6 +139,7 @@ impl Finding {
             | Property::TheDeadAreGone
             | Property::MembershipIsSymmetric
             | Property::LeadersAreAgreed
+            | Property::RepeatersKnowEachOther
             | Property::GroupMembershipConverges
             | Property::TheDeadLeaveTheGroup(_) => Failure::Liveness,
             Property::TrafficStaysBelow(_)
@@ -167,6 +169,7 @@ pub fn judge(scenario: &Scenario, trace: &Trace) -> Verdict {
             Property::TheDeadAreGone => membership::the_dead_are_gone(&run, expect.by),
             Property::MembershipIsSymmetric => membership::membership_is_symmetric(&run, expect.by),
             Property::LeadersAreAgreed => leaders::leaders_are_agreed(&run, expect.by),
+            Property::RepeatersKnowEachOther => repeaters::know_each_other(&run, expect.by),
             Property::TrafficStaysBelow(limit) => load::traffic_stays_below(&run, limit),
             Property::MemoryStaysBelow(limit) => load::memory_stays_below(&run, limit),
             Property::GroupMembershipConverges => group::membership_converges(&run, expect.by),
@@ -192,6 +195,7 @@ pub fn property_name(property: &Property) -> &'static str {
         Property::TheDeadAreGone => "the-dead-are-gone",
         Property::MembershipIsSymmetric => "membership-is-symmetric",
         Property::LeadersAreAgreed => "leaders-are-agreed",
+        Property::RepeatersKnowEachOther => "repeaters-know-each-other",
         Property::TrafficStaysBelow(_) => "traffic-stays-below",
         Property::MemoryStaysBelow(_) => "memory-stays-below",
         Property::GroupMembershipConverges => "group-membership-converges",
@@ -232,6 +236,9 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
         Property::LeadersAreAgreed => {
             "the members of a group that can talk with each other know one leader, who is one of them"
                 .to_owned()
+        }
+        Property::RepeatersKnowEachOther => {
+            "every running repeater listens to every other one that runs, and to nobody else".to_owned()
         }
         Property::TrafficStaysBelow(limit) => {
             let limits = [
@@ -279,6 +286,7 @@ fn in_words(scenario: &Scenario, expect: &Expect) -> String {
             | Property::MembershipIsSymmetric
             | Property::GroupMembershipConverges
             | Property::LeadersAreAgreed
+            | Property::RepeatersKnowEachOther
     );
     match expect.by {
         Some(by) if is_by_a_time => format!("By {}, {property}", brief(Timestamp::ZERO.after(by))),

@@ -30,6 +30,11 @@ const BACKLOG_MAX: usize = 1024;
 /// What every socket is set to: Linux's defaults, and the option that the product sets on the real network.
 pub(super) const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config::LINUX };
 
+/// What the product sets in addition where it expects few and short messages: the longest retransmission time-out, and for
+/// how long a connection may go unanswered.
+const REPEAT_PAUSE_MAX_MS: u32 = 3000;
+const UNANSWERED_MAX_MS: u32 = 120_000;
+
 /// Bytes of the headers of IP and TCP, which a segment's size does not count.
 const HEADER_BYTES: u16 = 40;
 const HEADER6_BYTES: u16 = 60;
@@ -242,6 +247,13 @@ impl Fabric {
         }
         socket.writer.wait(context);
         Poll::Pending
+    }
+
+    /// Sets the options that the product asks for where few and short messages are expected.
+    pub fn tcp_expect_messages(&mut self, key: TcpKey) {
+        if let Some(socket) = self.tcp.get_mut(key) {
+            socket.connection.limit_silence(REPEAT_PAUSE_MAX_MS, UNANSWERED_MAX_MS);
+        }
     }
 
     /// Both ends' addresses, own first.

@@ -177,6 +177,18 @@ impl Fabric {
         Ok(payload.len())
     }
 
+    /// Whether a received datagram is there to be taken.
+    pub fn udp_poll_readable(&mut self, key: UdpKey, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(socket) = self.udp.get_mut(key) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        if socket.received.is_empty() {
+            socket.reader.wait(context);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Takes a received datagram, cut to the size of `buffer`.
     pub fn udp_poll_recv(
         &mut self,

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::scenario::Scenario;
-use crate::trace::{GroupSubject, GroupWhat, Subject, Trace, What};
+use crate::trace::{GroupSubject, GroupWhat, RepeaterWhat, Subject, Trace, What};
 
 use super::text;
 
@@ -109,6 +109,17 @@ pub(super) fn row(scenario: &Scenario, what: &What) -> Row {
         What::Group(group, what) => group_row(scenario, group, what),
         What::Cut(how) => Row { what: "cut off", text: how.clone(), ..Row::default() },
         What::Mended(how) => Row { what: "mended", text: how.clone(), ..Row::default() },
+        What::Repeater(what) => repeater_row(what),
+    }
+}
+
+fn repeater_row(what: &RepeaterWhat) -> Row {
+    match what {
+        RepeaterWhat::Up => Row { what: "repeater up", ..Row::default() },
+        RepeaterWhat::Found(place) => {
+            Row { what: "REPEATER-FOUND", text: place.to_string(), ..Row::default() }
+        }
+        RepeaterWhat::Gone(place) => Row { what: "REPEATER-GONE", text: place.to_string(), ..Row::default() },
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hailer::daemon::reader::{Refused, Table, Value, integer};
 
 use super::NodeIndex;
-use super::nodes::Nodes;
+use super::nodes::{Nodes, flag};
 
 /// A Consul agent in development mode: what it was told is gone when it ends.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct Consul {
     pub node: NodeIndex,
     /// TCP port of its HTTP API.
     pub port: u16,
+    /// It is out of its mind: no answer of it is one.
+    pub is_nonsense: bool,
     /// Keys that it has from the start, and their values.
     pub keys: BTreeMap<String, String>,
 }
@@ -27,12 +29,14 @@ pub(super) fn consul(file: &mut Table<'_>, nodes: &Nodes) -> Result<Vec<Consul>,
         value.tables(|table| {
             let node = table.required("node", "node = \"registry\"", |value| one(&value, nodes));
             let port = table.optional("port", integer(1..=u64::from(u16::MAX), PORT));
+            let nonsense = table.optional("nonsense", flag);
             let keys = table.optional("keys", |value| {
                 value.entries(|key, value| Ok((key.value.to_owned(), value.text()?.to_owned())))
             });
             Ok(Consul {
                 node: node?.value,
                 port: port?.map_or(PORT, |port| port.value) as u16,
+                is_nonsense: nonsense?.is_some_and(|nonsense| nonsense.value),
                 keys: keys?.map_or_else(BTreeMap::new, |keys| keys.value.into_iter().collect()),
             })
         })

@@ -183,6 +183,8 @@ pub enum Manner {
     Idle,
     /// It says a byte a minute and stays. Nothing is expected of its sessions.
     Trickle,
+    /// It asks by a datagram, and again until it is answered: what a client of a UDP service does.
+    Query,
 }
 
 impl TrafficKind {
@@ -222,6 +224,9 @@ pub enum Property {
     /// `leaders-are-agreed` (by): at that time, the members of a group that can talk with each other know one leader, who is
     /// one of them.
     LeadersAreAgreed,
+    /// `repeaters-know-each-other` (by): at that time, every running repeater listens to every other one that runs, and to
+    /// nobody else.
+    RepeatersKnowEachOther,
     /// `traffic-stays-below` (always): none of these nodes sends more than this in any second.
     TrafficStaysBelow(TrafficLimit),
     /// `memory-stays-below` (always): no program of these nodes ever holds more than this.

@@ -12,8 +12,8 @@ use hailer::daemon::{Diagnostics, LoadError, reader};
 
 use super::nodes::Nodes;
 use super::{
-    Expect, NodeIndex, Property, Scenario, churn, consul, docker, limits, machine, nodes, script, segments,
-    timeline,
+    Expect, NodeIndex, Property, Scenario, churn, consul, docker, limits, machine, nodes, original_repeater,
+    script, segments, timeline,
 };
 use crate::check::property_name;
 
@@ -26,11 +26,12 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 const ABOUT_BYTES_MAX: usize = 1000;
 
 /// Names of properties, and whether each is about every moment. Limits are in keys of their own.
-const PROPERTIES: [(&str, Property, bool); 16] = [
+const PROPERTIES: [(&str, Property, bool); 17] = [
     ("everyone-knows-everyone", Property::EveryoneKnowsEveryone, false),
     ("the-dead-are-gone", Property::TheDeadAreGone, false),
     ("membership-is-symmetric", Property::MembershipIsSymmetric, false),
     ("leaders-are-agreed", Property::LeadersAreAgreed, false),
+    ("repeaters-know-each-other", Property::RepeatersKnowEachOther, false),
     ("sessions-complete", Property::SessionsComplete, false),
     ("no-live-peer-exits", Property::NoLivePeerExits, true),
     ("nobody-unknown-appears", Property::NobodyUnknownAppears, true),
@@ -88,6 +89,7 @@ fn scenario(
     let steps = script::steps(file, &nodes, end, line_of);
     let churns = churn::churn(file, &nodes, end, line_of);
     let consuls = consul::consul(file, &nodes);
+    let originals = original_repeater::originals(file, &nodes);
     let expects = expects(file, &nodes, end, line_of);
 
     let (Header { about, seed, duration, tick }, mut steps, traffic) = (header?.value, steps?, traffic?);
@@ -111,6 +113,7 @@ fn scenario(
         traffic: traffic.into_iter().map(|written| written.traffic).collect(),
         expects: expects?,
         consuls: consuls?,
+        originals: originals?,
     })
 }
 

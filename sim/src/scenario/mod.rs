@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use consul::Consul;
 pub use course::*;
 pub use internet::*;
+pub use original_repeater::{OriginalRegistry, OriginalRepeater};
 
 mod amounts;
 mod churn;
@@ -26,6 +27,7 @@ mod machine;
 mod names;
 mod nat;
 mod nodes;
+mod original_repeater;
 pub mod profiles;
 mod routes;
 mod script;
@@ -60,4 +62,6 @@ pub struct Scenario {
     pub expects: Vec<Expect>,
     /// Consul agents.
     pub consuls: Vec<Consul>,
+    /// Original-format repeaters.
+    pub originals: Vec<OriginalRepeater>,
 }

@@ -188,7 +188,7 @@ fn node(table: &mut Table<'_>, segments: &Segments, end: Option<Duration>) -> Re
     })
 }
 
-fn flag(value: Value<'_>) -> Result<bool, Refused> {
+pub(super) fn flag(value: Value<'_>) -> Result<bool, Refused> {
     value.as_bool().ok_or_else(|| value.refuse_kind("true or false", "write `true` or `false`"))
 }
 

@@ -241,7 +241,7 @@ fn one_traffic(
         table.required(key.value, key.value, |value| match key.value {
             "shout" => group(value).map(TrafficKind::Shout),
             "connect" => {
-                super::sessions::connect(&value).map(|to| TrafficKind::Connect(to, Manner::default()))
+                super::sessions::connect(&value).map(|(to, manner)| TrafficKind::Connect(to, manner))
             }
             _ => nodes.select(value).map(TrafficKind::Whisper),
         })
@@ -252,7 +252,11 @@ fn one_traffic(
     let bytes = table.optional("bytes", message_bytes);
     let manner = table.optional("manner", one_of(super::sessions::MANNERS));
     let (from, key, mut kind, every, bytes) = (from?, key?, kind?, every?, bytes?);
-    if let Some(manner) = manner? {
+    let manner = manner?;
+    if let TrafficKind::Connect(_, Manner::Query) = kind.value {
+        super::sessions::refuse_for_datagrams(table, manner.as_ref(), bytes.as_ref())?;
+    }
+    if let Some(manner) = manner {
         let TrafficKind::Connect(_, of) = &mut kind.value else {
             let message = format!("`manner` is about sessions, not about `{}`", key.value);
             return Err(table.refuse(manner.span, message, "leave it out"));

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::log::Author;
 use super::message::Label;
-use super::sessions;
+use super::{queries, sessions};
 use crate::scenario::Manner;
 use crate::trace::What;
 
@@ -40,7 +40,10 @@ pub(super) async fn run<N: Net>(
     for group in groups {
         author.record(What::Joined(group));
     }
-    let _echo = echo.map(|port| net.spawn("echo", sessions::echo(net.clone(), port, author.clone())));
+    let _echo = echo.map(|port| {
+        let connections = net.spawn("echo", sessions::echo(net.clone(), port, author.clone()));
+        (connections, net.spawn("echo", queries::echo(net.clone(), port, author.clone())))
+    });
     let (client, mut opened) = (author.clone(), 0);
     let mut member = roles.zre.take().map(|(node, events)| Member::new(&net, node, events, author.clone()));
     loop {
@@ -52,6 +55,12 @@ pub(super) async fn run<N: Net>(
                     let pause = match manner {
                         Manner::Echo => None,
                         Manner::Slow => Some(sessions::SLOW_PAUSE),
+                        Manner::Query => {
+                            let query = queries::query(net.clone(), to, opened, bytes, client.clone());
+                            net.spawn("query", query).detach();
+                            opened += 1;
+                            continue;
+                        }
                         Manner::Idle | Manner::Trickle => {
                             let stay = sessions::stay(net.clone(), to, manner == Manner::Trickle);
                             net.spawn("session", stay).detach();

@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::scenario;
@@ -226,6 +227,9 @@ struct Agent<N: Net> {
 pub(super) async fn serve<N: Net>(net: N, consul: scenario::Consul) {
     let Ok(listener) = net.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, consul.port))) else { return };
     let state = Arc::new(Mutex::new(State::new(&consul.keys)));
+    if consul.is_nonsense {
+        return babble(net, listener).await;
+    }
     let agent = Agent { net: net.clone(), state, changes: Arc::default() };
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -238,6 +242,42 @@ pub(super) async fn serve<N: Net>(net: N, consul: scenario::Consul) {
             let _ = http.serve_connection(TokioIo::new(stream), service).await;
         };
         net.spawn("consul connection", connection).detach();
+    }
+}
+
+/// Answers every question with something else: one kind of nonsense after the other.
+async fn babble<N: Net>(net: N, listener: N::Listener) {
+    for round in 0.. {
+        let Ok((mut stream, _)) = listener.accept().await else { continue };
+        let connection = async move {
+            let mut question = [0; 1024];
+            let _ = stream.read(&mut question).await;
+            let _ = stream.write_all(&nonsense(round)).await;
+            let _ = stream.shutdown().await;
+        };
+        net.spawn("consul connection", connection).detach();
+    }
+}
+
+fn nonsense(round: usize) -> Vec<u8> {
+    let with = |head: &str, body: &str| {
+        format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    };
+    let ok = |index: &str, body: &str| with(&format!("200 OK\r\nx-consul-index: {index}"), body);
+    match round % 12 {
+        0 => Vec::new(),
+        1 => vec![0xff; 700],
+        2 => b"SSH-2.0-OpenSSH_9.9\r\n".to_vec(),
+        3 => b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n[".to_vec(),
+        4 => with("302 Found\r\nlocation: http://10.9.0.3/", ""),
+        5 => with("500 Internal Server Error", "rpc error: No cluster leader"),
+        6 => ok("0", "<html>it works</html>"),
+        7 => ok("18446744073709551615", "{\"Errors\": null}"),
+        8 => ok("-1", "[1, \"x\", null, [], {\"Service\": 7}]"),
+        9 => ok("7", "[{\"Service\": {\"Address\": \"everywhere\", \"Port\": 2340}}]"),
+        // Addresses that no repeater has.
+        10 => ok("9", "[{\"Service\": {\"Address\": \"0.0.0.0\", \"Port\": 2340}}]"),
+        _ => ok("8", "[{\"Service\": {\"Address\": \"239.1.1.1\", \"Port\": 0}}]"),
     }
 }
 

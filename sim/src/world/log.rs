@@ -10,6 +10,7 @@ use hailer::group::MemberId;
 use hailer::zre::{Event, PeerId};
 
 pub(super) mod group;
+mod repeater;
 
 use super::journal::Journal;
 use super::message::Label;

@@ -2,6 +2,7 @@
 //!
 //! * `application`: what stands where a user's program would stand on each node.
 //! * `sessions`: an echo service and clients that know nothing of Hailer.
+//! * `consul` and `original_repeater`: other people's programs, as far as ours talk to them.
 //! * `storm` and `group_storm`: what broadcast storms are made of. `assault`: a machine that means harm.
 //! * `processor`: how a busy machine lets its program run.
 //! * `machine`: clocks, slowness, addresses. `measures`: what nodes send and hold, where somebody asks.
@@ -49,8 +50,10 @@ mod log;
 mod machine;
 mod measures;
 pub mod message;
+mod original_repeater;
 mod processor;
 pub mod proxy;
+mod queries;
 mod sessions;
 mod storm;
 
@@ -264,12 +267,25 @@ impl World {
         }
         let author = self.log.born(now, index, number, peer);
         author.begins_in_groups(&config);
+        if config.repeater.is_some() {
+            author.begins_as_repeater();
+        }
         if peer.is_none() && number > 0 {
             // Of a machine without a role nobody enters anything, but who can be reached changes with a router.
             self.log.record(now, index, What::Mended("power".to_owned()));
         }
         for consul in self.scenario.consuls.iter().filter(|consul| consul.node == index) {
             tasks.spawn(consul::serve(net.clone(), consul.clone())).detach();
+        }
+        for original in self.scenario.originals.iter().filter(|original| original.node == index) {
+            author.begins_as_repeater();
+            let (running, author) = (original_repeater::run(net.clone(), original.clone()), author.clone());
+            let watched = async move {
+                if let Err(ended) = running.await {
+                    author.record(What::Refused(format!("original repeater: {ended}")));
+                }
+            };
+            tasks.spawn(watched).detach();
         }
         let (assault, echo) = (node.assault, node.echo);
         let program = || match assault {

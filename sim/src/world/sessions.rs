@@ -141,6 +141,6 @@ async fn hear<N: Net>(
 }
 
 /// What stands at a place of a session: different from session to session, and from place to place.
-fn byte(number: u64, place: usize) -> u8 {
+pub(super) fn byte(number: u64, place: usize) -> u8 {
     (number.wrapping_mul(31).wrapping_add(place as u64) % 251) as u8
 }

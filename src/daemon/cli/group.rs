@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::super::output::{Output, member_as_json, member_in_words};
 use super::super::reader::parse_duration;
 use super::super::{Config, start};
+use super::counted::Meter;
 use super::run::{drain, force_end, show, stop_requested};
 use crate::group::{self, Allowed, GroupName, HealthUri, Rule, Uri, survey};
 use crate::net::OsNet;
@@ -143,7 +144,7 @@ async fn watch(net: &OsNet, config: group::Config, is_json: bool) -> io::Result<
             false => format!("watching {}; Ctrl-C ends", group.name()),
         });
     }
-    let outcome = show(&mut roles, &output, None).await;
+    let outcome = show(&mut roles, &output, None, Meter::new(net, None)).await;
     roles.stop().await;
     outcome.and(drain(&mut roles, &output).await)
 }

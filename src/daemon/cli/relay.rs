@@ -8,8 +8,8 @@ use clap::Args;
 use crate::daemon::output::Output;
 use crate::daemon::{Config, LoadError, Roles};
 use crate::relay::config::{
-    Compatible, CompatibleHost, Config as RelayConfig, HostConfig, HostService, Place, Service, TlsFiles,
-    Trust,
+    Compatible, CompatibleHost, Config as RelayConfig, HostConfig, HostService, Limits, Local, Place,
+    Protocol, Service, TlsFiles, Trust,
 };
 use crate::relay::proof::Token;
 
@@ -27,9 +27,9 @@ The relay is tried again and again, quickly at first, then at most every 20 s.";
 /// What `hailer relay` takes.
 #[derive(Debug, Args)]
 pub(super) struct RelayOptions {
-    /// A service and where its clients connect to; may be given several times
+    /// A service and where its clients connect to; may be given several times. NAME=udp:ADDRESS:PORT is a UDP service
     #[arg(long, short, value_name = "NAME=ADDRESS:PORT", value_parser = parse_service)]
-    service: Vec<(String, SocketAddr)>,
+    service: Vec<(String, (Protocol, SocketAddr))>,
     /// File with the token that hosts have to know [default: every host may serve]
     #[arg(long, value_name = "FILE", requires = "service")]
     token_file: Option<PathBuf>,
@@ -50,9 +50,9 @@ pub(super) struct RelayOptions {
 /// What `hailer host` takes.
 #[derive(Debug, Args)]
 pub(super) struct HostOptions {
-    /// The local service
+    /// The local service; udp:HOST:PORT is a UDP service
     #[arg(long, value_name = "HOST:PORT")]
-    to: Place,
+    to: Local,
     /// The relay, with its port for hosts
     #[arg(long, value_name = "HOST:PORT")]
     relay: Place,
@@ -78,10 +78,11 @@ fn parse_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn parse_service(text: &str) -> Result<(String, SocketAddr), String> {
+fn parse_service(text: &str) -> Result<(String, (Protocol, SocketAddr)), String> {
     let (name, at) = text.split_once('=').ok_or("write NAME=ADDRESS:PORT, for example ssh=0.0.0.0:2222")?;
-    let at = at.parse().map_err(|_| "after = comes an address and a port, for example 0.0.0.0:2222")?;
-    Ok((parse_name(name)?, at))
+    let (protocol, at) = Protocol::split(at);
+    let help = "after = comes an address and a port, for example 0.0.0.0:2222 or udp:0.0.0.0:53";
+    Ok((parse_name(name)?, (protocol, at.parse().map_err(|_| help)?)))
 }
 
 fn token(file: Option<&Path>) -> Result<Token, String> {
@@ -102,8 +103,12 @@ impl RelayOptions {
     /// The configuration that they stand for.
     pub(super) fn config(&self) -> Result<Config, String> {
         let token = token(self.token_file.as_deref())?;
-        let service =
-            |at: SocketAddr| Service { clients: at, token: token.clone(), limits: Default::default() };
+        let service = |(protocol, clients)| Service {
+            clients,
+            protocol,
+            token: token.clone(),
+            limits: Limits::of(protocol),
+        };
         let services = self.service.iter().map(|(name, at)| (name.clone(), service(*at))).collect();
         let tls = self.tls_certificate.clone().zip(self.tls_key.clone());
         let relay = RelayConfig {
@@ -127,12 +132,17 @@ impl HostOptions {
             None => self.tls_pin.as_ref().map(pin).transpose()?,
         };
         let service = |name: &String| {
-            (name.clone(), HostService { token: token.clone(), ..HostService::new(self.to.clone()) })
+            (name.clone(), HostService { token: token.clone(), ..HostService::at(self.to.clone()) })
+        };
+        let compatible = match (&self.service, &self.to) {
+            (Some(_), _) => None,
+            (None, Local::Port(to)) => Some(CompatibleHost::new(to.clone())),
+            (None, _) => return Err("the original protocol has no UDP: add --service".to_owned()),
         };
         let host = HostConfig {
             relay: self.relay.clone(),
             tls,
-            compatible: self.service.is_none().then(|| CompatibleHost::new(self.to.clone())),
+            compatible,
             services: self.service.iter().map(service).collect(),
             drain: RelayConfig::default().drain,
         };

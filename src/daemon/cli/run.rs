@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::output::Output;
+use super::super::tools::bench::{Bench, Servers};
 use super::super::{Config, Roles, chat, editor, start, tools};
+use super::counted::{Counted, Meter};
 use super::{NodeOptions, relay};
 use crate::net::{Alarm, Net, OsNet, Task};
 use crate::zre::{self, Events, Node};
@@ -22,18 +24,18 @@ const END_TIME: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Shown {
     pub(super) is_json: bool,
+    /// What was counted, at the end.
     pub(super) with_counters: bool,
+    /// ... and so often before.
+    pub(super) counters_every: Option<Duration>,
 }
 
 /// Stops the roles and shows what they still have to tell.
 async fn finish(mut roles: Roles, output: &Output, shown: Shown) -> io::Result<()> {
-    let counters = match &roles.zre {
-        Some((node, _)) if shown.with_counters => node.counters().await.ok(),
-        _ => None,
-    };
+    let counted = if shown.with_counters { Counted::of(&roles).await } else { Counted::default() };
     roles.stop().await;
     drain(&mut roles, output).await?;
-    counters.map_or(Ok(()), |counters| output.event(&counters))
+    counted.tell(output)
 }
 
 /// Runs the roles and shows what they tell until told to stop. A relay reads `file` again on SIGHUP.
@@ -51,12 +53,18 @@ pub(super) async fn watch(net: &OsNet, config: Config, shown: Shown, file: Optio
         output.remark(&format!("repeater for {}; Ctrl-C ends", repeater.lans().join(", ")));
     }
     relay::announce(&roles, &output).await;
-    let outcome = show(&mut roles, &output, file).await;
+    let meter = Meter::new(net, shown.counters_every);
+    let outcome = show(&mut roles, &output, file, meter).await;
     outcome.and(finish(roles, &output, shown).await)
 }
 
-/// Shows what the roles tell until told to stop.
-pub(super) async fn show(roles: &mut Roles, output: &Output, file: Option<&Path>) -> io::Result<()> {
+/// Shows what the roles tell until told to stop, and every so often what they have counted.
+pub(super) async fn show(
+    roles: &mut Roles,
+    output: &Output,
+    file: Option<&Path>,
+    mut meter: Meter<'_>,
+) -> io::Result<()> {
     let stop = stop_requested(output);
     tokio::pin!(stop);
     // It lives across rounds, so that no request is missed. Without a relay SIGHUP means what it means to every program.
@@ -65,6 +73,7 @@ pub(super) async fn show(roles: &mut Roles, output: &Output, file: Option<&Path>
         tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
+            () = meter.due() => Counted::of(roles).await.tell(output)?,
             () = relay::requested(&mut requests) => relay::reload(roles, file).await,
             event = roles.next() => match event {
                 Some(event) => output.event(&event)?,
@@ -113,28 +122,25 @@ where
     outcome.and(finish(roles, &output, shown).await)
 }
 
-/// Measures with a server: this program's own, unless another one is meant.
-pub(super) async fn bench(
-    net: &OsNet,
-    options: &NodeOptions,
-    is_server: bool,
-    (bench, peer): (tools::bench::Bench, Option<String>),
-) -> io::Result<()> {
-    let group = [tools::bench::GROUP.to_owned()];
+/// Is a server that others measure with.
+pub(super) async fn serve_bench(net: &OsNet, options: &NodeOptions) -> io::Result<()> {
     let shown = options.shown();
-    if is_server {
-        let output = Output::new(shown.is_json);
-        return with_node(net, options.config(&group), output, shown, async |node, output, stop| {
-            tools::bench::serve(node, output, stop).await
-        })
-        .await;
-    }
+    let config = options.config(&[tools::bench::GROUP.to_owned()]);
+    with_node(net, config, Output::new(shown.is_json), shown, async |node, output, stop| {
+        tools::bench::serve(node, output, stop).await
+    })
+    .await
+}
+
+/// Measures with a server: this program's own, unless another one is meant.
+pub(super) async fn bench(net: &OsNet, options: &NodeOptions, mut bench: Bench) -> io::Result<()> {
+    let shown = options.shown();
     let mut own_server = None;
-    let mut wanted = peer.clone();
-    if peer.is_none() {
-        let config = zre::Config { name: None, ..options.config(&group).zre.unwrap_or_default() };
+    if let Servers::One(name @ None) = &mut bench.servers {
+        let config = options.config(&[tools::bench::GROUP.to_owned()]).zre.unwrap_or_default();
+        let config = zre::Config { name: None, ..config };
         let (node, mut events) = Node::start(net, config).await.map_err(io::Error::other)?;
-        wanted = Some(node.name().to_string());
+        *name = Some(node.name().to_string());
         own_server = Some(net.spawn("bench server", async move {
             let quiet = Output::new(false).quiet();
             // It is measured until the program ends.
@@ -143,7 +149,7 @@ pub(super) async fn bench(
     }
     let output = Output::new(shown.is_json).quiet();
     let outcome = with_node(net, options.config(&[]), output, shown, async |node, output, stop| {
-        tools::bench::run(net, node, output, (bench, wanted), stop).await
+        tools::bench::run(net, node, output, bench, stop).await
     })
     .await;
     drop(own_server);

@@ -12,7 +12,7 @@ use crate::daemon::reader::{
 use crate::relay::ProxyVersion;
 use crate::relay::config::{
     COMMANDS_PORT, Compatible, CompatibleHost, Config, HostConfig, HostService, Limits, Local, Place,
-    Service, TlsFiles, Trust,
+    Protocol, Service, TlsFiles, Trust,
 };
 use crate::relay::message::SERVICE_BYTES_MAX;
 use crate::relay::proof::Token;
@@ -21,6 +21,10 @@ use crate::relay::proof::Token;
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 /// The protocol tells it in milliseconds in four bytes, and nobody waits so long for a host that is gone.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(3600);
+/// Many a service takes longer than less to answer.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+/// No NAT keeps the client's way open for longer.
+const IDLE_MAX: Duration = Duration::from_secs(3600);
 /// Longer paths are none.
 const PATH_BYTES_MAX: usize = 4096;
 
@@ -97,17 +101,29 @@ fn value_or<T>(given: Option<Given<T>>, default: T) -> T {
 
 fn service(table: &mut Table<'_>) -> Result<Named<Service>, Refused> {
     let name = table.required("name", "name = \"ssh\"", text_up_to(SERVICE_BYTES_MAX));
-    let clients = table.required("clients", "clients = \"0.0.0.0:2222\"", address);
+    let clients = table.required("clients", "clients = \"0.0.0.0:2222\"", entrance);
+    let protocol = clients.as_ref().map_or(Protocol::Tcp, |clients| clients.value.0);
     let token = token(table);
-    let limits = limits(table);
-    Ok((name?, Service { clients: clients?.value, token: token?, limits: limits? }))
+    let idle = table.optional("idle", idle);
+    let limits = limits(table, protocol);
+    let (clients, idle, mut limits) = (clients?, idle?, limits?);
+    match (protocol, idle) {
+        (Protocol::Udp, Some(idle)) => limits.idle = idle.value,
+        (Protocol::Tcp, Some(idle)) => {
+            let message = "sessions over TCP have an end of their own, and no `idle`";
+            let help = "leave it out, or write `clients = \"udp:...\"` for a UDP service";
+            return Err(table.refuse(idle.span, message, help));
+        }
+        (_, None) => {}
+    }
+    Ok((name?, Service { clients: clients.value.1, protocol, token: token?, limits }))
 }
 
 fn compatible(table: &mut Table<'_>) -> Result<Compatible, Refused> {
     let default = Compatible::default();
     let commands = table.optional("commands", address);
     let clients = table.optional("clients", address);
-    let limits = limits(table);
+    let limits = limits(table, Protocol::Tcp);
     Ok(Compatible {
         commands: value_or(commands?, default.commands),
         clients: value_or(clients?, default.clients),
@@ -115,8 +131,8 @@ fn compatible(table: &mut Table<'_>) -> Result<Compatible, Refused> {
     })
 }
 
-fn limits(table: &mut Table<'_>) -> Result<Limits, Refused> {
-    let default = Limits::default();
+fn limits(table: &mut Table<'_>, protocol: Protocol) -> Result<Limits, Refused> {
+    let default = Limits::of(protocol);
     let connections = table.optional("connections", integer(1..=1_000_000, 100));
     let waiting = table.optional("waiting", integer(0..=1_000_000, 100));
     let wait = table.optional("wait", duration);
@@ -139,6 +155,7 @@ fn limits(table: &mut Table<'_>) -> Result<Limits, Refused> {
         hosts: number(hosts?, default.hosts),
         pool: number(pool.clone(), default.pool),
         pool_max: number(pool_max.clone(), default.pool_max),
+        idle: default.idle,
     };
     if limits.pool > limits.pool_max {
         let span = pool_max.or(pool).map_or_else(|| table.span(), |given| given.span);
@@ -247,24 +264,32 @@ fn host_service(table: &mut Table<'_>) -> Result<Named<HostService>, Refused> {
         Ok(check)
     });
     let connections_max = table.optional("connections_max", integer(1..=1_000_000, 1000));
-    let (to, proxy) = (to?.value, proxy?);
-    if let (Local::Node, Some(proxy)) = (&to, &proxy) {
-        let message = "a ZRE node takes no PROXY header";
+    let (to, proxy, check) = (to?.value, proxy?, check?);
+    let no_proxy = match to {
+        Local::Port(_) => None,
+        Local::Udp(_) => Some("a UDP service has no connection that a PROXY header could begin"),
+        Local::Node => Some("a ZRE node takes no PROXY header"),
+    };
+    if let (Some(message), Some(proxy)) = (no_proxy, &proxy) {
         return Err(table.refuse(proxy.span.clone(), message, "leave `proxy` out"));
+    }
+    if let (Local::Udp(_), Some(check)) = (&to, &check) {
+        let message = "a UDP service can't be checked: nobody knows what it answers to";
+        return Err(table.refuse(check.span.clone(), message, "leave `check` out"));
     }
     let service = HostService {
         to,
         token: token?,
         proxy: proxy.map(|proxy| proxy.value),
-        check: check?.map(|check| check.value),
+        check: check.map(|check| check.value),
         connections_max: connections_max?.map_or(HostService::CONNECTIONS_MAX, |given| given.value as usize),
     };
     Ok((name?, service))
 }
 
-/// A place, or `zre` for this program's own node.
+/// A place, `udp:` and a place, or `zre` for this program's own node.
 fn local(value: Value<'_>) -> Result<Local, Refused> {
-    if value.as_str() == Some("zre") { Ok(Local::Node) } else { place(value).map(Local::Port) }
+    if value.as_str() == Some("zre") { Ok(Local::Node) } else { parsed_place(value) }
 }
 
 /// A node that is served through a relay must be there, and tell others where the relay is: `has_way` says whether.
@@ -303,7 +328,31 @@ fn address(value: Value<'_>) -> Result<SocketAddr, Refused> {
     text.parse().map_err(|_| value.refuse_kind("an address and a port", help))
 }
 
+/// An address, or `udp:` and an address.
+fn entrance(value: Value<'_>) -> Result<(Protocol, SocketAddr), Refused> {
+    let help = "write it like \"0.0.0.0:2222\", or \"udp:0.0.0.0:53\" for a UDP service";
+    let (protocol, text) = value
+        .as_str()
+        .map(Protocol::split)
+        .ok_or_else(|| value.refuse_kind("an address and a port", help))?;
+    let at = text.parse().map_err(|_| value.refuse_kind("an address and a port", help))?;
+    Ok((protocol, at))
+}
+
+fn idle(value: Value<'_>) -> Result<Duration, Refused> {
+    let idle = duration(value.clone())?;
+    if !(IDLE_MIN..=IDLE_MAX).contains(&idle) {
+        let message = format!("sessions that end after {} of silence are of no use", written(idle));
+        return Err(value.refuse(message, "write \"1 s\" to \"1 h\"; \"2 min\" is usual"));
+    }
+    Ok(idle)
+}
+
 fn place(value: Value<'_>) -> Result<Place, Refused> {
+    parsed_place(value)
+}
+
+fn parsed_place<T: std::str::FromStr<Err = &'static str>>(value: Value<'_>) -> Result<T, Refused> {
     let help = "write a name or an address and a port, like \"relay.example:8000\"";
     let text = value.as_str().ok_or_else(|| value.refuse_kind("a place", help))?;
     text.parse()
@@ -324,7 +373,7 @@ pub(super) fn path(value: Value<'_>) -> Result<PathBuf, Refused> {
 #[cfg(test)]
 mod tests {
     use crate::daemon::Config as Daemon;
-    use crate::relay::config::{HostConfig, HostService, Limits, Local};
+    use crate::relay::config::{HostConfig, HostService, Limits, Local, Protocol};
     use crate::relay::proof::Token;
 
     #[test]
@@ -349,6 +398,10 @@ mod tests {
             hosts = 2
             pool = 1
             pool_max = 9
+            [[relay.service]]
+            name = "dns"
+            clients = "udp:0.0.0.0:53"
+            idle = "5 s"
             [host]
             relay = "relay.example:9000"
             drain = "2 s"
@@ -361,9 +414,13 @@ mod tests {
             proxy = "v2"
             check = "5 s"
             connections_max = 100
+            [[host.service]]
+            name = "dns"
+            to = "udp:127.0.0.1:53"
         "#;
         let Daemon { relay, host, .. } = Daemon::parse("f", file).unwrap();
         let (relay, host) = (relay.unwrap(), host.unwrap());
+        let udp = relay.clone();
         let ssh = &relay.services["ssh"];
         let limits = Limits {
             connections: 10,
@@ -375,6 +432,7 @@ mod tests {
             hosts: 2,
             pool: 1,
             pool_max: 9,
+            ..Limits::default()
         };
         assert_eq!((ssh.clients.port(), &ssh.limits), (2222, &limits));
         assert_eq!(ssh.token, Token::new("0123456789abcdef").unwrap());
@@ -391,5 +449,9 @@ mod tests {
             connections_max: 100,
         };
         assert_eq!(services["ssh"], expected);
+        let dns = &udp.services["dns"];
+        assert_eq!((dns.protocol, dns.clients.port()), (Protocol::Udp, 53));
+        assert_eq!((dns.limits.idle.as_secs(), dns.limits.connections), (5, Limits::UDP_CONNECTIONS));
+        assert_eq!(services["dns"].to, Local::Udp("127.0.0.1:53".parse().unwrap()));
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::gossip_table::endpoints;
 use super::relay_table::path;
 use crate::daemon::reader::{Given, Refused, Table, Value, duration, integer, one_of, text_up_to, written};
-use crate::relay::config::TlsFiles;
 use crate::repeater::{Announce, Config, Consul, Filter, Place, Registry, Tls};
+use crate::tls::TlsFiles;
 
 /// The longest name of a host or an interface.
 const NAME_BYTES_MAX: usize = 255;

@@ -1,8 +1,9 @@
-//! `hailer bench`: messages a second and round trips between two nodes.
+//! `hailer bench`: messages a second and round trips between nodes.
 //!
-//! One node serves: it counts what it is whispered, sends back what asks for an echo, and tells its count when asked. The
+//! One node serves: it counts what it is told, sends back what asks for an echo, and tells its count when asked. The
 //! other whispers as fast as it may (it is held back when the queue to the peer is half full), asks for the count, which
 //! comes after everything before it, and divides by the time that took. Then it lets one message at a time go to and fro.
+//! Shouts are measured likewise, with several that serve.
 
 use std::future::Future;
 use std::io;
@@ -32,6 +33,17 @@ pub(in crate::daemon) struct Bench {
     pub(in crate::daemon) messages: u32,
     /// How many go to and fro.
     pub(in crate::daemon) round_trips: u32,
+    /// Who serves.
+    pub(in crate::daemon) servers: Servers,
+}
+
+/// Who serves, and so whether it is whispered or shouted.
+#[derive(Clone, Debug)]
+pub(in crate::daemon) enum Servers {
+    /// The node of this name, or the first that is found.
+    One(Option<String>),
+    /// So many.
+    Many(usize),
 }
 
 /// Serves until `stop` is ready. The node is in [`GROUP`].
@@ -50,7 +62,7 @@ pub(in crate::daemon) async fn serve(
         };
         match event {
             None => return Ok(()),
-            Some(Event::Whisper { peer, content, .. }) => {
+            Some(Event::Whisper { peer, content, .. } | Event::Shout { peer, content, .. }) => {
                 let answer: Option<Bytes> = match content.first().and_then(|frame| frame.first()) {
                     Some(&COUNT_ME) => {
                         counted += 1;
@@ -70,49 +82,19 @@ pub(in crate::daemon) async fn serve(
     }
 }
 
-/// Waits for a server, measures with it, and tells. `peer` is its name; without one it is the first in the group.
+/// Waits for servers, measures with them, and tells.
 pub(in crate::daemon) async fn run<N: Net>(
     net: &N,
     (node, events): (&Node, &mut Events),
     output: &Output,
-    (bench, peer): (Bench, Option<String>),
+    bench: Bench,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let measuring = async {
-        let server = find(events, peer.as_deref()).await?;
-        for bytes in bench.bytes {
-            let count = u64::from(bench.messages);
-            let load = Bytes::from([&[COUNT_ME][..], &vec![0; bytes.saturating_sub(1)]].concat());
-            let since = net.now();
-            for _ in 0..count {
-                node.whisper(server, load.clone()).await.map_err(io::Error::other)?;
-            }
-            node.whisper(server, Bytes::from_static(&[TELL])).await.map_err(io::Error::other)?;
-            let told = answer(events, server).await?;
-            let seconds = net.now().since(since).as_secs_f64();
-            let arrived: u64 =
-                std::str::from_utf8(&told).ok().and_then(|told| told.parse().ok()).unwrap_or(0);
-            let rate = arrived as f64 / seconds;
-            let times = echo(net, (node, events), server, bytes, bench.round_trips).await?;
-            let of = |fraction| in_ms(quantile(&times, fraction));
-            let (median, p99) = (of(0.5), of(0.99));
-            let megabytes = rate * bytes as f64 / 1e6;
-            output.told(
-                || {
-                    json!({ "event": "BENCH", "bytes": bytes, "sent": count, "arrived": arrived,
-                            "messages_per_s": rate.round(), "megabytes_per_s": (megabytes * 10.0).round() / 10.0,
-                            "round_trip_ms": { "median": median, "p99": p99, "count": times.len() } })
-                },
-                || {
-                    format!(
-                        "{bytes:>8} bytes  {:>9.0} messages/s  {megabytes:>8.1} MB/s  round trip median {median} ms, \
-                         p99 {p99} ms  ({arrived} of {count} arrived)",
-                        rate
-                    )
-                },
-            )?;
+        match &bench.servers {
+            Servers::One(name) => whispers(net, (node, events), output, &bench, name.as_deref()).await,
+            Servers::Many(count) => shouts(net, (node, events), output, &bench, *count).await,
         }
-        Ok(())
     };
     tokio::pin!(stop);
     tokio::select! {
@@ -122,29 +104,125 @@ pub(in crate::daemon) async fn run<N: Net>(
     }
 }
 
-/// Waits until a server is there.
-async fn find(events: &mut Events, wanted: Option<&str>) -> io::Result<PeerId> {
-    loop {
+async fn whispers<N: Net>(
+    net: &N,
+    (node, events): (&Node, &mut Events),
+    output: &Output,
+    bench: &Bench,
+    name: Option<&str>,
+) -> io::Result<()> {
+    let server = find(events, name, 1).await?[0];
+    for &bytes in &bench.bytes {
+        let (count, load) = (bench.messages, load(bytes));
+        let since = net.now();
+        for _ in 0..count {
+            node.whisper(server, load.clone()).await.map_err(io::Error::other)?;
+        }
+        let arrived = ask_counts(node, events, &[server]).await?[0];
+        let rate = arrived as f64 / net.now().since(since).as_secs_f64();
+        let times = echo(net, (node, events), server, bytes, bench.round_trips).await?;
+        let of = |fraction| in_ms(quantile(&times, fraction));
+        let (median, p99) = (of(0.5), of(0.99));
+        let megabytes = rate * bytes as f64 / 1e6;
+        output.told(
+            || {
+                json!({ "event": "BENCH", "bytes": bytes, "sent": count, "arrived": arrived,
+                        "messages_per_s": rate.round(), "megabytes_per_s": (megabytes * 10.0).round() / 10.0,
+                        "round_trip_ms": { "median": median, "p99": p99, "count": times.len() } })
+            },
+            || {
+                format!(
+                    "{bytes:>8} bytes  {rate:>9.0} messages/s  {megabytes:>8.1} MB/s  round trip median {median} ms, \
+                     p99 {p99} ms  ({arrived} of {count} arrived)",
+                )
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Rates are of shouts, each of which arrives at every member, until the last member has all.
+async fn shouts<N: Net>(
+    net: &N,
+    (node, events): (&Node, &mut Events),
+    output: &Output,
+    bench: &Bench,
+    members: usize,
+) -> io::Result<()> {
+    let servers = find(events, None, members).await?;
+    for &bytes in &bench.bytes {
+        let (count, load) = (bench.messages, load(bytes));
+        let since = net.now();
+        for _ in 0..count {
+            node.shout(GROUP, load.clone()).await.map_err(io::Error::other)?;
+        }
+        let counts = ask_counts(node, events, &servers).await?;
+        let arrived = counts.iter().min().copied().unwrap_or_default();
+        let rate = arrived as f64 / net.now().since(since).as_secs_f64();
+        let megabytes = rate * bytes as f64 / 1e6;
+        output.told(
+            || {
+                json!({ "event": "BENCH", "bytes": bytes, "members": members, "sent": count, "arrived": arrived,
+                        "messages_per_s": rate.round(), "megabytes_per_s": (megabytes * 10.0).round() / 10.0 })
+            },
+            || {
+                format!(
+                    "{bytes:>8} bytes  {rate:>9.0} messages/s  {megabytes:>8.1} MB/s to each of {members} members  \
+                     ({arrived} of {count} arrived at every one)",
+                )
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// What is counted, with so many bytes.
+fn load(bytes: usize) -> Bytes {
+    Bytes::from([&[COUNT_ME][..], &vec![0; bytes.saturating_sub(1)]].concat())
+}
+
+/// How many messages each server has counted since it was asked last.
+async fn ask_counts(node: &Node, events: &mut Events, servers: &[PeerId]) -> io::Result<Vec<u64>> {
+    for &server in servers {
+        node.whisper(server, Bytes::from_static(&[TELL])).await.map_err(io::Error::other)?;
+    }
+    let mut counts = vec![None; servers.len()];
+    while counts.iter().any(Option::is_none) {
+        let (from, told) = answer(events, servers).await?;
+        let told = std::str::from_utf8(&told).ok().and_then(|told| told.parse().ok()).unwrap_or(0);
+        if let Some(place) = servers.iter().position(|server| *server == from) {
+            counts[place] = Some(told);
+        }
+    }
+    Ok(counts.into_iter().flatten().collect())
+}
+
+/// Waits until so many servers are there; with a name it is one.
+async fn find(events: &mut Events, wanted: Option<&str>, count: usize) -> io::Result<Vec<PeerId>> {
+    let mut found = Vec::new();
+    while found.len() < count {
         match events.next().await {
             Some(Event::Join { peer, name, group })
                 if group == GROUP && wanted.is_none_or(|wanted| name == *wanted) =>
             {
-                return Ok(peer);
+                found.push(peer);
             }
+            Some(Event::Exit { peer, .. }) => found.retain(|other| *other != peer),
             Some(_) => {}
             None => return Err(io::Error::other("the node has stopped")),
         }
     }
+    Ok(found)
 }
 
-/// The next thing that the server whispers.
-async fn answer(events: &mut Events, server: PeerId) -> io::Result<Bytes> {
+/// The next thing that one of the servers whispers, and which.
+async fn answer(events: &mut Events, servers: &[PeerId]) -> io::Result<(PeerId, Bytes)> {
     loop {
         match events.next().await {
-            Some(Event::Whisper { peer, content, .. }) if peer == server => {
-                return Ok(content.into_iter().next().unwrap_or_default());
+            Some(Event::Whisper { peer, content, .. }) if servers.contains(&peer) => {
+                return Ok((peer, content.into_iter().next().unwrap_or_default()));
             }
-            Some(Event::Exit { peer, reason, .. }) if peer == server => {
+            Some(Event::Exit { peer, reason, .. }) if servers.contains(&peer) => {
                 return Err(io::Error::other(format!("the other node is gone ({reason})")));
             }
             Some(_) => {}
@@ -166,7 +244,7 @@ async fn echo<N: Net>(
     for _ in 0..count {
         let since: Timestamp = net.now();
         node.whisper(server, load.clone()).await.map_err(io::Error::other)?;
-        answer(events, server).await?;
+        answer(events, &[server]).await?;
         times.push(net.now().since(since));
     }
     times.sort_unstable();

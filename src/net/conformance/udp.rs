@@ -25,6 +25,17 @@ pub(super) async fn an_empty_datagram_arrives_empty<N: Net>(site: &Site<N>) {
     assert_eq!(hear(&theirs).await, (Vec::new(), our_address));
 }
 
+pub(super) async fn a_socket_is_readable_when_a_datagram_is_there<N: Net>(site: &Site<N>) {
+    let (ours, _) = udp(&site.a, site.a_address);
+    let (theirs, their_address) = udp(&site.b, site.b_address);
+    for text in [&b"one"[..], b"", b"three"] {
+        let (sent, readable) = tokio::join!(biased; ours.send_to(text, their_address), theirs.readable());
+        assert_eq!(sent.expect("it is sent"), text.len());
+        readable.expect("the socket is there");
+        assert_eq!(hear(&theirs).await.0, text);
+    }
+}
+
 pub(super) async fn a_datagram_longer_than_the_buffer_is_cut<N: Net>(site: &Site<N>) {
     let (ours, our_address) = udp(&site.a, site.a_address);
     let (theirs, their_address) = udp(&site.b, site.b_address);

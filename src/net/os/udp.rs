@@ -95,6 +95,10 @@ impl UdpSocket for OsUdp {
         received.map_ok(|from| (buffer.filled().len(), from))
     }
 
+    async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         self.0.send_to(datagram, to).await
     }

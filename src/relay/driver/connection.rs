@@ -13,9 +13,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
-use super::{Client, Note, Shared};
+use super::{Client, Line, Note, Shared};
 use crate::net::{Alarm, Net};
 use crate::relay::compatible::{self, Framer};
+use crate::relay::config::Protocol;
+use crate::relay::datagrams::{self, Idle};
 use crate::relay::frame::{Control, FrameError, Framed, Opened, Piece};
 use crate::relay::leg::{Leg, Prefixed, TalkError, receive};
 use crate::relay::machine::{ConnectionId, Name};
@@ -39,7 +41,7 @@ pub(super) struct Connection<N: Net> {
     pub(super) id: ConnectionId,
     pub(super) net: N,
     pub(super) shared: Arc<Shared>,
-    pub(super) notes: mpsc::UnboundedSender<Note<N::Stream>>,
+    pub(super) notes: mpsc::UnboundedSender<Note<N>>,
     pub(super) from: SocketAddr,
     pub(super) at: SocketAddr,
 }
@@ -246,7 +248,7 @@ impl<N: Net> Connection<N> {
         let mut alarm = self.net.alarm();
         for session in 0.. {
             let waited = self.wait_for_client(&mut framed, &mut client, &mut alarm).await;
-            let Ok(Some(Client { service, stream, from, at })) = waited else {
+            let Ok(Some(Client { service, line, from, at })) = waited else {
                 // A client may have come to it at the same time.
                 client.close();
                 if let Ok(client) = client.try_recv() {
@@ -254,8 +256,19 @@ impl<N: Net> Connection<N> {
                 }
                 return waited.map(drop);
             };
-            framed.put(Control::Open(Opened { session, client: from, relay: at }));
-            let moved = pump::frames(&mut framed, Some(stream), session, self.pace(&service)).await;
+            let opened = |protocol| Control::Open(Opened { session, protocol, client: from, relay: at });
+            let moved = match line {
+                Line::Stream(stream) => {
+                    framed.put(opened(Protocol::Tcp));
+                    pump::frames(&mut framed, Some(stream), session, self.pace(&service)).await
+                }
+                Line::Datagrams(caller) => {
+                    framed.put(opened(Protocol::Udp));
+                    let paces = [self.pace(&service), self.pace(&service)];
+                    let idle = Idle::new(self.net.now(), self.shared.idle(&service));
+                    datagrams::carry(&self.net, &mut framed, Some(caller), session, paces, Some(idle)).await
+                }
+            };
             let moved = moved.inspect_err(|_| self.shared.counters.sessions_broken.add(1))?;
             self.count(moved);
             let (seat, next) = oneshot::channel();
@@ -270,9 +283,9 @@ impl<N: Net> Connection<N> {
     async fn wait_for_client(
         &self,
         framed: &mut Framed<Leg<N::Stream>>,
-        client: &mut oneshot::Receiver<Client<N::Stream>>,
+        client: &mut oneshot::Receiver<Client<N>>,
         alarm: &mut N::Alarm,
-    ) -> Result<Option<Client<N::Stream>>, FrameError> {
+    ) -> Result<Option<Client<N>>, FrameError> {
         let mut unanswered = 0;
         alarm.set(Some(self.net.now().after(self.shared.heartbeat)));
         loop {
@@ -289,7 +302,7 @@ impl<N: Net> Connection<N> {
                     // Of the session before.
                     Piece::Control(Control::Reset(_)) => {}
                     Piece::Closed => return Ok(None),
-                    Piece::Data => return Err(FrameError::OutOfTurn("DATA")),
+                    Piece::Data | Piece::Datagram => return Err(FrameError::OutOfTurn("DATA")),
                     Piece::Control(_) => return Err(FrameError::OutOfTurn("a frame")),
                 },
                 () = alarm.ring() => {
@@ -343,7 +356,7 @@ impl<N: Net> Connection<N> {
             tokio::select! {
                 biased;
                 taken = async { client.as_mut().expect("it is there").await }, if client.is_some() => {
-                    let Ok(Client { service, stream: mut caller, .. }) = taken else { return Ok(()) };
+                    let Ok(Client { service, line: Line::Stream(mut caller), .. }) = taken else { return Ok(()) };
                     let moved = pump::bytes(&mut caller, &mut stream, self.pace(&service)).await;
                     let moved = moved.inspect_err(|_| self.shared.counters.sessions_broken.add(1))?;
                     self.count(moved);

@@ -21,14 +21,16 @@ use super::service::{Forward, Serve, Visitor};
 use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task};
-use crate::relay::config::{HostConfig, HostService, Place};
+use crate::relay::config::{HostConfig, HostService, Place, Protocol};
+use crate::relay::datagrams;
 use crate::relay::frame::{Control, FrameError, Framed, Piece};
 use crate::relay::leg::{Leg, Prefixed, TalkError, receive};
 use crate::relay::message::{Message, PREAMBLE, Refusal};
 use crate::relay::proof::{Context, SessionKey};
 use crate::relay::pump;
 use crate::relay::throttle::Unpaced;
-use crate::relay::tls::{self, TlsError};
+use crate::relay::tls;
+use crate::tls::TlsError;
 
 /// How long the local service may take to accept a connection.
 const LOCAL_TIME: Duration = Duration::from_secs(5);
@@ -427,16 +429,26 @@ async fn serve_data<N: Net, S: Serve<N>>(
             // Of the session before.
             Piece::Control(Control::Reset(_)) => continue,
             Piece::Closed => return Ok(()),
-            Piece::Data => return Err(FrameError::OutOfTurn("DATA")),
+            Piece::Data | Piece::Datagram => return Err(FrameError::OutOfTurn("DATA")),
             Piece::Control(_) => return Err(FrameError::OutOfTurn("a frame")),
         };
         let _ = shared.notes.send(Note::SessionBegan);
         let visitor = Visitor { client: opened.client, relay: opened.relay };
-        let local = within(&shared.net, LOCAL_TIME, shared.serve.open(&shared.net, Some(visitor))).await;
-        if let Err(error) = &local {
+        let refused = |error: &io::Error| {
             warn!(service = %shared.name, to = %shared.settings.to, %error, "the local service takes no session");
-        }
-        let outcome = pump::frames(&mut framed, local.ok(), opened.session, Unpaced).await;
+        };
+        let (net, session) = (&shared.net, opened.session);
+        let outcome = match opened.protocol {
+            Protocol::Tcp => {
+                let local = within(net, LOCAL_TIME, shared.serve.open(net, Some(visitor))).await;
+                pump::frames(&mut framed, local.inspect_err(refused).ok(), session, Unpaced).await
+            }
+            Protocol::Udp => {
+                let local = within(net, LOCAL_TIME, shared.serve.open_udp(net)).await;
+                let local = local.inspect_err(refused).ok();
+                datagrams::carry(net, &mut framed, local, session, [Unpaced, Unpaced], None).await
+            }
+        };
         let _ = shared.notes.send(Note::SessionEnded);
         outcome?;
     }

@@ -12,15 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::config::{CompatibleHost, HostConfig, Local};
-use super::tls::TlsError;
 use crate::net::{Net, Task};
+use crate::tls::TlsError;
 
 mod compatible;
 mod driver;
 pub mod machine;
 mod service;
 
-pub use service::{Forward, Handler, LocalStream, Program, Serve, Visitor};
+pub use service::{Forward, Handler, LocalStream, LocalUdp, Program, Serve, Visitor};
 
 /// A running host. Dropping it ends it at once.
 #[derive(Debug)]
@@ -93,11 +93,13 @@ impl Host {
         for (name, service) in &config.services {
             let forward = match (&service.to, &inbox) {
                 (Local::Port(to), _) => Forward::new(to.clone(), service.proxy),
+                (Local::Udp(to), _) => Forward::to_udp(to.clone()),
                 (Local::Node, Some(inbox)) => Forward::to_inbox(inbox.clone(), service.proxy),
                 (Local::Node, None) => return Err(HostError::NoNode(name.clone())),
             };
-            let service =
-                driver::Named { name: name.clone(), settings: service.clone(), check: Some(forward.clone()) };
+            // Nobody can tell whether a UDP service is well.
+            let check = (!matches!(service.to, Local::Udp(_))).then(|| forward.clone());
+            let service = driver::Named { name: name.clone(), settings: service.clone(), check };
             host.add(net, &config, tls.clone(), service, forward, &alive);
         }
         if let Some(settings) = &config.compatible {

@@ -2,14 +2,17 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 
-use crate::net::Net;
+use crate::net::{Net, UdpOptions, UdpSocket};
+use crate::relay::buffer::Buffer;
 use crate::relay::config::Place;
+use crate::relay::datagrams::{Datagrams, at_once};
+use crate::relay::frame::DATAGRAM_BYTES_MAX;
 use crate::relay::proxy::ProxyVersion;
 
 /// Bytes that wait between a session and the program that serves it, in each direction.
@@ -38,6 +41,60 @@ pub trait Serve<N: Net>: Clone + Send + Sync + 'static {
         net: &N,
         visitor: Option<Visitor>,
     ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Opens the local end of a session of a UDP service.
+    ///
+    /// # Errors
+    /// As [`Serve::open`]; `Unsupported` when the service is none.
+    fn open_udp(&self, net: &N) -> impl Future<Output = io::Result<LocalUdp<N::Udp>>> + Send {
+        let _ = net;
+        std::future::ready(Err(unsupported("it takes connections, and the relay's service is UDP")))
+    }
+}
+
+fn unsupported(problem: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, problem)
+}
+
+/// The local end of a session of a UDP service: a socket of its own, so that answers find their way.
+#[derive(Debug)]
+pub struct LocalUdp<U> {
+    socket: U,
+    to: SocketAddr,
+}
+
+/// A datagram of the local service.
+pub(in crate::relay) struct Received(Buffer);
+
+impl AsRef<[u8]> for Received {
+    fn as_ref(&self) -> &[u8] {
+        self.0.filled()
+    }
+}
+
+impl<U: UdpSocket> Datagrams for LocalUdp<U> {
+    type Datagram = Received;
+
+    async fn next(&mut self) -> Option<Received> {
+        loop {
+            // No buffer is held while nothing comes.
+            self.socket.readable().await.ok()?;
+            let mut buffer = Buffer::take();
+            match at_once(self.socket.recv_from(buffer.room())) {
+                Some(Ok((len, from))) if from == self.to && len <= DATAGRAM_BYTES_MAX => {
+                    buffer.advance(len);
+                    return Some(Received(buffer));
+                }
+                // Somebody else's, or told of what was sent before.
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    async fn send(&self, datagram: &[u8]) {
+        // A service that is not there is one that does not answer.
+        let _ = self.socket.send_to(datagram, self.to).await;
+    }
 }
 
 /// Passes sessions on to a local port.
@@ -51,6 +108,8 @@ pub struct Forward {
 #[derive(Clone, Debug)]
 enum To {
     Place(Place),
+    /// A UDP port.
+    Udp(Place),
     /// It may be another one at each session.
     Inbox(watch::Receiver<SocketAddr>),
 }
@@ -59,6 +118,11 @@ impl Forward {
     /// To this place, with a PROXY header if wanted.
     pub const fn new(to: Place, proxy: Option<ProxyVersion>) -> Self {
         Self { to: To::Place(to), proxy }
+    }
+
+    /// To this UDP port.
+    pub const fn to_udp(to: Place) -> Self {
+        Self { to: To::Udp(to), proxy: None }
     }
 
     /// To the inbox of a node, wherever it is by then.
@@ -77,6 +141,7 @@ impl Forward {
                 return net.connect(at, None).await;
             }
             To::Place(to) => to,
+            To::Udp(_) => return Err(unsupported("it takes datagrams, and the relay's service is TCP")),
         };
         if let Ok(ip) = to.host.parse() {
             return net.connect(SocketAddr::new(ip, to.port), None).await;
@@ -101,6 +166,22 @@ impl<N: Net> Serve<N> for Forward {
             stream.write_all(&version.header(visitor.client, visitor.relay)).await?;
         }
         Ok(stream)
+    }
+
+    async fn open_udp(&self, net: &N) -> io::Result<LocalUdp<N::Udp>> {
+        let To::Udp(place) = &self.to else {
+            return Err(unsupported("it takes connections, and the relay's service is UDP"));
+        };
+        let found = net.resolve(&place.host, place.port).await?;
+        let to = *found.first().ok_or(io::ErrorKind::NotFound)?;
+        // A service of this machine is asked from within: nobody outside can send to that address.
+        let from = match to.ip() {
+            ip if ip.is_loopback() => ip,
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = net.bind_udp(&UdpOptions::at(SocketAddr::new(from, 0)))?;
+        Ok(LocalUdp { socket, to })
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Host {
     pub(super) crowd: u32,
     pub(super) is_well: bool,
     pub(super) is_leaving: bool,
+    /// It has what was wanted when it came, and waits for its turn to fill its pool.
+    pub(super) is_unfilled: bool,
 }
 
 impl Host {
@@ -44,12 +46,18 @@ impl Host {
             crowd: 1,
             is_well: true,
             is_leaving: false,
+            is_unfilled: false,
         }
     }
 
     /// Whether it takes sessions.
     pub(super) const fn is_open(&self) -> bool {
         self.is_well && !self.is_leaving
+    }
+
+    /// How many connections its pool has too few, with those that it was asked for.
+    pub(super) fn missing(&self) -> usize {
+        self.target.saturating_sub(self.free.len() + self.tickets.len())
     }
 
     /// At a beat: lets the pool become smaller when nobody needed it. Returns what is too much.

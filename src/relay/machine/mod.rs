@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::door::{Door, Waiting};
+use self::filling::Filling;
 use self::host::Host;
 use super::compatible::Announcement;
 use super::config::Limits;
@@ -18,6 +19,7 @@ use crate::Timestamp;
 use crate::machine::Machine;
 
 mod door;
+mod filling;
 mod host;
 #[cfg(test)]
 mod tests;
@@ -140,6 +142,7 @@ pub struct RelayMachine {
     commands: BTreeSet<ConnectionId>,
     data: BTreeMap<ConnectionId, Data>,
     timers: BTreeSet<(Timestamp, Timer)>,
+    filling: Filling,
     is_draining: bool,
     outputs: VecDeque<Output>,
 }
@@ -171,7 +174,7 @@ enum Timer {
 
 impl RelayMachine {
     /// A relay without services.
-    pub const fn new(heartbeat: Duration) -> Self {
+    pub fn new(heartbeat: Duration) -> Self {
         Self {
             heartbeat,
             doors: BTreeMap::new(),
@@ -179,6 +182,7 @@ impl RelayMachine {
             commands: BTreeSet::new(),
             data: BTreeMap::new(),
             timers: BTreeSet::new(),
+            filling: Filling::default(),
             is_draining: false,
             outputs: VecDeque::new(),
         }
@@ -225,9 +229,30 @@ impl RelayMachine {
         }
         self.hosts.insert(control, Host::new(now, service.clone(), door.limits.pool));
         self.timers.insert((now.after(self.heartbeat), Timer::Beat(control)));
-        // Whoever waited for a host to come waits for its first connections.
+        // Whoever waited for a host to come waits for its first connections. The first one that nobody waits for comes at
+        // once too, so that the next client need not wait; a pool is filled later, lest all hosts of a relay that
+        // has restarted do it at the same time.
         self.want_more(now, &service);
-        self.top_up(now, control);
+        let Some(host) = self.hosts.get_mut(&control) else { return };
+        let missing = host.missing();
+        host.is_unfilled = missing > 1;
+        if host.is_unfilled {
+            self.filling.add(control);
+        }
+        // It has come itself, too.
+        self.filling.count(now, 1 + missing.min(1));
+        self.want(now, control, missing.min(1));
+    }
+
+    /// Fills the pools whose turn it is.
+    fn fill(&mut self, now: Timestamp) {
+        while let Some(control) = self.filling.next(now) {
+            let Some(host) = self.hosts.get_mut(&control).filter(|host| host.is_unfilled) else { continue };
+            host.is_unfilled = false;
+            let missing = host.missing();
+            self.filling.count(now, missing);
+            self.top_up(now, control);
+        }
     }
 
     fn on_data(&mut self, now: Timestamp, data: ConnectionId, control: ConnectionId, ticket: u64) {
@@ -376,6 +401,8 @@ impl RelayMachine {
                     host.free.pop_back();
                     host.active += 1;
                     host.low = host.low.min(host.free.len());
+                    // A client has come: now there should be more for the next ones.
+                    host.is_unfilled = false;
                     self.top_up(now, control);
                 }
                 Owner::Compatible(session) => {
@@ -393,25 +420,27 @@ impl RelayMachine {
         hosts.min_by_key(|(_, host)| host.active + host.tickets.len()).map(|(id, _)| *id)
     }
 
-    /// Somebody waits: the pools grow.
+    /// Somebody waits whom no connection is on its way for: the pools grow.
     fn want_more(&mut self, now: Timestamp, service: &Name) {
         let Some(door) = self.doors.get(service).filter(|door| !door.waiting.is_empty()) else { return };
         let (waiting, pool_max) = (door.waiting.len(), door.limits.pool_max);
         let asked: usize =
             self.hosts.values().filter(|host| host.service == *service).map(|host| host.tickets.len()).sum();
-        let Some(control) = self.least_loaded(service, false) else { return };
+        let missing = waiting.saturating_sub(asked);
+        let Some(control) = self.least_loaded(service, false).filter(|_| missing > 0) else { return };
         let host = self.hosts.get_mut(&control).expect("it was found before");
         host.target = (host.target * 2).min(pool_max).max(host.target);
-        let missing = waiting.saturating_sub(asked);
-        let wanted = missing.max(host.target.saturating_sub(host.free.len() + host.tickets.len()));
+        let wanted = missing.max(host.missing());
         self.want(now, control, wanted);
     }
 
-    /// Keeps so many connections of a host free as its pool should have.
+    /// Keeps so many connections of a host free as its pool should have, once it has been filled.
     fn top_up(&mut self, now: Timestamp, control: ConnectionId) {
         let Some(host) = self.hosts.get(&control).filter(|host| host.is_open()) else { return };
-        let wanted = host.target.saturating_sub(host.free.len() + host.tickets.len());
-        self.want(now, control, wanted);
+        if !host.is_unfilled {
+            let missing = host.missing();
+            self.want(now, control, missing);
+        }
     }
 
     fn want(&mut self, now: Timestamp, control: ConnectionId, wanted: usize) {
@@ -537,6 +566,7 @@ impl Machine for RelayMachine {
                     let (_, timer) = self.timers.pop_first().expect("there is a first one");
                     self.on_timer(now, timer);
                 }
+                self.fill(now);
             }
         }
     }
@@ -546,6 +576,7 @@ impl Machine for RelayMachine {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.filling.deadline()].into_iter().flatten().min()
     }
 }

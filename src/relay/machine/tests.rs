@@ -56,8 +56,12 @@ fn join(client: u64, data: u64) -> Output {
 #[test]
 fn the_host_with_the_fewest_sessions_gets_the_next_client() {
     let mut bench = Bench::new(Limits { pool: 2, ..Limits::default() });
-    assert_eq!(bench.host(1), [want(1, 0, 2)]);
-    assert_eq!(bench.host(2), [want(2, 0, 2)]);
+    assert_eq!(bench.host(1), [want(1, 0, 1)]);
+    assert_eq!(bench.host(2), [want(2, 0, 1)]);
+    // The rest of their pools, when the four connections that come are paid for.
+    assert_eq!(bench.machine.deadline(), Some(Timestamp::from_millis(4)));
+    assert_eq!(bench.advance(Duration::from_millis(4)), [want(1, 1, 1)]);
+    assert_eq!(bench.advance(Duration::from_millis(1)), [want(2, 1, 1)]);
     for (control, data, ticket) in [(1, 11, 0), (1, 12, 1), (2, 21, 0), (2, 22, 1)] {
         assert_eq!(bench.data(control, data, ticket), []);
     }
@@ -66,6 +70,41 @@ fn the_host_with_the_fewest_sessions_gets_the_next_client() {
     // A connection that is free again needs no other one in its place.
     assert_eq!(bench.give(Input::Free(ConnectionId(22))), []);
     assert_eq!(bench.client(102), [join(102, 22)]);
+}
+
+#[test]
+fn hosts_that_come_together_fill_their_pools_in_turn_and_who_is_needed_at_once() {
+    let mut bench = Bench::new(Limits { pool: 4, hosts: 2000, ..Limits::default() });
+    for control in 1..=1000 {
+        assert_eq!(bench.host(control), [want(control, 0, 1)]);
+    }
+    // A client takes the first connection, and its host's pool is filled: there may be more clients.
+    assert_eq!(bench.data(700, 10_000, 0), []);
+    assert_eq!(bench.client(1), [join(1, 10_000), want(700, 1, 4)]);
+    let (mut asked, mut latest) = (0, 0);
+    for millisecond in 1..5000_u32 {
+        for output in bench.advance(Duration::from_millis(1)) {
+            if let Output::Want { count, .. } = output {
+                assert!(millisecond >= 2000, "after the two thousand that came at once");
+                asked += u32::from(count);
+                latest = millisecond;
+            }
+        }
+        assert!(asked <= (millisecond + 6).saturating_sub(2000), "{asked} at {millisecond} ms");
+    }
+    assert_eq!((asked, latest), (999 * 3, 2000 + 998 * 3));
+}
+
+#[test]
+fn one_client_that_waits_makes_one_pool_grow_and_not_that_of_each_host_that_comes() {
+    let mut bench = Bench::new(Limits { pool: 2, ..Limits::default() });
+    assert_eq!(bench.client(100), []);
+    assert_eq!(bench.host(1), [want(1, 0, 4)]);
+    assert_eq!(bench.host(2), [want(2, 0, 1)]);
+    // More than are on their way for them do again.
+    (101..104).for_each(|client| assert_eq!(bench.client(client), []));
+    assert_eq!(bench.client(104), []);
+    assert_eq!(bench.client(105), [want(2, 1, 3)]);
 }
 
 #[test]

@@ -5,16 +5,16 @@ use crate::relay::leg::receive;
 use crate::relay::message::{Message, PREAMBLE, Refusal};
 use crate::relay::proof::Context;
 
-fn token() -> Token {
+pub(super) fn token() -> Token {
     Token::new("a token of enough bytes").unwrap()
 }
 
-fn relay_config(limits: Limits) -> Config {
-    let service = Service { clients: ANY, token: token(), limits };
+pub(super) fn relay_config(limits: Limits) -> Config {
+    let service = Service { clients: ANY, protocol: Protocol::Tcp, token: token(), limits };
     Config { hosts: ANY, services: BTreeMap::from([("echo".to_owned(), service)]), ..Config::default() }
 }
 
-fn host_config(relay: SocketAddr) -> HostConfig {
+pub(super) fn host_config(relay: SocketAddr) -> HostConfig {
     let service = HostService { token: token(), ..HostService::new("127.0.0.1:1".parse().unwrap()) };
     HostConfig {
         relay: place(relay),
@@ -25,13 +25,13 @@ fn host_config(relay: SocketAddr) -> HostConfig {
     }
 }
 
-async fn relay(net: &OsNet, config: Config) -> (Relay, SocketAddr) {
+pub(super) async fn relay(net: &OsNet, config: Config) -> (Relay, SocketAddr) {
     let relay = Relay::start(net, config).unwrap();
     let clients = relay.services().await["echo"];
     (relay, clients)
 }
 
-async fn connected(host: &Host) {
+pub(super) async fn connected(host: &Host) {
     let mut status = host.status("echo").unwrap();
     status.wait_for(|status| status.is_connected).await.unwrap();
 }
@@ -259,23 +259,26 @@ fn a_host_whose_service_is_ill_gets_no_clients_until_it_is_well() {
     });
 }
 
+/// A new certificate for "relay.test", and its hash.
+pub(super) fn certificate(directory: &std::path::Path) -> (TlsFiles, [u8; 32]) {
+    let (certificate, key) = (directory.join("c.pem"), directory.join("k.pem"));
+    let made = rcgen::generate_simple_self_signed(["relay.test".to_owned()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let hash = <sha2::Sha256 as sha2::Digest>::digest(made.cert.der()).into();
+    (TlsFiles { certificate, key }, hash)
+}
+
 #[test]
 fn tls_is_asked_for_and_the_relay_is_known_by_its_certificate() {
     run(async {
         let net = OsNet::new();
         let directory = tempfile::tempdir().unwrap();
-        let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
-        let made = rcgen::generate_simple_self_signed(["relay.test".to_owned()]).unwrap();
-        std::fs::write(&certificate, made.cert.pem()).unwrap();
-        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let (files, hash) = certificate(directory.path());
+        let certificate = files.certificate.clone();
         let mut config = relay_config(limits());
-        config.tls = Some(TlsFiles { certificate: certificate.clone(), key });
+        config.tls = Some(files);
         let (relay, clients) = relay(&net, config).await;
-        let hash: [u8; 32] = sha2::Digest::finalize(sha2::Digest::chain_update(
-            <sha2::Sha256 as sha2::Digest>::new(),
-            made.cert.der(),
-        ))
-        .into();
         let name = Some("relay.test".to_owned());
         for trust in [Trust::Pinned(hash), Trust::Authority { file: certificate.clone(), name }] {
             let config = HostConfig { tls: Some(trust), ..host_config(relay.hosts_at()) };

@@ -38,8 +38,8 @@ const NOTES: usize = 256;
 const SUBSCRIBER_PACKETS: usize = 4096;
 /// Connections to the publisher, subscribers and carried ones in their first moments together.
 const SUBSCRIBERS_MAX: usize = 512;
-/// How long leaving the registries may take.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long leaving the registries may take: a lost SYN costs a second, and a registry may be busy.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What the tasks tell the owner.
 #[derive(Debug)]
@@ -87,8 +87,11 @@ impl Notes {
 pub(super) struct Carried {
     connections: AtomicU64,
     open: AtomicU64,
+    over_limit: AtomicU64,
     refused: AtomicU64,
-    bytes: AtomicU64,
+    failed: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
 }
 
 /// The repeater's task, without its sockets.
@@ -222,8 +225,11 @@ impl<N: Net> Driver<N> {
             packets_dropped: self.packets_dropped,
             connections: read(&self.terms.carried.connections),
             connections_open: read(&self.terms.carried.open),
+            connections_over_limit: read(&self.terms.carried.over_limit),
             connections_refused: read(&self.terms.carried.refused),
-            connection_bytes: read(&self.terms.carried.bytes),
+            connections_failed: read(&self.terms.carried.failed),
+            connection_bytes_in: read(&self.terms.carried.bytes_in),
+            connection_bytes_out: read(&self.terms.carried.bytes_out),
         }
     }
 

@@ -83,13 +83,11 @@ impl<N: Net> Door<N> {
             };
             talks.retain(|talk| !talk.is_finished());
             // It is for the neighbours.
-            let talk = Some(&self.terms.carried)
-                .filter(|_| self.lan.contains(remote.ip()))
-                .and_then(|carried| Talk::begin(carried, self.terms.connections_max));
-            let Some(talk) = talk else {
+            if !self.lan.contains(remote.ip()) {
                 self.terms.carried.refused.fetch_add(1, Ordering::Relaxed);
                 continue;
-            };
+            }
+            let Some(talk) = Talk::begin(&self.terms.carried, self.terms.connections_max) else { continue };
             let place = *self.place.lock().expect("nothing panics while it holds a place");
             let (net, peer, terms) = (self.net.clone(), self.peer, self.terms.clone());
             talks.push(self.net.spawn("repeater carried connection", async move {
@@ -118,8 +116,9 @@ async fn carry<N: Net>(
         }
     };
     let other = within(net, CONNECT_TIMEOUT, connecting).await.inspect_err(|_| {
-        terms.carried.refused.fetch_add(1, Ordering::Relaxed);
+        terms.carried.failed.fetch_add(1, Ordering::Relaxed);
     })?;
+    talk.succeed();
     // When the node is gone, the stand-in ends, and this with it.
     tunnel::carry(net, stream, other, talk, &terms.notes, Question::Neighbour(remote.ip())).await
 }

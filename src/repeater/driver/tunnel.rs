@@ -13,7 +13,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -44,29 +44,52 @@ const LIMITS: Limits =
 const LOOKS: u32 = 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    /// To a node here.
+    In,
+    /// To a node elsewhere.
+    Out,
+}
+
 /// A carried connection, as it is counted.
 #[derive(Debug)]
-pub(super) struct Talk(Arc<Carried>);
+pub(super) struct Talk {
+    carried: Arc<Carried>,
+    /// Its own bytes, both ways.
+    bytes: AtomicU64,
+}
 
 impl Talk {
-    /// Counts one more, if that is not too many.
+    /// Takes a place for one more, if that is not too many.
     pub(super) fn begin(carried: &Arc<Carried>, most: u64) -> Option<Self> {
         if carried.open.load(Ordering::Relaxed) >= most {
+            carried.over_limit.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         carried.open.fetch_add(1, Ordering::Relaxed);
-        carried.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Self(Arc::clone(carried)))
+        Some(Self { carried: Arc::clone(carried), bytes: AtomicU64::new(0) })
     }
 
-    fn count(&self, bytes: usize) {
-        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Both ends are there.
+    pub(super) fn succeed(&self) {
+        self.carried.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self, way: Way, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let total = match way {
+            Way::In => &self.carried.bytes_in,
+            Way::Out => &self.carried.bytes_out,
+        };
+        total.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.carried.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -95,26 +118,32 @@ pub(super) async fn serve<N: Net>(
     }
     let peer = PeerId::from_bytes(peer.try_into().expect("16 bytes are left"));
     let inbox = notes.ask(Question::InboxOf(peer)).await;
-    let (Some(inbox), Some(talk)) = (inbox, talk) else { return stream.write_all(&[NOT_THERE]).await };
+    let Some(talk) = talk else { return stream.write_all(&[NOT_THERE]).await };
+    let Some(inbox) = inbox else {
+        talk.carried.refused.fetch_add(1, Ordering::Relaxed);
+        return stream.write_all(&[NOT_THERE]).await;
+    };
     let node = match within(net, REQUEST_TIMEOUT, net.connect(inbox, None)).await {
         Ok(node) => node,
         Err(error) => {
             debug!(%error, %peer, "node not reached");
+            talk.carried.failed.fetch_add(1, Ordering::Relaxed);
             return stream.write_all(&[NOT_THERE]).await;
         }
     };
     stream.write_all(&[THERE]).await?;
+    talk.succeed();
     let (mut from_sender, mut to_sender) = tokio::io::split(stream);
     let (mut from_node, mut to_node) = tokio::io::split(node);
     let inward = async {
         pass_hello(net, &mut from_sender, &mut to_node, notes, peer, talk).await?;
-        copy(&mut from_sender, &mut to_node, talk).await
+        copy(&mut from_sender, &mut to_node, talk, Way::In).await
     };
-    let outward = copy(&mut from_node, &mut to_sender, talk);
+    let outward = copy(&mut from_node, &mut to_sender, talk, Way::Out);
     both(net, inward, outward, talk, notes, Question::InboxOf(peer)).await
 }
 
-/// Carries a connection until both ends have ended it, one breaks, or it is silent and the question whether it is needed
+/// Carries a connection of a neighbour (`one`) with a node elsewhere until both ends have ended it, one breaks, or it is silent and the question whether it is needed
 /// has no answer any more.
 pub(super) async fn carry<N: Net, S: AsyncRead + AsyncWrite>(
     net: &N,
@@ -126,8 +155,8 @@ pub(super) async fn carry<N: Net, S: AsyncRead + AsyncWrite>(
 ) -> io::Result<()> {
     let (mut from_one, mut to_one) = tokio::io::split(one);
     let (mut from_other, mut to_other) = tokio::io::split(other);
-    let there = copy(&mut from_one, &mut to_other, talk);
-    let back = copy(&mut from_other, &mut to_one, talk);
+    let there = copy(&mut from_one, &mut to_other, talk, Way::Out);
+    let back = copy(&mut from_other, &mut to_one, talk, Way::In);
     both(net, there, back, talk, notes, needed_if).await
 }
 
@@ -142,9 +171,9 @@ async fn both<N: Net>(
     let watched = async {
         let mut pause = Pause::new(net);
         loop {
-            let before = talk.0.bytes.load(Ordering::Relaxed);
+            let before = talk.bytes.load(Ordering::Relaxed);
             pause.sleep(IDLE).await;
-            if talk.0.bytes.load(Ordering::Relaxed) == before && notes.ask(needed_if).await.is_none() {
+            if talk.bytes.load(Ordering::Relaxed) == before && notes.ask(needed_if).await.is_none() {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "it is silent, and its node is gone"));
             }
         }
@@ -157,7 +186,7 @@ async fn both<N: Net>(
     }
 }
 
-async fn copy<R, W>(from: &mut R, to: &mut W, talk: &Talk) -> io::Result<()>
+async fn copy<R, W>(from: &mut R, to: &mut W, talk: &Talk, way: Way) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -169,7 +198,7 @@ where
             len => {
                 to.write_all(&buffer[..len]).await?;
                 to.flush().await?;
-                talk.count(len);
+                talk.count(way, len);
             }
         }
     }
@@ -198,7 +227,7 @@ where
         if len == 0 {
             return Ok(());
         }
-        talk.count(len);
+        talk.count(Way::In, len);
         unread = if unread.is_empty() {
             buffer.split().freeze()
         } else {
@@ -268,5 +297,96 @@ fn with_endpoint(message: Bytes, place: Option<SocketAddr>) -> Bytes {
     match hello.encode() {
         Ok(frames) => frames.into_iter().next().unwrap_or(message),
         Err(_) => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::net::{Alarm, OsNet};
+    use crate::repeater::driver::Note;
+
+    fn read(count: &AtomicU64) -> u64 {
+        count.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn places_are_taken_given_back_and_refused_when_there_is_none() {
+        let carried = Arc::new(Carried::default());
+        let first = Talk::begin(&carried, 1).unwrap();
+        assert!(Talk::begin(&carried, 1).is_none());
+        assert_eq!((read(&carried.open), read(&carried.over_limit)), (1, 1));
+        // Nobody was there.
+        drop(first);
+        let second = Talk::begin(&carried, 1).unwrap();
+        second.succeed();
+        assert_eq!((read(&carried.open), read(&carried.connections)), (1, 1));
+        drop(second);
+        assert_eq!((read(&carried.open), read(&carried.connections), read(&carried.over_limit)), (0, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn bytes_are_counted_each_way() {
+        let net = OsNet::new();
+        let carried = Arc::new(Carried::default());
+        let talk = Talk::begin(&carried, 1).unwrap();
+        let (notes, _kept) = mpsc::channel(1);
+        let notes = Notes(notes);
+        let (mut neighbour, one) = duplex(64);
+        let (mut node, other) = duplex(64);
+        let spoken = async {
+            neighbour.write_all(b"hello").await?;
+            neighbour.shutdown().await?;
+            let mut heard = Vec::new();
+            node.read_to_end(&mut heard).await?;
+            node.write_all(b"hi!").await?;
+            node.shutdown().await?;
+            neighbour.read_to_end(&mut heard).await?;
+            io::Result::Ok(heard)
+        };
+        let question = Question::Neighbour([10, 1, 0, 7].into());
+        let (heard, ended) = tokio::join!(spoken, carry(&net, one, other, &talk, &notes, question));
+        ended.unwrap();
+        assert_eq!(heard.unwrap(), b"hellohi!");
+        assert_eq!((read(&carried.bytes_out), read(&carried.bytes_in)), (5, 3));
+    }
+
+    /// Each is asked for by itself: that others talk does not keep a dead one.
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_that_nobody_needs_ends_while_others_talk() {
+        let net = OsNet::new();
+        let carried = Arc::new(Carried::default());
+        let [silent, talking] = [(); 2].map(|()| Talk::begin(&carried, 2).unwrap());
+        let (notes, mut asked) = mpsc::channel(1);
+        let notes = Notes(notes);
+        let (_neighbour, one) = duplex(64);
+        let (_node, other) = duplex(64);
+        let question = Question::Neighbour([10, 1, 0, 7].into());
+        let babbling = async {
+            let mut pause = Pause::new(&net);
+            loop {
+                talking.count(Way::Out, 1);
+                pause.sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let answering = async {
+            while let Some(Note::Ask(_, answer)) = asked.recv().await {
+                let _ = answer.send(None);
+            }
+        };
+        let mut limit = net.alarm();
+        limit.set(Some(net.now().after(IDLE * 3)));
+        tokio::select! {
+            biased;
+            ended = carry(&net, one, other, &silent, &notes, question) => {
+                assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            }
+            () = babbling => {}
+            () = answering => {}
+            () = limit.ring() => panic!("it is still there"),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The beacons: what was heard here, what is told here, and the stand-ins of nodes elsewhere.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
@@ -45,6 +46,27 @@ pub(super) struct StandIn {
 fn is_expired(now: Timestamp, heard: Timestamp, beacon: &RawBeacon, is_confirmed: bool) -> bool {
     let patience = if is_confirmed && !beacon.is_leaving() { EXPIRED } else { EXPIRED_EARLY };
     now.since(heard) >= patience
+}
+
+/// Those whom to tell somebody of who has just come: of a node that died without a farewell nobody should hear again, least
+/// of all when another one is at its place by now. And those who have said farewell.
+fn there(
+    now: Timestamp,
+    nodes: impl Iterator<Item = (PeerId, SocketAddr, Timestamp, bool)>,
+) -> (Vec<PeerId>, Vec<PeerId>) {
+    let mut latest = BTreeMap::<SocketAddr, (Timestamp, PeerId)>::new();
+    let mut gone = Vec::new();
+    for (peer, place, heard, is_leaving) in nodes {
+        if is_leaving {
+            gone.push(peer);
+        } else if now.since(heard) < BELIEVED {
+            let known = latest.entry(place).or_insert((heard, peer));
+            *known = (*known).max((heard, peer));
+        }
+    }
+    let mut there: Vec<PeerId> = latest.into_values().map(|(_, peer)| peer).collect();
+    there.sort_unstable();
+    (there, gone)
 }
 
 impl RepeaterMachine {
@@ -145,13 +167,17 @@ impl RepeaterMachine {
         if times > 1 && self.introductions.len() < INTRODUCTIONS_MAX {
             self.introductions.push_back((now.after(INTRODUCED_AGAIN), newcomer, times - 1));
         }
-        let peers: Vec<PeerId> = self.remotes.keys().copied().collect();
-        for peer in peers {
-            let Some(datagram) =
-                self.datagram(peer).filter(|_| !self.remotes[&peer].packet.beacon.is_leaving())
-            else {
-                continue;
+        let remotes = self.remotes.iter().map(|(peer, remote)| {
+            let beacon = &remote.packet.beacon;
+            // Behind a NAT several nodes may seem to be at one place, and stand-ins tell them apart.
+            let place = match remote.stand_in {
+                Some(stand_in) => SocketAddr::from((self.lans[lan].lan.address, stand_in.port)),
+                None => SocketAddr::new(remote.packet.origin, beacon.port()),
             };
+            (*peer, place, remote.heard, beacon.is_leaving())
+        });
+        for peer in there(now, remotes).0 {
+            let Some(datagram) = self.datagram(peer) else { continue };
             if !self.lans[lan].introduced.take(now) {
                 self.counters.over_limit += 1;
                 return;
@@ -383,7 +409,13 @@ impl RepeaterMachine {
     /// Gives a new subscriber what is known here, so that it need not wait for the next beacons: the last one of each
     /// node, and the farewells of those that have just left, which may have gone out while it was not connected.
     pub(super) fn greet(&mut self, now: Timestamp, subscriber: Subscriber) {
-        for local in self.locals.values() {
+        let locals = self.locals.iter().map(|(peer, local)| {
+            let place = SocketAddr::new(local.address, local.beacon.port());
+            (*peer, place, local.heard, local.beacon.is_leaving())
+        });
+        let (there, gone) = there(now, locals);
+        for peer in gone.into_iter().chain(there) {
+            let local = &self.locals[&peer];
             if !self.greetings.take(now) {
                 self.counters.over_limit += 1;
                 return;

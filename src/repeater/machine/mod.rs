@@ -174,38 +174,53 @@ pub enum Event {
     },
 }
 
-/// What a repeater has counted since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What a repeater has counted since it started.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// Every counter with its name, in a fixed order.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name)),+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
     /// Beacons heard on the LANs, those of repeaters and what is not carried for other reasons included.
-    pub heard: u64,
+    heard,
     /// Datagrams on the beacon port that are no beacons.
-    pub datagrams_malformed: u64,
+    datagrams_malformed,
     /// Beacons published, each once however many subscribers there are.
-    pub published: u64,
+    published,
     /// Beacons given to new subscribers alone: what is known when they come.
-    pub greeted: u64,
+    greeted,
     /// Packets of other repeaters.
-    pub received: u64,
+    received,
     /// Messages of other repeaters that are no packets.
-    pub packets_malformed: u64,
+    packets_malformed,
     /// Beacons told on LANs, each LAN counting.
-    pub told: u64,
+    told,
     /// Beacons that a LAN had heard in the same interval already.
-    pub duplicates: u64,
+    duplicates,
     /// What repeaters told on our LANs; it is never carried.
-    pub repeated_heard: u64,
+    repeated_heard,
     /// Packets about nodes that are here, or that another place is believed of.
-    pub contradicted: u64,
+    contradicted,
     /// Beacons that a filter of the configuration held back.
-    pub filtered: u64,
+    filtered,
     /// Beacons held back by a budget or a full table.
-    pub over_limit: u64,
+    over_limit,
     /// Nodes here, now.
-    pub nodes_here: u64,
+    nodes_here,
     /// Nodes elsewhere, now.
-    pub nodes_elsewhere: u64,
+    nodes_elsewhere,
 }
 
 /// The most nodes here, and the most elsewhere. Each costs about 200 bytes.
@@ -241,7 +256,8 @@ const RIVAL: Duration = Duration::from_secs(5);
 const EXPIRED: Duration = Duration::from_secs(30);
 /// A node that was heard of once only is forgotten earlier, and so is one that has left.
 const EXPIRED_EARLY: Duration = Duration::from_secs(5);
-/// How long one place of a node elsewhere is believed when others are told.
+/// How long one place of a node elsewhere is believed when others are told, and how long after its last beacon a node is
+/// told of to those who come.
 const BELIEVED: Duration = Duration::from_secs(4);
 /// How often the tables are looked through.
 const SWEEP: Duration = Duration::from_secs(1);

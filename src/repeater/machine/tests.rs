@@ -202,6 +202,44 @@ fn a_node_that_comes_is_told_of_all_elsewhere_and_a_subscriber_of_all_here() {
     assert_eq!(feed(&mut machine, 6000, Input::Subscribed(subscriber)), []);
 }
 
+/// A node that lost its power is forgotten after half a minute only, and may be there again under another identity before.
+#[test]
+fn who_comes_is_not_told_of_the_dead() {
+    let mut machine = machine(Config::default());
+    for (number, host) in [(1, 7), (2, 8)] {
+        hear(&mut machine, 0, &format!("10.1.0.{host}"), beacon(number, 49152));
+        take(&mut machine, 0, OTHER, packet(number + 10, 49152, &format!("10.2.0.{host}")));
+    }
+    // One of each is there again at the same place.
+    for ms in [1000, 2000] {
+        hear(&mut machine, ms, "10.1.0.7", beacon(3, 49152));
+        take(&mut machine, ms, OTHER, packet(13, 49152, "10.2.0.7"));
+    }
+    let (dead_here, dead_there) = (packet(2, 49152, "10.1.0.8"), packet(12, 49152, "10.2.0.8"));
+    let (alive_here, alive_there) = (packet(3, 49152, "10.1.0.7"), packet(13, 49152, "10.2.0.7"));
+    let mut told_at = |ms, number: u64| {
+        let address = format!("10.1.0.{number}");
+        let place = socket(&format!("{address}:5670"));
+        let outputs = hear(&mut machine, ms, &address, beacon(number, 49152)).into_iter();
+        let told = outputs.filter_map(|output| match output {
+            Output::Tell { to, datagram, .. } if to == Some(place) => Some(datagram),
+            _ => None,
+        });
+        let told: Vec<_> = told.collect();
+        let outputs = feed(&mut machine, ms, Input::Subscribed(Subscriber(number))).into_iter();
+        let greeted = outputs.filter_map(|output| match output {
+            Output::Publish { to: Some(_), packet, .. } => Some(packet),
+            _ => None,
+        });
+        (told, greeted.collect::<Vec<_>>())
+    };
+    let own = |number: u64| packet(number, 49152, &format!("10.1.0.{number}"));
+    let told = (vec![dead_there, alive_there.clone()], vec![dead_here, alive_here.clone(), own(20)]);
+    assert_eq!(told_at(2500, 20), told);
+    assert_eq!(told_at(5000, 21), (vec![alive_there], vec![alive_here, own(20), own(21)]));
+    assert_eq!(told_at(7000, 22), (vec![], vec![own(21), own(22)]));
+}
+
 #[test]
 fn who_subscribes_again_and_again_is_not_told_without_end() {
     let mut machine = machine(Config::default());

@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// Between two questions whose answers come at once, so that a registry that changes all the time is not asked without
 /// end. The original asks every second.
 const CALM: Duration = Duration::from_millis(500);
+/// How long Consul may take to list what was registered, before that is repeated; each time twice as long. A Consul that
+/// has lost its memory is told again so soon, and not when the registration has to be renewed.
+const UNLISTED: Duration = Duration::from_secs(1);
 /// A registration that was void for so long is removed by Consul; it allows no less than a minute.
 const REMOVED_AFTER: &str = "1m";
 
@@ -41,6 +44,9 @@ pub(super) struct Client<N: Net> {
     consul: Consul,
     tls: Option<Connector>,
     finder: Finder,
+    own: Option<SocketAddr>,
+    /// Whether Consul's last answer had us in it; unknown before the first.
+    is_listed: watch::Sender<Option<bool>>,
 }
 
 /// Why Consul was of no use.
@@ -66,8 +72,15 @@ struct Question {
 }
 
 impl<N: Net> Client<N> {
-    pub(super) fn new(net: N, consul: Consul, tls: Option<Connector>, finder: Finder) -> Self {
-        Self { net, consul, tls, finder }
+    /// `own` is what is registered.
+    pub(super) fn new(
+        net: N,
+        consul: Consul,
+        tls: Option<Connector>,
+        finder: Finder,
+        own: Option<SocketAddr>,
+    ) -> Self {
+        Self { net, consul, tls, finder, own, is_listed: watch::Sender::new(None) }
     }
 
     /// Tells who is registered, whenever that changes.
@@ -100,6 +113,10 @@ impl<N: Net> Client<N> {
             }));
         }
         while changes.changed().await.is_ok() {
+            if let (Some(_), Some(own)) = (&self.consul.service, self.own) {
+                let listed = changes.borrow()[0].as_ref().map(|found| found.contains(&own));
+                self.is_listed.send_replace(listed);
+            }
             let all: BTreeSet<SocketAddr> =
                 changes.borrow_and_update().iter().flatten().flatten().copied().collect();
             self.finder.found(all).await;
@@ -181,13 +198,15 @@ impl<N: Net> Client<N> {
     }
 
     /// Registers us, renews that, registers anew when Consul has forgotten, and takes it back in the end.
-    pub(super) async fn stay_registered(self, own: (IpAddr, u16), mut leave: watch::Receiver<bool>) {
-        let Some(service) = self.consul.service.clone() else { return };
-        let id = format!("{service}-{}-{}", own.0, own.1);
+    pub(super) async fn stay_registered(self, mut leave: watch::Receiver<bool>) {
+        let (Some(service), Some(own)) = (self.consul.service.clone(), self.own) else { return };
+        let id = format!("{service}-{}-{}", own.ip(), own.port());
         let mut pause = Pause::new(&self.net);
-        let mut alarm = self.net.alarm();
+        let mut is_listed = self.is_listed.subscribe();
         let mut is_registered = false;
+        let mut was_registered = false;
         let mut is_told = false;
+        let mut patience = UNLISTED;
         loop {
             let outcome = self.renew(&service, &id, own, &mut is_registered);
             let outcome = tokio::select! {
@@ -199,11 +218,26 @@ impl<N: Net> Client<N> {
                 Ok(()) => {
                     pause.succeed();
                     is_told = false;
-                    alarm.set(Some(self.net.now().after(self.consul.ttl / 3)));
+                    was_registered = true;
+                    let interval = self.consul.ttl / 3;
+                    let missed = async {
+                        self.rest(patience.min(interval)).await;
+                        let _ = is_listed.wait_for(|listed| *listed == Some(false)).await;
+                    };
                     tokio::select! {
                         biased;
                         _ = leave.wait_for(|leave| *leave) => break,
-                        () = alarm.ring() => {}
+                        () = self.rest(interval) => {
+                            // Unless it lets us write and not read.
+                            if *self.is_listed.borrow() != Some(false) {
+                                patience = UNLISTED;
+                            }
+                        }
+                        () = missed => {
+                            // It has forgotten us, or has not told the others yet.
+                            is_registered = false;
+                            patience = interval.min(patience * 2);
+                        }
                     }
                 }
                 Err(error) => {
@@ -218,7 +252,7 @@ impl<N: Net> Client<N> {
                 }
             }
         }
-        if is_registered {
+        if is_registered || was_registered {
             let path = format!("/v1/agent/service/deregister/{id}");
             if let Err(error) = self.put(path, &Value::Null).await {
                 debug!(%error, "registration left to run out");
@@ -226,11 +260,17 @@ impl<N: Net> Client<N> {
         }
     }
 
+    async fn rest(&self, span: Duration) {
+        let mut alarm = self.net.alarm();
+        alarm.set(Some(self.net.now().after(span)));
+        alarm.ring().await;
+    }
+
     async fn renew(
         &self,
         service: &str,
         id: &str,
-        (address, port): (IpAddr, u16),
+        own: SocketAddr,
         is_registered: &mut bool,
     ) -> Result<(), ConsulError> {
         let pass = format!("/v1/agent/check/pass/service:{id}");
@@ -244,8 +284,8 @@ impl<N: Net> Client<N> {
         let registration = json!({
             "ID": id,
             "Name": service,
-            "Address": address.to_string(),
-            "Port": port,
+            "Address": own.ip().to_string(),
+            "Port": own.port(),
             "Check": {
                 "TTL": format!("{}ms", self.consul.ttl.as_millis()),
                 "DeregisterCriticalServiceAfter": REMOVED_AFTER,

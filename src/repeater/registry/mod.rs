@@ -24,8 +24,6 @@ mod tls;
 #[cfg(feature = "fuzzing")]
 pub(super) use consul::read as read_consul;
 
-pub use crate::relay::TlsError;
-
 /// The most repeaters that are taken from one answer of a registry.
 const ANSWERS_MAX: usize = 1024;
 
@@ -130,15 +128,16 @@ pub(super) fn start<N: Net>(
                     Ready::Tls(tls) => Some(tls),
                     _ => None,
                 };
-                let own = consul.address.or(own).map(|address| (address, config.publish_port));
-                let client = consul::Client::new(net.clone(), consul.clone(), tls, finder);
+                let place = |address| std::net::SocketAddr::new(address, config.publish_port);
+                let own = consul.address.or(own).map(place);
+                let client = consul::Client::new(net.clone(), consul.clone(), tls, finder, own);
                 let (told, leave) = watch::channel(false);
                 leaving.push(told);
                 let staying = staying.clone();
                 let registering = client.clone();
-                if let (Some(own), Some(_)) = (own, &consul.service) {
+                if own.is_some() && consul.service.is_some() {
                     tasks.push(net.spawn("registry: Consul, registration", async move {
-                        registering.stay_registered(own, leave).await;
+                        registering.stay_registered(leave).await;
                         drop(staying);
                     }));
                 }

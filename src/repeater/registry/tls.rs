@@ -11,9 +11,8 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsConnector, rustls};
 
-use super::TlsError;
-use crate::relay::tls;
 use crate::repeater::Tls;
+use crate::tls::{self, TlsError};
 
 /// Opens TLS on connections to one server.
 #[derive(Clone)]
@@ -38,19 +37,18 @@ impl Connector {
 }
 
 /// Reads the files.
-pub(super) fn connector(tls: &Tls, host: &str) -> Result<Connector, TlsError> {
+pub(super) fn connector(wanted: &Tls, host: &str) -> Result<Connector, TlsError> {
     let builder = ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
         .map_err(TlsError::Unusable)?
-        .with_root_certificates(tls::authorities(&tls.authority)?);
-    let config = match &tls.certificate {
+        .with_root_certificates(tls::authorities(&wanted.authority)?);
+    let config = match &wanted.certificate {
         None => builder.with_no_client_auth(),
         Some(files) => {
             let (chain, key) = tls::certificate_and_key(files)?;
             builder.with_client_auth_cert(chain, key).map_err(TlsError::Unusable)?
         }
     };
-    let name = tls.name.as_deref().unwrap_or(host);
-    let name = ServerName::try_from(name.to_owned()).map_err(|_| TlsError::BadName(name.to_owned()))?;
+    let name = tls::server_name(wanted.name.as_deref().unwrap_or(host))?;
     Ok(Connector { config: TlsConnector::from(Arc::new(config)), name })
 }

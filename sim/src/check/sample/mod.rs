@@ -116,6 +116,7 @@ pub(crate) fn scenario(nodes: u32, duration: Duration) -> Scenario {
         traffic: Vec::new(),
         expects: Vec::new(),
         consuls: Vec::new(),
+        originals: Vec::new(),
     }
 }
 
@@ -150,6 +151,7 @@ pub(crate) struct Script {
     steps: Vec<Step>,
     is_zre: bool,
     contest: Vec<hailer::zre::Text>,
+    repeaters: Vec<u32>,
 }
 
 impl Script {
@@ -160,6 +162,7 @@ impl Script {
             steps: Vec::new(),
             is_zre: false,
             contest: Vec::new(),
+            repeaters: Vec::new(),
         }
     }
 
@@ -207,6 +210,12 @@ impl Script {
     /// Every node stands for leader of this group.
     pub(crate) fn contest(mut self, group: &str) -> Self {
         self.contest.push(group.into());
+        self
+    }
+
+    /// These nodes have repeaters.
+    pub(crate) fn with_repeaters(mut self, nodes: &[u32]) -> Self {
+        self.repeaters.extend(nodes);
         self
     }
 
@@ -300,6 +309,9 @@ impl Script {
         if self.is_zre {
             let zre = hailer::zre::Config { contest: self.contest, ..Default::default() };
             scenario.nodes.iter_mut().for_each(|node| node.config.zre = Some(zre.clone()));
+        }
+        for node in self.repeaters {
+            scenario.nodes[node as usize].config.repeater = Some(hailer::repeater::Config::default());
         }
         let traffic = vec![Traffic::default(); self.lives.len()];
         let digest = "00".repeat(32);

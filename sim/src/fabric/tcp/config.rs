@@ -30,8 +30,11 @@ pub struct Config {
     pub rto_initial_ms: u32,
     /// The floor of the variance's part of the retransmission time-out (`tcp_rto_min_us`).
     pub rto_min_ms: u32,
-    /// The ceiling of the retransmission time-out (`tcp_rto_max_ms`).
+    /// The ceiling of the retransmission time-out (`tcp_rto_max_ms`, and `TCP_RTO_MAX_MS`, an option of the socket).
     pub rto_max_ms: u32,
+    /// How long a connection lives on which nothing is acknowledged, in place of `retries2` and `orphan_retries`; 0 for those
+    /// (`TCP_USER_TIMEOUT`, an option of the socket).
+    pub user_timeout_ms: u32,
     /// Do not double the first six time-outs while fewer than four segments are in flight (`TCP_THIN_LINEAR_TIMEOUTS`, an
     /// option of the socket).
     pub thin_linear_timeouts: bool,
@@ -66,6 +69,7 @@ impl Config {
         rto_initial_ms: 1000,
         rto_min_ms: 200,
         rto_max_ms: 120_000,
+        user_timeout_ms: 0,
         thin_linear_timeouts: false,
         delayed_ack_min_ms: 40,
         delayed_ack_max_ms: 200,
@@ -89,9 +93,12 @@ impl Config {
         }
     }
 
-    /// How long an unanswered connection goes on after its first retransmission, in microseconds: what `retries`
-    /// doublings of the shortest time-out would take (Linux's `tcp_model_timeout`).
+    /// How long an unanswered connection goes on after its first retransmission, in microseconds: what it was told, or what
+    /// `retries` doublings of the shortest time-out would take (Linux's `tcp_model_timeout`).
     pub(super) fn give_up_after_us(&self, retries: u8) -> u64 {
+        if self.user_timeout_ms > 0 {
+            return u64::from(self.user_timeout_ms) * 1000;
+        }
         let (floor, ceiling) = (u64::from(self.rto_min_ms) * 1000, u64::from(self.rto_max_ms) * 1000);
         let doublings = u32::from(retries).min((ceiling / floor).ilog2());
         ((2 << doublings) - 1) * floor + u64::from(u32::from(retries) - doublings) * ceiling
@@ -107,5 +114,9 @@ mod tests {
         assert_eq!(Config::default().give_up_after_us(15), 924_600_000);
         assert_eq!(Config::default().give_up_after_us(8), 102_200_000);
         assert_eq!(Config::default().give_up_after_us(0), 200_000);
+        let short = Config { rto_max_ms: 3000, ..Config::default() };
+        assert_eq!(short.give_up_after_us(15), 39_000_000);
+        let told = Config { user_timeout_ms: 120_000, ..short };
+        assert_eq!(told.give_up_after_us(15), 120_000_000);
     }
 }

@@ -276,6 +276,11 @@ impl Connection {
         self.receive.next.wrapping_sub(self.receive.acknowledged)
     }
 
+    /// Sets the ceiling of the retransmission time-out and how long the connection may go unanswered, in milliseconds.
+    pub fn limit_silence(&mut self, rto_max_ms: u32, user_timeout_ms: u32) {
+        self.config = Config { rto_max_ms, user_timeout_ms, ..self.config }.bounded();
+    }
+
     /// Sends FIN after what was written. Reading goes on. Without effect before the handshake is done.
     pub fn shutdown(&mut self, _now: Timestamp) {
         self.state = match self.state {

@@ -38,7 +38,11 @@ impl Author {
 
     /// Writes down what a role told that has no user of its own.
     pub(in crate::world) fn role_event(&self, event: &RoleEvent) {
-        let RoleEvent::Group(group, event) = event else { return };
+        let (group, event) = match event {
+            RoleEvent::Group(group, event) => (group, event),
+            RoleEvent::Repeater(event) => return self.repeater_event(event),
+            _ => return,
+        };
         let subject = |member: &Member| {
             let found = self.log.lock().members.get(&member.id).copied();
             found.map_or(GroupSubject::Stranger(member.id), |(node, life)| GroupSubject::Life(node, life))
