@@ -4,7 +4,7 @@
 //! is 255.255.255.255: so an address of the machine's own is taken for none, and its broadcast address for that one. Clock
 //! and alarms are those of the product's own network, on the clock that turmoil gives each of its hosts.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -169,6 +169,19 @@ pub struct TurmoilUdp {
 
 type Readable = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
+impl TurmoilUdp {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut readable = self.readable.lock().expect("waiting does not panic");
+        let waiting = readable.get_or_insert_with(|| {
+            let socket = Arc::clone(&self.socket);
+            Box::pin(async move { socket.readable().await })
+        });
+        let outcome = ready!(waiting.as_mut().poll(context));
+        *readable = None;
+        Poll::Ready(outcome)
+    }
+}
+
 impl UdpSocket for TurmoilUdp {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.local)
@@ -179,16 +192,14 @@ impl UdpSocket for TurmoilUdp {
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let mut readable = self.readable.lock().expect("waiting does not panic");
         loop {
-            if let Some(waiting) = &mut *readable {
-                ready!(waiting.as_mut().poll(context))?;
-                *readable = None;
+            // Who waits keeps the socket to himself.
+            if self.readable.lock().expect("waiting does not panic").is_some() {
+                ready!(self.poll_readable(context))?;
             }
             match self.socket.try_recv_from(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let socket = Arc::clone(&self.socket);
-                    *readable = Some(Box::pin(async move { socket.readable().await }));
+                    ready!(self.poll_readable(context))?;
                 }
                 received => return Poll::Ready(received),
             }
@@ -196,7 +207,7 @@ impl UdpSocket for TurmoilUdp {
     }
 
     async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+        poll_fn(|context| self.poll_readable(context)).await
     }
 
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
