@@ -124,9 +124,8 @@ impl Peer {
         })
     }
 
-    /// Notes where a beacon came from. When that changes where this peer is, says whether it may have moved: it is heard
-    /// at another place than before, or at one of several no more.
-    pub(super) fn hear_at(&mut self, now: Timestamp, address: SocketAddr) -> Option<bool> {
+    /// Notes where a beacon came from, and says so when that changes where this peer is.
+    pub(super) fn hear_at(&mut self, now: Timestamp, address: SocketAddr) -> Option<Heard> {
         // As nearly always: one place, and it is this one.
         if let Some((last, at)) = &mut self.heard_at
             && *last == address
@@ -139,13 +138,22 @@ impl Peer {
         let before = places.len();
         places.retain(|(other, _)| *other != address);
         let is_new = places.len() == before;
-        let others = places.len();
-        places.retain(|(_, at)| now.since(*at) < Self::PLACE_LOST);
-        let is_lost = places.len() < others;
+        let is_move = !places.is_empty();
+        let (mut places, lost): (Vec<_>, Vec<_>) =
+            places.into_iter().partition(|(_, at)| now.since(*at) < Self::PLACE_LOST);
         places.truncate(Self::ENDPOINTS_MAX - 1);
         self.heard_at = Some((address, now));
         self.heard_elsewhere = places;
-        (is_new || is_lost).then_some(others > 0)
+        let lost: Vec<_> = lost.into_iter().map(|(address, _)| address).collect();
+        (is_new || !lost.is_empty()).then_some(Heard { is_move, lost })
+    }
+
+    /// Forgets places to try, but for the one that is in use.
+    pub(super) fn forget_endpoints(&mut self, lost: &[SocketAddr]) {
+        let current = self.endpoint().clone();
+        let is_lost = |endpoint: &Endpoint| endpoint.socket_addr().is_some_and(|at| lost.contains(&at));
+        self.endpoints.retain(|endpoint| *endpoint == current || !is_lost(endpoint));
+        self.prefer_endpoint(current);
     }
 
     /// Adds a place to try after the others.
@@ -181,6 +189,15 @@ impl Peer {
         };
         dial.min(quiet).min(self.leaves_by.unwrap_or(Timestamp::NEVER))
     }
+}
+
+/// What a beacon tells of where a peer is.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// It may have moved: it is heard at another place than before, or at one of several no more.
+    pub(super) is_move: bool,
+    /// Where it is heard no more.
+    pub(super) lost: Vec<SocketAddr>,
 }
 
 /// Our link to a peer. There always is one, even while nothing is connected: what we send waits in its queue, after

@@ -24,7 +24,7 @@ use super::{InboundLink, KIND_HEADER, NodeMachine, Output};
 use crate::Timestamp;
 use crate::zre::beacon::{Beacon, BeaconError};
 use crate::zre::message::Hello;
-use crate::zre::peer::{Introduction, Peer, State};
+use crate::zre::peer::{Heard, Introduction, Peer, State};
 use crate::zre::sequence::Sequence;
 use crate::zre::{Endpoint, Event, ExitReason, PeerId, Text};
 
@@ -78,8 +78,8 @@ impl NodeMachine {
             Some(peer) if peer.leaves_by.is_some() => {}
             Some(peer) => {
                 peer.liveness.hear(now);
-                if let Some(is_move) = peer.hear_at(now, address) {
-                    self.on_new_place(now, beacon.peer, address, is_move);
+                if let Some(heard) = peer.hear_at(now, address) {
+                    self.on_new_place(now, beacon.peer, address, &heard);
                 }
             }
             None if beacon.is_leaving() => {}
@@ -155,14 +155,22 @@ impl NodeMachine {
     }
 
     /// Beacons of a known peer come from elsewhere: it moved, or it can be heard on two networks. The link tells which.
-    fn on_new_place(&mut self, now: Timestamp, id: PeerId, address: SocketAddr, is_move: bool) {
+    fn on_new_place(&mut self, now: Timestamp, id: PeerId, address: SocketAddr, heard: &Heard) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.add_endpoint(address.into());
+        if !heard.lost.is_empty() {
+            let first = peer.endpoints[0].clone();
+            peer.forget_endpoints(&heard.lost);
+            if peer.endpoints[0] != first && self.places.get(&first) == Some(&id) {
+                self.places.remove(&first);
+                self.places.entry(peer.endpoints[0].clone()).or_insert(id);
+            }
+        }
         if matches!(peer.outbound.state, State::Listening { .. }) {
             peer.prefer_endpoint(address.into());
             return self.dial(id);
         }
-        if is_move && peer.is_ready() && matches!(peer.outbound.state, State::Open { .. }) {
+        if heard.is_move && peer.is_ready() && matches!(peer.outbound.state, State::Open { .. }) {
             self.probe(now, id);
         }
     }

@@ -285,6 +285,41 @@ fn a_peer_that_moves_is_dialled_where_it_is_when_its_link_is_dead() {
 }
 
 #[test]
+fn a_peer_that_has_moved_is_not_sought_where_it_was() {
+    let mut rig = Rig::new();
+    rig.meet(ALICE, "10.0.0.2:49152", &[]);
+    for second in 1..=12 {
+        rig.until(second * 1000);
+        rig.beacon(ALICE, "10.0.0.2:49152");
+    }
+    let inbound = rig.accept(ALICE, "10.0.0.77:33334");
+    let outputs = rig.receive(inbound, 1, hello("tcp://10.0.0.77:49152", &[]));
+    let (outbound, place) = dialled(&outputs)[0].clone();
+    assert_eq!((story(&outputs), place.as_str()), ("-replaced +".to_owned(), "tcp://10.0.0.77:49152"));
+    rig.feed(Input::Opened { link: outbound });
+    rig.beacon(ALICE, "10.0.0.77:49152");
+    rig.receive(inbound, 2, Body::PingOk);
+    for second in 13..=18 {
+        rig.until(second * 1000);
+        rig.beacon(ALICE, "10.0.0.77:49152");
+        rig.receive(inbound, second as u16 - 10, Body::PingOk);
+    }
+    // Its program ends, and the news that it has closed its own connection is late.
+    let link = dialled(&rig.feed(Input::Closed { link: outbound }))[0].0;
+    for attempt in 1..=3 {
+        let failure = DialFailure::Refused;
+        assert_eq!(rig.feed(Input::DialFailed { link, attempt, failure }), []);
+        let outputs = rig.until(rig.now.as_millis() + 500);
+        assert_eq!(dialled(&outputs), [(link, "tcp://10.0.0.77:49152".to_owned())]);
+    }
+    rig.feed(Input::DialFailed { link, attempt: 4, failure: DialFailure::Refused });
+    assert_eq!(story(&rig.feed(Input::InboundClosed { link: inbound })), "-refused");
+    // Who gets its old address is nobody's successor.
+    rig.beacon(ALICE, "10.0.0.77:49152");
+    assert_eq!(story(&rig.beacon(BOB, "10.0.0.2:49152")), "");
+}
+
+#[test]
 fn a_peer_that_never_says_hello_is_made_anew_whatever_its_beacons_say() {
     let mut rig = Rig::new();
     let first = dialled(&rig.beacon(ALICE, "10.0.0.2:49152"))[0].0;
