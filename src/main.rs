@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// The largest block that glibc takes for an ordinary one from the start on; see `main`.
-const ORDINARY_BLOCK_BYTES: usize = 4 << 20;
+const ORDINARY_BLOCK_BYTES: usize = 16 << 20;
 
 fn main() -> ExitCode {
     // glibc gives memory back as soon as 128 KiB at the end of its heap are free, and where messages are large each finds its
