@@ -130,6 +130,7 @@ impl<N: Net> Client<N> {
         let mut is_down = false;
         loop {
             let asked = self.net.now();
+            let was_held_back = index > 0;
             match self.question(&question, index).await {
                 Ok((answer, next)) => {
                     if std::mem::take(&mut is_down) {
@@ -139,9 +140,13 @@ impl<N: Net> Client<N> {
                     tell(answer);
                     // An index that goes back belongs to a Consul that was made anew.
                     index = if next < index { 0 } else { next };
+                    // What was asked without an index is asked again with one, at once.
                     let rest = CALM.saturating_sub(self.net.now().since(asked));
-                    if !rest.is_zero() {
+                    if (was_held_back || index == 0) && !rest.is_zero() {
                         pause.sleep(rest).await;
+                        // Meanwhile Consul may have lost its memory, unseen. It would hold back a question with an
+                        // index that it has not reached yet.
+                        index = 0;
                     }
                 }
                 Err(error) => {
