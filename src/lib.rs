@@ -33,6 +33,7 @@
 //! ```
 
 mod codec;
+mod counters;
 pub mod daemon;
 pub mod events;
 #[cfg(feature = "fuzzing")]

@@ -27,7 +27,7 @@ fn every_test_and_scenario_that_the_page_names_is_there() {
     let mut code = String::new();
     ["src", "tests"].iter().for_each(|folder| sources(&root.join(folder), &mut code));
     let spans: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
-    let is_counter = |span: &str| code.contains(&format!("\n    {span},\n"));
+    let is_counter = |span: &str| code.contains(&format!("\n        {span},\n"));
     let is_test = |span: &&str| is_name_of_a_test(span) && !is_counter(span);
     let tests: Vec<&str> = spans.iter().copied().filter(is_test).collect();
     let scenarios: Vec<&str> = spans.iter().copied().filter(|span| span.ends_with(".toml")).collect();

@@ -20,6 +20,7 @@ use crate::Timestamp;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod os;
+pub(crate) mod race;
 
 pub use os::{OsAlarm, OsListener, OsNet, OsUdp};
 

@@ -4,84 +4,70 @@
 
 use super::ExitReason;
 use super::beacon::BeaconError;
-
-macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// What a node counted since its start. None of it harms the node.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub struct Counters {
-            $($(#[doc = $doc])+ pub $name: u64,)+
-        }
-
-        impl Counters {
-            /// Every counter with its name, in a fixed order.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                [$((stringify!($name), self.$name)),+].into_iter()
-            }
-        }
-    };
-}
+use crate::counters::counters;
 
 counters! {
-    /// Peers that entered.
-    entered,
-    /// Peers that exited, for whatever reason; the reasons follow.
-    exited,
-    /// ... because they said goodbye.
-    exits_left,
-    /// ... because nothing was heard from them for the expired time.
-    exits_expired,
-    /// ... because they were silent and nothing at their place answered.
-    exits_unreachable,
-    /// ... because their connections were closed and their port refused new ones.
-    exits_refused,
-    /// ... because they started anew, or another node is at their place.
-    exits_replaced,
-    /// ... because messages of theirs were lost or made no sense.
-    exits_out_of_sequence,
-    /// ... because they did not take what we sent fast enough.
-    exits_too_slow,
-    /// Connection attempts.
-    dialled,
-    /// Datagrams on the beacon port that are no beacons we know, by length, header or version.
-    beacons_malformed,
-    /// Beacons of nodes that are secured with CURVE, which an open node can't talk to.
-    beacons_secure,
-    /// Beacons that a repeater carried over, with the address of their origin behind them.
-    beacons_repeated,
-    /// Beacons that would have us connect to ourselves: a stranger's identity with our own place.
-    beacons_of_our_place,
-    /// Beacons of unknown peers that were ignored because a table or the rate was at its limit.
-    beacons_over_limit,
-    /// Inbound connections that ended before their ZMTP handshake was complete.
-    handshakes_failed,
-    /// Inbound connections that were closed because too many others were in their handshake.
-    handshakes_over_limit,
-    /// Inbound links whose identity is not that of a ZRE node, or is our own.
-    links_refused,
-    /// Inbound links that were closed because too many had sent no HELLO, or because theirs did not come in time.
-    links_without_hello,
-    /// HELLOs that were refused because their number was not 1.
-    hellos_out_of_sequence,
-    /// HELLOs that were refused because they name no place where their sender could be reached.
-    hellos_without_place,
-    /// HELLOs that were refused because they name our own endpoint.
-    hellos_of_our_place,
-    /// HELLOs that were refused because the table of peers was full, or because they list too many groups.
-    hellos_over_limit,
-    /// Messages that could not be decoded.
-    messages_malformed,
-    /// Messages with an id that this version of the protocol does not have.
-    messages_unknown,
-    /// Messages before a HELLO, or on a link that a newer one replaced.
-    messages_ignored,
-    /// JOINs and LEAVEs whose status is not the next one. zyre and pyre abort at it; here the group is what counts.
-    statuses_wrong,
-    /// JOINs of groups that the peer was in, and LEAVEs of groups that it was not in.
-    groups_unchanged,
-    /// Groups that were not entered because the peer was in too many.
-    groups_over_limit,
+    /// What a node counted since its start. None of it harms the node.
+    Counters {
+        /// Peers that entered.
+        entered,
+        /// Peers that exited, for whatever reason; the reasons follow.
+        exited,
+        /// ... because they said goodbye.
+        exits_left,
+        /// ... because nothing was heard from them for the expired time.
+        exits_expired,
+        /// ... because they were silent and nothing at their place answered.
+        exits_unreachable,
+        /// ... because their connections were closed and their port refused new ones.
+        exits_refused,
+        /// ... because they started anew, or another node is at their place.
+        exits_replaced,
+        /// ... because messages of theirs were lost or made no sense.
+        exits_out_of_sequence,
+        /// ... because they did not take what we sent fast enough.
+        exits_too_slow,
+        /// Connection attempts.
+        dialled,
+        /// Datagrams on the beacon port that are no beacons we know, by length, header or version.
+        beacons_malformed,
+        /// Beacons of nodes that are secured with CURVE, which an open node can't talk to.
+        beacons_secure,
+        /// Beacons that a repeater carried over, with the address of their origin behind them.
+        beacons_repeated,
+        /// Beacons that would have us connect to ourselves: a stranger's identity with our own place.
+        beacons_of_our_place,
+        /// Beacons of unknown peers that were ignored because a table or the rate was at its limit.
+        beacons_over_limit,
+        /// Inbound connections that ended before their ZMTP handshake was complete.
+        handshakes_failed,
+        /// Inbound connections that were closed because too many others were in their handshake.
+        handshakes_over_limit,
+        /// Inbound links whose identity is not that of a ZRE node, or is our own.
+        links_refused,
+        /// Inbound links that were closed because too many had sent no HELLO, or because theirs did not come in time.
+        links_without_hello,
+        /// HELLOs that were refused because their number was not 1.
+        hellos_out_of_sequence,
+        /// HELLOs that were refused because they name no place where their sender could be reached.
+        hellos_without_place,
+        /// HELLOs that were refused because they name our own endpoint.
+        hellos_of_our_place,
+        /// HELLOs that were refused because the table of peers was full, or because they list too many groups.
+        hellos_over_limit,
+        /// Messages that could not be decoded.
+        messages_malformed,
+        /// Messages with an id that this version of the protocol does not have.
+        messages_unknown,
+        /// Messages before a HELLO, or on a link that a newer one replaced.
+        messages_ignored,
+        /// JOINs and LEAVEs whose status is not the next one. zyre and pyre abort at it; here the group is what counts.
+        statuses_wrong,
+        /// JOINs of groups that the peer was in, and LEAVEs of groups that it was not in.
+        groups_unchanged,
+        /// Groups that were not entered because the peer was in too many.
+        groups_over_limit,
+    }
 }
 
 impl Counters {

@@ -27,8 +27,10 @@ const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// Connections that wait to be accepted, at most; what tokio asks for. A further SYN is dropped, as Linux does.
 const BACKLOG_MAX: usize = 1024;
 
-/// What every socket is set to: Linux's defaults, and the option that the product sets on the real network.
-pub(super) const SOCKET: Config = Config { thin_linear_timeouts: true, ..Config::LINUX };
+/// What every socket is set to: Linux's defaults, and the options that the product sets on the real network. (Linux delays no
+/// acknowledgement for longer than the least time-out of the same socket.)
+pub(super) const SOCKET: Config =
+    Config { thin_linear_timeouts: true, rto_min_ms: 100, delayed_ack_max_ms: 99, ..Config::LINUX };
 
 /// What the product sets in addition where it expects few and short messages: the longest retransmission time-out, and for
 /// how long a connection may go unanswered.

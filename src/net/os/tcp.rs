@@ -15,6 +15,11 @@ use crate::net::TcpListener;
 #[cfg(target_os = "linux")]
 const WITH_THRESHOLD: [&[u8]; 2] = [b"cubic", b"reno"];
 
+/// The least time that an acknowledgement is waited for beyond the round trip, in microseconds; Linux waits 200 ms unless told.
+/// More than the 40 ms by which Linux delays acknowledgements of requests and answers.
+#[cfg(target_os = "linux")]
+const REPEAT_PAUSE_MIN_US: u32 = 100_000;
+
 /// The longest pause before a message that got lost once more is repeated, in milliseconds. Longer than any round trip, or all
 /// that is slow would be repeated.
 #[cfg(target_os = "linux")]
@@ -25,9 +30,21 @@ const REPEAT_PAUSE_MAX_MS: u32 = 3000;
 #[cfg(target_os = "linux")]
 const UNANSWERED_MAX: Duration = Duration::from_secs(120);
 
-/// Of Linux 6.15 and later; `libc` does not have it yet.
+/// Of Linux 6.15 and later; `libc` does not have them yet.
 #[cfg(target_os = "linux")]
 const TCP_RTO_MAX_MS: libc::c_int = 44;
+#[cfg(target_os = "linux")]
+const TCP_RTO_MIN_US: libc::c_int = 45;
+
+#[cfg(target_os = "linux")]
+sockopt_impl!(
+    /// The floor of the variance in a connection's retransmission time-out.
+    RtoMinUs,
+    Both,
+    libc::IPPROTO_TCP,
+    TCP_RTO_MIN_US,
+    u32
+);
 
 #[cfg(target_os = "linux")]
 sockopt_impl!(
@@ -112,17 +129,18 @@ pub(super) async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<
         }
         socket.bind(local)?;
     }
+    prepare(&SockRef::from(&socket))?;
     let stream = socket.connect(to).await?;
     // A port of this machine's own that nobody listens on can be drawn as our local port: then TCP connects the socket
     // to itself. Whoever dials a dead neighbour on the same host again and again will meet that.
     if stream.local_addr()? == to {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    prepare(&SockRef::from(&stream))?;
     Ok(stream)
 }
 
-/// Sets what messages want of a connection: small ones leave at once, and one that gets lost is repeated at an even pace.
+/// Sets what messages want of a connection: small ones leave at once, and one that gets lost is repeated soon and at an even
+/// pace. Before it connects or listens: the handshake's round trip is the first that the time-out is made of.
 ///
 /// Linux doubles the time-out with each repetition. A busy sender's other segments tell it of a loss much sooner, but a
 /// peer that says little has nothing else in flight: at 10 % loss one message in 20,000 waits for 6 s and all others behind
@@ -131,7 +149,11 @@ pub(super) async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<
 fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_thin_linear_timeouts(true)?;
+    {
+        socket.set_tcp_thin_linear_timeouts(true)?;
+        // An older kernel does not have it, and repeats later.
+        let _ = nix::sys::socket::setsockopt(socket, RtoMinUs, &REPEAT_PAUSE_MIN_US);
+    }
     Ok(())
 }
 
@@ -173,12 +195,14 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn both_sides_repeat_lost_messages_at_an_even_pace() {
+    async fn both_sides_repeat_lost_messages_soon_and_at_an_even_pace() {
         let listener = OsListener::bind((LOOPBACK, 0).into()).unwrap();
         let ours = connect(listener.local_addr().unwrap(), None).await.unwrap();
         let (theirs, _) = listener.accept().await.unwrap();
         for stream in [&ours, &theirs] {
             assert!(socket2::SockRef::from(stream).tcp_thin_linear_timeouts().unwrap());
+            let least = nix::sys::socket::getsockopt(stream, RtoMinUs);
+            assert!(least.is_err() || least == Ok(REPEAT_PAUSE_MIN_US), "{least:?}");
         }
     }
 

@@ -5,55 +5,26 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 use tracing::{debug, info, warn};
 
 use super::Status;
+use super::connection::{Found, Tls, control, serve_data};
 use super::machine::{HostMachine, Input, Output};
-use super::service::{Forward, Serve, Visitor};
+use super::service::{Forward, Serve};
 use crate::Timestamp;
 use crate::machine::Machine;
 use crate::net::{Alarm, Net, Task};
-use crate::relay::config::{HostConfig, HostService, Place, Protocol};
-use crate::relay::datagrams;
-use crate::relay::frame::{Control, FrameError, Framed, Piece};
-use crate::relay::leg::{Leg, Prefixed, TalkError, receive};
-use crate::relay::message::{Message, PREAMBLE, Refusal};
-use crate::relay::proof::{Context, SessionKey};
-use crate::relay::pump;
-use crate::relay::throttle::Unpaced;
-use crate::relay::tls;
-use crate::tls::TlsError;
+use crate::relay::config::{HostService, Place};
+use crate::relay::message::Message;
+use crate::relay::proof::SessionKey;
 
 /// How long the local service may take to accept a connection.
-const LOCAL_TIME: Duration = Duration::from_secs(5);
-/// How long a data connection may take to be opened; its ticket is no good any more then.
-const DATA_TIME: Duration = Duration::from_secs(10);
+pub(super) const LOCAL_TIME: Duration = Duration::from_secs(5);
 /// How long a relay may take to close the data connections of a host that leaves, when no session goes on.
 const FAREWELL_TIME: Duration = Duration::from_secs(3);
-
-/// How TLS is opened.
-#[derive(Clone)]
-pub(super) struct Tls {
-    connector: TlsConnector,
-    name: ServerName<'static>,
-}
-
-impl Tls {
-    /// What the configuration asks for.
-    pub(super) fn new(config: &HostConfig) -> Result<Option<Self>, TlsError> {
-        let Some(trust) = &config.tls else { return Ok(None) };
-        let (connector, name) = tls::connector(trust, &config.relay)?;
-        Ok(Some(Self { connector, name }))
-    }
-}
 
 /// One service.
 pub(super) struct Named {
@@ -64,8 +35,8 @@ pub(super) struct Named {
 }
 
 /// What tasks tell.
-enum Note {
-    Welcomed { life: u64, session: u64, key: SessionKey, heartbeat: Duration, relay: SocketAddr },
+pub(super) enum Note {
+    Welcomed { life: u64, session: u64, key: SessionKey, heartbeat: Duration, relay: Found },
     Said { life: u64, message: Message },
     Lost { life: u64 },
     DataEnded { data: u64 },
@@ -75,28 +46,14 @@ enum Note {
 }
 
 /// What the tasks of one service share.
-struct Shared<N, S> {
-    net: N,
-    relay: Place,
-    tls: Option<Tls>,
-    name: String,
-    settings: HostService,
-    serve: S,
-    notes: mpsc::UnboundedSender<Note>,
-}
-
-impl<N: Clone, S: Clone> Clone for Shared<N, S> {
-    fn clone(&self) -> Self {
-        Self {
-            net: self.net.clone(),
-            relay: self.relay.clone(),
-            tls: self.tls.clone(),
-            name: self.name.clone(),
-            settings: self.settings.clone(),
-            serve: self.serve.clone(),
-            notes: self.notes.clone(),
-        }
-    }
+pub(super) struct Shared<N, S> {
+    pub(super) net: N,
+    pub(super) relay: Place,
+    pub(super) tls: Option<Tls>,
+    pub(super) name: String,
+    pub(super) settings: HostService,
+    pub(super) serve: S,
+    pub(super) notes: mpsc::UnboundedSender<Note>,
 }
 
 pub(super) struct Driver<N: Net, S> {
@@ -112,7 +69,7 @@ pub(super) struct Driver<N: Net, S> {
     life: u64,
     control: Option<(Task, mpsc::UnboundedSender<Message>)>,
     /// What data connections prove themselves with, and where the relay is.
-    session: Option<(u64, SessionKey, SocketAddr)>,
+    session: Option<(u64, SessionKey, Found)>,
     data: BTreeMap<u64, Task>,
     last_data: u64,
     checking: Option<Task>,
@@ -302,154 +259,5 @@ pub(super) async fn within<N: Net, T>(
         biased;
         outcome = future => outcome,
         () = alarm.ring() => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
-/// A connection to the relay, and the address that it has.
-async fn connect<N: Net, S>(
-    shared: &Shared<N, S>,
-    at: Option<SocketAddr>,
-) -> io::Result<(Leg<N::Stream>, SocketAddr)> {
-    let places = match at {
-        Some(at) => vec![at],
-        None => shared.net.resolve(&shared.relay.host, shared.relay.port).await?,
-    };
-    let mut outcome = Err(io::Error::from(io::ErrorKind::NotFound));
-    for place in places {
-        outcome = shared.net.connect(place, None).await.map(|stream| (stream, place));
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    let (stream, place) = outcome?;
-    let leg = match &shared.tls {
-        None => Leg::Plain(stream),
-        Some(tls) => {
-            let stream = Prefixed::new(bytes::Bytes::new(), stream);
-            Leg::Tls(Box::new(tls.connector.connect(tls.name.clone(), stream).await?.into()))
-        }
-    };
-    Ok((leg, place))
-}
-
-/// The control connection, from its opening to its end.
-async fn control<N: Net, S>(
-    shared: &Shared<N, S>,
-    life: u64,
-    mut outgoing: mpsc::UnboundedReceiver<Message>,
-) -> Result<(), TalkError> {
-    let (mut leg, relay) = connect(shared, None).await?;
-    let mut host_nonce = [0; 32];
-    shared.net.random(&mut host_nonce);
-    let hello = Message::Hello { service: shared.name.clone(), nonce: host_nonce };
-    leg.write_all(&[&PREAMBLE[..], &hello.encode()].concat()).await?;
-    leg.flush().await?;
-    let mut input = BytesMut::with_capacity(256);
-    let relay_nonce = match receive(&mut leg, &mut input).await? {
-        Message::Challenge { nonce } => nonce,
-        message @ Message::Refused(_) => {
-            let _ = shared.notes.send(Note::Said { life, message });
-            return Err(TalkError::Closed);
-        }
-        _ => return Err(TalkError::OutOfTurn("a message that is no challenge")),
-    };
-    let context = Context { service: &shared.name, host_nonce: &host_nonce, relay_nonce: &relay_nonce };
-    let token = &shared.settings.token;
-    leg.write_all(&Message::Proof { mac: token.host_proof(&context) }.encode()).await?;
-    leg.flush().await?;
-    let (session, heartbeat_ms) = match receive(&mut leg, &mut input).await? {
-        Message::Welcome { session, heartbeat_ms, mac } if token.is_relay_proof(&context, session, &mac) => {
-            (session, heartbeat_ms)
-        }
-        Message::Welcome { .. } => {
-            warn!(relay = %shared.relay, "this is not the relay: it does not know the token");
-            let message = Message::Refused(Refusal::Unknown);
-            let _ = shared.notes.send(Note::Said { life, message });
-            return Err(TalkError::Closed);
-        }
-        message @ Message::Refused(_) => {
-            let _ = shared.notes.send(Note::Said { life, message });
-            return Err(TalkError::Closed);
-        }
-        _ => return Err(TalkError::OutOfTurn("a message that is no welcome")),
-    };
-    let (key, heartbeat) = (token.session_key(&context, session), Duration::from_millis(heartbeat_ms.into()));
-    let _ = shared.notes.send(Note::Welcomed { life, session, key, heartbeat, relay });
-    loop {
-        tokio::select! {
-            biased;
-            message = outgoing.recv() => {
-                let Some(message) = message else { return Ok(()) };
-                leg.write_all(&message.encode()).await?;
-                leg.flush().await?;
-            }
-            message = receive(&mut leg, &mut input) => match message? {
-                Message::Ping(number) => {
-                    leg.write_all(&Message::Pong(number).encode()).await?;
-                    leg.flush().await?;
-                    let _ = shared.notes.send(Note::Said { life, message: Message::Ping(number) });
-                }
-                message @ (Message::Want { .. }
-                | Message::Crowd(_)
-                | Message::Draining
-                | Message::Refused(_)) => {
-                    let _ = shared.notes.send(Note::Said { life, message });
-                }
-                _ => return Err(TalkError::OutOfTurn("a message that no relay sends")),
-            },
-        }
-    }
-}
-
-/// A data connection, from its opening to its end: one session after the other.
-async fn serve_data<N: Net, S: Serve<N>>(
-    shared: &Shared<N, S>,
-    relay: SocketAddr,
-    join: Message,
-) -> Result<(), FrameError> {
-    let (mut leg, _) = within(&shared.net, DATA_TIME, connect(shared, Some(relay))).await?;
-    leg.write_all(&[&PREAMBLE[..], &join.encode()].concat()).await?;
-    leg.flush().await?;
-    let mut framed = Framed::new(leg, b"");
-    loop {
-        let piece = std::future::poll_fn(|context| {
-            if let std::task::Poll::Ready(Err(error)) = framed.poll_write(context) {
-                return std::task::Poll::Ready(Err(error.into()));
-            }
-            framed.poll_piece(context)
-        });
-        let opened = match piece.await? {
-            Piece::Control(Control::Open(opened)) => opened,
-            Piece::Control(Control::Ping) => {
-                if !framed.put(Control::Pong) {
-                    return Err(FrameError::OutOfTurn("many PINGs"));
-                }
-                continue;
-            }
-            // Of the session before.
-            Piece::Control(Control::Reset(_)) => continue,
-            Piece::Closed => return Ok(()),
-            Piece::Data | Piece::Datagram => return Err(FrameError::OutOfTurn("DATA")),
-            Piece::Control(_) => return Err(FrameError::OutOfTurn("a frame")),
-        };
-        let _ = shared.notes.send(Note::SessionBegan);
-        let visitor = Visitor { client: opened.client, relay: opened.relay };
-        let refused = |error: &io::Error| {
-            warn!(service = %shared.name, to = %shared.settings.to, %error, "the local service takes no session");
-        };
-        let (net, session) = (&shared.net, opened.session);
-        let outcome = match opened.protocol {
-            Protocol::Tcp => {
-                let local = within(net, LOCAL_TIME, shared.serve.open(net, Some(visitor))).await;
-                pump::frames(&mut framed, local.inspect_err(refused).ok(), session, Unpaced).await
-            }
-            Protocol::Udp => {
-                let local = within(net, LOCAL_TIME, shared.serve.open_udp(net)).await;
-                let local = local.inspect_err(refused).ok();
-                datagrams::carry(net, &mut framed, local, session, [Unpaced, Unpaced], None).await
-            }
-        };
-        let _ = shared.notes.send(Note::SessionEnded);
-        outcome?;
     }
 }

@@ -16,6 +16,7 @@ use crate::net::{Net, Task};
 use crate::tls::TlsError;
 
 mod compatible;
+mod connection;
 mod driver;
 pub mod machine;
 mod service;
@@ -87,7 +88,7 @@ impl Host {
         config: HostConfig,
         inbox: Option<watch::Receiver<SocketAddr>>,
     ) -> Result<Self, HostError> {
-        let tls = driver::Tls::new(&config)?;
+        let tls = connection::Tls::new(&config)?;
         let (alive, ended) = mpsc::channel(1);
         let mut host = Self::empty(ended);
         for (name, service) in &config.services {
@@ -115,7 +116,7 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub fn serve<N: Net, H: Handler>(net: &N, config: HostConfig, handler: H) -> Result<Self, HostError> {
-        let tls = driver::Tls::new(&config)?;
+        let tls = connection::Tls::new(&config)?;
         let (alive, ended) = mpsc::channel(1);
         let mut host = Self::empty(ended);
         let program = Program::new(Arc::new(handler));
@@ -133,7 +134,7 @@ impl Host {
         &mut self,
         net: &N,
         config: &HostConfig,
-        tls: Option<driver::Tls>,
+        tls: Option<connection::Tls>,
         service: driver::Named,
         serve: S,
         alive: &mpsc::Sender<()>,

@@ -143,8 +143,8 @@ pub(super) async fn serve<N: Net>(
     both(net, inward, outward, talk, notes, Question::InboxOf(peer)).await
 }
 
-/// Carries a connection of a neighbour (`one`) with a node elsewhere until both ends have ended it, one breaks, or it is silent and the question whether it is needed
-/// has no answer any more.
+/// Carries a connection of a neighbour (`one`) with a node elsewhere until both ends have ended it, one breaks, or it is
+/// silent and the question whether it is needed has no answer any more.
 pub(super) async fn carry<N: Net, S: AsyncRead + AsyncWrite>(
     net: &N,
     one: S,

@@ -24,6 +24,7 @@ use bytes::Bytes;
 
 use super::config::{Announce, Config};
 use crate::Timestamp;
+use crate::counters::counters;
 use crate::machine::Machine;
 use crate::zre::{Budget, PeerId};
 
@@ -174,53 +175,38 @@ pub enum Event {
     },
 }
 
-macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// What a repeater has counted since it started.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub struct Counters {
-            $($(#[doc = $doc])+ pub $name: u64,)+
-        }
-
-        impl Counters {
-            /// Every counter with its name, in a fixed order.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                [$((stringify!($name), self.$name)),+].into_iter()
-            }
-        }
-    };
-}
-
 counters! {
-    /// Beacons heard on the LANs, those of repeaters and what is not carried for other reasons included.
-    heard,
-    /// Datagrams on the beacon port that are no beacons.
-    datagrams_malformed,
-    /// Beacons published, each once however many subscribers there are.
-    published,
-    /// Beacons given to new subscribers alone: what is known when they come.
-    greeted,
-    /// Packets of other repeaters.
-    received,
-    /// Messages of other repeaters that are no packets.
-    packets_malformed,
-    /// Beacons told on LANs, each LAN counting.
-    told,
-    /// Beacons that a LAN had heard in the same interval already.
-    duplicates,
-    /// What repeaters told on our LANs; it is never carried.
-    repeated_heard,
-    /// Packets about nodes that are here, or that another place is believed of.
-    contradicted,
-    /// Beacons that a filter of the configuration held back.
-    filtered,
-    /// Beacons held back by a budget or a full table.
-    over_limit,
-    /// Nodes here, now.
-    nodes_here,
-    /// Nodes elsewhere, now.
-    nodes_elsewhere,
+    /// What a repeater has counted since it started.
+    Counters {
+        /// Beacons heard on the LANs, those of repeaters and what is not carried for other reasons included.
+        heard,
+        /// Datagrams on the beacon port that are no beacons.
+        datagrams_malformed,
+        /// Beacons published, each once however many subscribers there are.
+        published,
+        /// Beacons given to new subscribers alone: what is known when they come.
+        greeted,
+        /// Packets of other repeaters.
+        received,
+        /// Messages of other repeaters that are no packets.
+        packets_malformed,
+        /// Beacons told on LANs, each LAN counting.
+        told,
+        /// Beacons that a LAN had heard in the same interval already.
+        duplicates,
+        /// What repeaters told on our LANs; it is never carried.
+        repeated_heard,
+        /// Packets about nodes that are here, or that another place is believed of.
+        contradicted,
+        /// Beacons that a filter of the configuration held back.
+        filtered,
+        /// Beacons held back by a budget or a full table.
+        over_limit,
+        /// Nodes here, now.
+        nodes_here,
+        /// Nodes elsewhere, now.
+        nodes_elsewhere,
+    }
 }
 
 /// The most nodes here, and the most elsewhere. Each costs about 200 bytes.

@@ -28,7 +28,8 @@ pub struct Config {
     pub orphan_retries: u8,
     /// The retransmission time-out before there is a sample of the round trip.
     pub rto_initial_ms: u32,
-    /// The floor of the variance's part of the retransmission time-out (`tcp_rto_min_us`).
+    /// The floor of the variance's part of the retransmission time-out (`tcp_rto_min_us`, and `TCP_RTO_MIN_US`, an option of the
+    /// socket).
     pub rto_min_ms: u32,
     /// The ceiling of the retransmission time-out (`tcp_rto_max_ms`, and `TCP_RTO_MAX_MS`, an option of the socket).
     pub rto_max_ms: u32,
@@ -55,6 +56,9 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Linux's `TCP_RTO_MIN`, which also counts where a socket has a floor of its own.
+    pub(super) const SHORTEST_MS: u32 = 200;
+
     /// What Linux does unasked.
     pub const LINUX: Self = Self {
         mss: 1460,
@@ -67,7 +71,7 @@ impl Config {
         retries2: 15,
         orphan_retries: 8,
         rto_initial_ms: 1000,
-        rto_min_ms: 200,
+        rto_min_ms: Self::SHORTEST_MS,
         rto_max_ms: 120_000,
         user_timeout_ms: 0,
         thin_linear_timeouts: false,
@@ -99,8 +103,8 @@ impl Config {
         if self.user_timeout_ms > 0 {
             return u64::from(self.user_timeout_ms) * 1000;
         }
-        let (floor, ceiling) = (u64::from(self.rto_min_ms) * 1000, u64::from(self.rto_max_ms) * 1000);
-        let doublings = u32::from(retries).min((ceiling / floor).ilog2());
+        let (floor, ceiling) = (u64::from(Self::SHORTEST_MS) * 1000, u64::from(self.rto_max_ms) * 1000);
+        let doublings = u32::from(retries).min((ceiling / floor).max(1).ilog2());
         ((2 << doublings) - 1) * floor + u64::from(u32::from(retries) - doublings) * ceiling
     }
 }

@@ -2,6 +2,7 @@
 
 use hailer::Timestamp;
 
+use super::config::Config;
 use super::connection::{Connection, Probe, State, TcpError, Timer, TimerKind};
 use super::recovery::Phase;
 use super::rtt::{elapsed_us, later};
@@ -156,7 +157,7 @@ impl Connection {
     }
 
     fn window_probe_pause_us(&self) -> u64 {
-        let base_us = self.trip.timeout_us(&self.config).max(u64::from(self.config.rto_min_ms) * 1000);
+        let base_us = self.trip.timeout_us(&self.config).max(u64::from(Config::SHORTEST_MS) * 1000);
         (base_us << self.probe_backoff.min(20)).min(u64::from(self.config.rto_max_ms) * 1000)
     }
 
