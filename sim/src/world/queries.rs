@@ -37,8 +37,7 @@ pub(super) async fn query<N: Net>(net: N, to: SocketAddr, number: u64, bytes: us
 }
 
 async fn ask<N: Net>(net: &N, to: SocketAddr, number: u64, bytes: usize) -> Result<(), String> {
-    let own: IpAddr =
-        if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let own: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let options = UdpOptions::at((own, 0).into());
     let socket = net.bind_udp(&options).map_err(|error| format!("no socket: {error}"))?;
     let question: Vec<u8> = (0..bytes).map(|place| byte(number, place)).collect();
