@@ -327,12 +327,12 @@ fn an_open_connection_survives_errors_and_goes_on_when_the_way_is_back() {
     let connection = net.connect(a, "10.2.0.9:7000");
     assert_eq!(net.outcome(connection).0, Ok(()));
     net.run_until(1000);
-    net.0.set_plugged(b, false);
+    net.0.set_plugged(b, |_| true, false);
     let mut context = Context::from_waker(Waker::noop());
     assert!(net.0.tcp_poll_write(connection, &mut context, b"hello").is_ready());
     net.run_until(60_000);
     assert!(net.sent(router, Kind::Icmp) > 0, "the router has complained");
-    net.0.set_plugged(b, true);
+    net.0.set_plugged(b, |_| true, true);
     assert_eq!(net.transfer(connection, listener, 1000), 5 + 1000);
 }
 
@@ -391,8 +391,8 @@ fn tcp_finds_the_narrowest_link_on_its_path() {
     let (r2, r2_interfaces) = net.host_with("r2", &[(middle, "10.2.0.2"), (right, "10.3.0.1")], 1500);
     net.0.make_router(r1);
     net.0.make_router(r2);
-    net.0.set_links(r1, &[link(1500), link(900)]);
-    net.0.set_links(r2, &[link(900), link(1500)]);
+    net.0.set_links(r1, &[Some(link(1500)), Some(link(900))]);
+    net.0.set_links(r2, &[Some(link(900)), Some(link(1500))]);
     net.route(a_interfaces[0], "0.0.0.0/0", "10.1.0.1");
     net.route(r1_interfaces[1], "10.3.0.0/24", "10.2.0.2");
     net.route(r2_interfaces[0], "10.1.0.0/24", "10.2.0.1");
@@ -539,7 +539,7 @@ fn link_local_addresses_need_a_scope_and_stay_on_their_segment() {
 #[test]
 fn ipv6_is_cut_by_its_sender_alone() {
     let Two { mut net, a, router, b } = two_subnets6();
-    net.0.set_links(router, &[link(1500), link(1300)]);
+    net.0.set_links(router, &[Some(link(1500)), Some(link(1300))]);
     let (from, to) = (net.udp6(a, 1), net.udp6(b, 1));
     // The first is too long, and the router says so; the second comes in pieces.
     for heard in [0, 1] {

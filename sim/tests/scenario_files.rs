@@ -11,7 +11,7 @@ use hailer_sim::fabric::nat::{
 use hailer_sim::scenario::profiles::{PROFILES, Profile};
 use hailer_sim::scenario::{
     Action, Burst, Chance, Crash, Delay, Direction, Forward, Nat, Node, NodeIndex, Property, Protocol, Route,
-    Scenario, TrafficKind,
+    Scenario, SegmentIndex, TrafficKind,
 };
 
 fn scenarios() -> PathBuf {
@@ -460,4 +460,22 @@ between = [["a", "r1"], "b", "c"]
     assert_eq!(scenario.nodes[1].interfaces[0].address6, Some("fd00:1::3".parse().unwrap()));
     let groups = [vec![0, 1, 4], vec![2], vec![3]].map(|group| group.into_iter().map(NodeIndex).collect());
     assert_eq!(scenario.expects[0].that, Property::NeverMeet(groups.to_vec()));
+}
+
+#[test]
+fn a_step_may_be_about_one_of_several_interfaces() {
+    let scenario = Scenario::load(scenarios().join("lost-cable.toml")).unwrap();
+    let air =
+        SegmentIndex(scenario.segments.iter().position(|segment| segment.name == "air").unwrap() as u32);
+    let laptop = NodeIndex(1);
+    let Action::Link(links) = &scenario.steps[2].action else { panic!("{:?}", scenario.steps[2]) };
+    let interfaces = &scenario.nodes[laptop.0 as usize].interfaces;
+    for (link, interface) in links[&laptop].iter().zip(interfaces) {
+        let loss = link.as_ref().map(|link| (link.up.loss, link.down.loss));
+        let five_percent = Chance { ppm: 50_000 };
+        assert_eq!(loss, (interface.segment == air).then_some((five_percent, five_percent)));
+    }
+    let wired = interfaces.iter().map(|interface| interface.segment).find(|segment| *segment != air);
+    assert_eq!(scenario.steps[0].action, Action::Unplug(wired));
+    assert_eq!(scenario.steps[1].action, Action::Plug(wired));
 }

@@ -175,9 +175,11 @@ mod tests {
 
     #[test]
     fn an_unplugged_peer_may_be_declared_gone() {
-        let run = met().zre().cut(2.0, (vec![NodeIndex(1)], Action::Unplug)).exit(32.0, 0, (1, 0)).run(40.0);
+        let run =
+            met().zre().cut(2.0, (vec![NodeIndex(1)], Action::Unplug(None))).exit(32.0, 0, (1, 0)).run(40.0);
         assert!(run.judge(Property::NoLivePeerExits, None).passed());
-        let run = met().zre().cut(2.0, (vec![NodeIndex(1)], Action::Unplug)).exit(32.0, 0, (2, 0)).run(40.0);
+        let run =
+            met().zre().cut(2.0, (vec![NodeIndex(1)], Action::Unplug(None))).exit(32.0, 0, (2, 0)).run(40.0);
         assert!(!run.judge(Property::NoLivePeerExits, None).passed());
     }
 

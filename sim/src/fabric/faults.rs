@@ -50,23 +50,27 @@ impl Fabric {
         self.partitions.retain(|partition| partition.token != token);
     }
 
-    /// Pulls a machine's cables out of all its interfaces, or puts them back. Nothing gets in or out meanwhile, and what
+    /// Pulls a machine's cables out of these of its interfaces, or puts them back. Nothing gets in or out there meanwhile, and what
     /// is on a cable is lost. The interfaces keep their addresses and the programs their sockets, and sending fails
     /// silently: the kernel has taken the packet and has nobody to give it to.
-    pub fn set_plugged(&mut self, host: HostId, is_plugged: bool) {
-        for id in &self.hosts[host.index()].interfaces {
-            self.interfaces[id.0 as usize].is_plugged = is_plugged;
+    pub fn set_plugged(&mut self, host: HostId, interfaces: impl Fn(usize) -> bool, is_plugged: bool) {
+        for (number, id) in self.hosts[host.index()].interfaces.iter().enumerate() {
+            if interfaces(number) {
+                self.interfaces[id.0 as usize].is_plugged = is_plugged;
+            }
         }
         self.note_answering(host);
     }
 
     /// Gives each of a machine's interfaces, in the order of their making, another link.
     ///
-    /// The new link begins empty: what is under way on the old one comes out when it would have, and may be overtaken.
-    pub fn set_links(&mut self, host: HostId, links: &[Link]) {
+    /// A link that is `None` stays as it is. A new one begins empty: what is under way on the old one comes out when it would
+    /// have, and may be overtaken.
+    pub fn set_links(&mut self, host: HostId, links: &[Option<Link>]) {
         let machine = &mut self.hosts[host.index()];
         machine.link_changes += 1;
         for ((number, id), link) in machine.interfaces.iter().enumerate().zip(links) {
+            let Some(link) = link else { continue };
             let name = |direction| {
                 format!("{}/eth{number}/{direction}/change {}", machine.name, machine.link_changes)
             };
@@ -227,10 +231,10 @@ mod tests {
     #[test]
     fn a_pulled_cable_lets_nothing_in_or_out_until_it_is_put_back() {
         let mut lan = lan();
-        lan.fabric.set_plugged(lan.hosts[0], false);
+        lan.fabric.set_plugged(lan.hosts[0], |_| true, false);
         assert_eq!([0, 1, 2].map(|sender| lan.heard(sender)), [vec![], vec![2], vec![1]]);
         assert_eq!(lan.dropped(0, Drop::Unplugged), 3);
-        lan.fabric.set_plugged(lan.hosts[0], true);
+        lan.fabric.set_plugged(lan.hosts[0], |_| true, true);
         assert_eq!([0, 1, 2].map(|sender| lan.heard(sender)), [vec![1, 2], vec![0, 2], vec![0, 1]]);
     }
 
@@ -252,7 +256,7 @@ mod tests {
         for pulled in [0, 1] {
             let mut lan = lan();
             lan.send(0);
-            lan.fabric.set_plugged(lan.hosts[pulled], false);
+            lan.fabric.set_plugged(lan.hosts[pulled], |_| true, false);
             while lan.fabric.next_at().is_some() {
                 lan.fabric.step();
             }
@@ -264,7 +268,7 @@ mod tests {
     #[test]
     fn a_changed_link_is_the_new_one_for_what_is_sent_from_then_on() {
         let mut lan = lan();
-        lan.fabric.set_links(lan.hosts[0], &[link(100)]);
+        lan.fabric.set_links(lan.hosts[0], &[Some(link(100))]);
         lan.send(0);
         let mut times = Vec::new();
         while lan.fabric.next_at().is_some() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hailer::Timestamp;
 
-use crate::scenario::{Action, Crash, Delay, NodeIndex, Scenario, Step};
+use crate::scenario::{Action, Crash, Delay, NodeIndex, Scenario, SegmentIndex, Step};
 use crate::trace::{Drop, Kind};
 
 pub(super) use crate::check::{count, crash_words as crash};
@@ -166,8 +166,10 @@ pub(super) fn action(scenario: &Scenario, action: &Action) -> String {
         Action::Partition(_) => "partition".to_owned(),
         Action::Heal(_) => "heal".to_owned(),
         Action::Link(_) => "link changed".to_owned(),
-        Action::Unplug => "unplugged".to_owned(),
-        Action::Plug => "plugged in".to_owned(),
+        Action::Unplug(None) => "unplugged".to_owned(),
+        Action::Plug(None) => "plugged in".to_owned(),
+        Action::Unplug(Some(segment)) => format!("unplugged from {}", segment_name(scenario, *segment)),
+        Action::Plug(Some(segment)) => format!("plugged into {}", segment_name(scenario, *segment)),
         Action::NatReboot => "NAT reboot".to_owned(),
         Action::BroadcastStorm(_) => "broadcast storm".to_owned(),
         Action::Clock(_) => "clock drifts".to_owned(),
@@ -175,6 +177,10 @@ pub(super) fn action(scenario: &Scenario, action: &Action) -> String {
         Action::Slow(_) => "slow".to_owned(),
         Action::Address(new) => format!("address {}", new.address),
     }
+}
+
+fn segment_name(scenario: &Scenario, segment: SegmentIndex) -> &str {
+    &scenario.segments[segment.0 as usize].name
 }
 
 /// To whom a step is done: up to `most` names, the rest counted.

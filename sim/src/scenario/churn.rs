@@ -138,8 +138,8 @@ fn is_about_programs(action: &Action) -> bool {
         Action::Partition(_)
             | Action::Heal(_)
             | Action::Link(_)
-            | Action::Unplug
-            | Action::Plug
+            | Action::Unplug(_)
+            | Action::Plug(_)
             | Action::NatReboot
             | Action::Clock(_)
             | Action::Slow(_)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::internet::{Delay, Drift, Link, NodeIndex};
+use super::internet::{Delay, Drift, Link, NodeIndex, SegmentIndex};
 
 /// Something that happens at a moment.
 #[derive(Clone, Debug)]
@@ -54,12 +54,12 @@ pub enum Action {
     Partition(Partition),
     /// The partition with this name ends; without one, all that there are.
     Heal(Option<String>),
-    /// The links of the node's interfaces, in their order, become these.
-    Link(BTreeMap<NodeIndex, Vec<Link>>),
-    /// The node's cables are pulled out of all its interfaces.
-    Unplug,
-    /// The node's cables are put back.
-    Plug,
+    /// The links of the node's interfaces, in their order, become these; `None` stays as it is.
+    Link(BTreeMap<NodeIndex, Vec<Option<Link>>>),
+    /// The node's cables are pulled out of its interfaces: out of those on one segment, or of all.
+    Unplug(Option<SegmentIndex>),
+    /// The node's cables are put back, likewise.
+    Plug(Option<SegmentIndex>),
     /// A NAT forgets all of its mappings.
     NatReboot,
     /// Something on the node's machine sends broadcasts as fast as it can.

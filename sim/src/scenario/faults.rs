@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use hailer::daemon::reader::{Refused, Table, Value, duration, integer, one_of, quantity};
 
-use super::link::link;
+use super::link::link_beside;
 use super::names::name;
 use super::nodes::Nodes;
-use super::segments::{NARROW_HELP, narrow};
-use super::{Action, Link, MTU6_MIN, NodeIndex, Partition, Storm};
+use super::segments::{NARROW_HELP, Segments, narrow};
+use super::{Action, Link, MTU6_MIN, Node, NodeIndex, Partition, SegmentIndex, Storm};
 
 /// Broadcasts a second of one machine: more than a gigabit link carries of the smallest packets helps nobody.
 const RATE_MAX: u64 = 1_000_000;
@@ -55,39 +55,91 @@ pub(super) fn heal(value: Value<'_>) -> Result<Option<String>, Refused> {
     }
 }
 
-/// The new links of these nodes: each interface's own of the file, with what the value changes.
+/// The new links of these nodes: each interface's own of the file, with what the value changes. With `segment` in it only those
+/// of the interfaces there.
 pub(super) fn links(
     value: &Value<'_>,
     nodes: &Nodes,
+    segments: &Segments,
     whom: &[NodeIndex],
-) -> Result<BTreeMap<NodeIndex, Vec<Link>>, Refused> {
+) -> Result<BTreeMap<NodeIndex, Vec<Option<Link>>>, Refused> {
     // The value is read once for each different link, and its first mistake ends the reading: nobody hears of it twice.
-    let mut read: Vec<(Link, Link)> = Vec::new();
+    let mut read: Vec<(Link, (Link, Option<SegmentIndex>))> = Vec::new();
     let mut changed = BTreeMap::new();
     for node in whom {
         let mut links = Vec::new();
         for interface in &nodes.list[node.0 as usize].interfaces {
             let known = read.iter().find(|(base, _)| *base == interface.link).map(|(_, new)| new.clone());
-            links.push(match known {
+            let (new, segment) = match known {
                 Some(new) => new,
                 None => {
-                    let new = link(&interface.link)(value.clone())?;
-                    if interface.address6.is_some() && new.mtu < MTU6_MIN {
-                        return Err(value.refuse(narrow(new.mtu), NARROW_HELP));
-                    }
+                    let new = link_beside(value.clone(), &interface.link, |table| {
+                        let segment =
+                            table.optional("segment", |value| segment(&value, nodes, segments, whom))?;
+                        Ok(segment.map(|segment| segment.value))
+                    })?;
                     read.push((interface.link.clone(), new.clone()));
                     new
                 }
-            });
+            };
+            let is_meant = segment.is_none_or(|segment| segment == interface.segment);
+            if is_meant && interface.address6.is_some() && new.mtu < MTU6_MIN {
+                return Err(value.refuse(narrow(new.mtu), NARROW_HELP));
+            }
+            links.push(is_meant.then_some(new));
         }
         changed.insert(*node, links);
     }
     Ok(changed)
 }
 
-/// `"down"` or `"up"`.
-pub(super) fn interface(value: Value<'_>) -> Result<Action, Refused> {
-    one_of(&[("down", Action::Unplug), ("up", Action::Plug)])(value)
+/// `"down"` or `"up"`, or `{ down = "air" }` of the interface on one segment.
+pub(super) fn interface(
+    value: Value<'_>,
+    nodes: &Nodes,
+    segments: &Segments,
+    whom: &[NodeIndex],
+) -> Result<Action, Refused> {
+    if !value.is_table() {
+        return one_of(&[("down", Action::Unplug(None)), ("up", Action::Plug(None))])(value);
+    }
+    value.table(|table| {
+        let down = table.optional("down", |value| segment(&value, nodes, segments, whom));
+        let up = table.optional("up", |value| segment(&value, nodes, segments, whom));
+        match (down?, up?) {
+            (Some(down), None) => Ok(Action::Unplug(Some(down.value))),
+            (None, Some(up)) => Ok(Action::Plug(Some(up.value))),
+            (Some(_), Some(up)) => Err(table.refuse(
+                up.span,
+                "one step can't pull a cable and plug it in",
+                "write a step for each",
+            )),
+            (None, None) => {
+                let help = "write for example `interface = { down = \"lan\" }`";
+                Err(table.refuse_missing(
+                    &["down", "up"],
+                    "this `interface` has neither `down` nor `up`",
+                    help,
+                ))
+            }
+        }
+    })
+}
+
+/// A segment that each of these nodes has an interface on.
+fn segment(
+    value: &Value<'_>,
+    nodes: &Nodes,
+    segments: &Segments,
+    whom: &[NodeIndex],
+) -> Result<SegmentIndex, Refused> {
+    let wanted = *segments.names.find(value, &name(value.clone())?)?;
+    let mut whom = whom.iter().map(|node| &nodes.list[node.0 as usize]);
+    let is_there = |node: &&Node| node.interfaces.iter().any(|interface| interface.segment == wanted);
+    let Some(node) = whom.find(|node| !is_there(node)) else { return Ok(wanted) };
+    let names = node.interfaces.iter().map(|own| segments.list[own.segment.0 as usize].name.as_str());
+    let message = format!("`{}` has no interface on `{}`", node.name, segments.list[wanted.0 as usize].name);
+    Err(value.refuse(message, format!("it is on {}", names.collect::<Vec<_>>().join(", "))))
 }
 
 /// `{ rate = "1000/s", for = "2 s", bytes = 22 }`.

@@ -93,7 +93,7 @@ fn scenario(
     let docker = docker::docker(file, &mut segments, end);
     let nodes = nodes::nodes(file, &mut segments, docker, end);
     let traffic = script::traffic(file, &nodes, end);
-    let steps = script::steps(file, &nodes, end, line_of);
+    let steps = script::steps(file, &nodes, &segments, end, line_of);
     let churns = churn::churn(file, &nodes, end, line_of);
     let consuls = consul::consul(file, &nodes);
     let originals = original_repeater::originals(file, &nodes);

@@ -35,16 +35,26 @@ struct Change {
 
 /// A link that is `base` where the value says nothing: the name of a profile, or a table.
 pub(super) fn link(base: &Link) -> impl FnOnce(Value<'_>) -> Result<Link, Refused> {
-    move |value| {
-        if value.as_str().is_some() {
-            return Ok(profile(value)?.link());
-        }
-        if !value.is_table() && !value.is_list() {
-            let help = "write for example \"lte\", or { delay = \"2 ms\" }";
-            return Err(value.refuse_kind("the name of a profile, or a table", help));
-        }
-        value.table(|table| link_table(table, base))
+    move |value| link_beside(value, base, |_| Ok(None::<()>)).map(|(link, _)| link)
+}
+
+/// As [`link`], for a table that may have another key, which `other` reads.
+pub(super) fn link_beside<T>(
+    value: Value<'_>,
+    base: &Link,
+    other: impl FnOnce(&mut Table<'_>) -> Result<Option<T>, Refused>,
+) -> Result<(Link, Option<T>), Refused> {
+    if value.as_str().is_some() {
+        return Ok((profile(value)?.link(), None));
     }
+    if !value.is_table() && !value.is_list() {
+        let help = "write for example \"lte\", or { delay = \"2 ms\" }";
+        return Err(value.refuse_kind("the name of a profile, or a table", help));
+    }
+    value.table(|table| {
+        let other = other(table);
+        Ok((link_table(table, base)?, other?))
+    })
 }
 
 fn profile(value: Value<'_>) -> Result<&'static Profile, Refused> {

@@ -14,6 +14,7 @@ use super::faults::{heal, interface, links, partition, storm};
 use super::link::delay;
 use super::machine::{address, clock_step};
 use super::nodes::Nodes;
+use super::segments::Segments;
 use super::{
     Action, Crash, Kind, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Manner, Node, NodeIndex, Step, Traffic,
     TrafficKind,
@@ -39,10 +40,11 @@ const GROUP_BYTES_MAX: usize = 255;
 pub(super) fn steps(
     file: &mut Table<'_>,
     nodes: &Nodes,
+    segments: &Segments,
     end: Option<Duration>,
     line_of: impl Fn(Span) -> usize,
 ) -> Result<Vec<WrittenStep>, Refused> {
-    let read = |table: &mut Table<'_>| step(table, nodes, end, line_of(table.span()));
+    let read = |table: &mut Table<'_>| step(table, nodes, segments, end, line_of(table.span()));
     let tables = file.optional("step", |value| value.tables(read))?;
     tables.map_or_else(Vec::new, |tables| tables.value).into_iter().collect()
 }
@@ -71,6 +73,7 @@ const ACTIONS: [&str; 17] = [
 fn step(
     table: &mut Table<'_>,
     nodes: &Nodes,
+    segments: &Segments,
     end: Option<Duration>,
     line: usize,
 ) -> Result<WrittenStep, Refused> {
@@ -86,7 +89,7 @@ fn step(
     let action = match &key {
         Ok(key) => {
             let whom = selected.as_deref().unwrap_or_default();
-            table.required(key.value, key.value, |value| action(key.value, value, nodes, whom))
+            table.required(key.value, key.value, |value| action(key.value, value, nodes, segments, whom))
         }
         Err(refused) => Err(*refused),
     };
@@ -146,8 +149,8 @@ fn refuse_for_kind(
         action,
         Action::Crash(Crash::PowerCut)
             | Action::Link(_)
-            | Action::Unplug
-            | Action::Plug
+            | Action::Unplug(_)
+            | Action::Plug(_)
             | Action::BroadcastStorm(_)
     );
     let shares = |node: &&Node| matches!(node.kind, Kind::HostNetwork(_));
@@ -163,8 +166,8 @@ fn refuse_for_kind(
         Action::Crash(Crash::PowerCut)
         | Action::Restart
         | Action::Link(_)
-        | Action::Unplug
-        | Action::Plug
+        | Action::Unplug(_)
+        | Action::Plug(_)
         | Action::NatReboot
         | Action::BroadcastStorm(_) => return Ok(()),
         Action::Crash(_) => "write `crash = \"power-cut\"`",
@@ -187,7 +190,13 @@ fn refuse_without_nat(
     Err(table.refuse(key.span.clone(), message, "name a [[router]] with `nat`, or a [[docker_host]]"))
 }
 
-fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Result<Action, Refused> {
+fn action(
+    key: &str,
+    value: Value<'_>,
+    nodes: &Nodes,
+    segments: &Segments,
+    whom: &[NodeIndex],
+) -> Result<Action, Refused> {
     const CRASHES: [(&str, Crash); 3] =
         [("power-cut", Crash::PowerCut), ("process-exit", Crash::ProcessExit), ("stop", Crash::Stop)];
     let bytes = BYTES_DEFAULT;
@@ -202,8 +211,8 @@ fn action(key: &str, value: Value<'_>, nodes: &Nodes, whom: &[NodeIndex]) -> Res
         "whisper" => one_node(value, nodes).map(|to| Action::Whisper { to, bytes }),
         "partition" => partition(value, nodes).map(Action::Partition),
         "heal" => heal(value).map(Action::Heal),
-        "link" => links(&value, nodes, whom).map(Action::Link),
-        "interface" => interface(value),
+        "link" => links(&value, nodes, segments, whom).map(Action::Link),
+        "interface" => interface(value, nodes, segments, whom),
         "nat_reboot" => only_true(&value).map(|()| Action::NatReboot),
         "broadcast_storm" => storm(value).map(Action::BroadcastStorm),
         "clock" => clock_step(value).map(Action::Clock),

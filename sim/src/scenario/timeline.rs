@@ -3,11 +3,13 @@
 //! This walks through the steps as the world will, but it knows only what the file says: a node that crashes by itself
 //! is a finding of the run.
 
+use std::collections::BTreeMap;
+
 use hailer::daemon::diagnostic::Span;
 use hailer::daemon::reader::{Refused, Table, written};
 
 use super::script::WrittenStep;
-use super::{Action, Crash, Kind, Node, Partition};
+use super::{Action, Crash, Kind, Node, Partition, SegmentIndex};
 
 /// What a node does, as far as the steps so far say, and which step brought it there.
 #[derive(Clone)]
@@ -21,8 +23,8 @@ enum State {
 #[derive(Clone)]
 struct Course {
     state: State,
-    /// The step that pulled its cables, when they are out.
-    unplugged: Option<Span>,
+    /// The steps that pulled its cables, of the interfaces whose cables are out.
+    unplugged: BTreeMap<usize, Span>,
 }
 
 /// Why a step can't be: what is wrong, what would be right, and the earlier step that has to do with it.
@@ -39,7 +41,7 @@ pub(super) fn refuse_contradictions(
     nodes: &[Node],
     steps: &[WrittenStep],
 ) -> Result<(), Refused> {
-    let mut courses = vec![Course { state: State::Up, unplugged: None }; nodes.len()];
+    let mut courses = vec![Course { state: State::Up, unplugged: BTreeMap::new() }; nodes.len()];
     let mut partitions = Vec::new();
     let mut outcome = Ok(());
     for step in steps {
@@ -127,20 +129,37 @@ fn next(node: &Node, course: &Course, step: &WrittenStep) -> Result<Course, Cont
         let message = format!("at {} `{}` {what}", written(step.step.at), node.name);
         Err(Contradiction { span: step.action_span.clone(), message, help, earlier: earlier.cloned() })
     };
-    match (&step.step.action, &course.unplugged) {
+    // Of the interfaces that a step is about: those with their cables out, and those with them in.
+    let sides = |segment: &Option<SegmentIndex>| -> (Vec<usize>, Vec<usize>) {
+        let is_meant = |number: &usize| segment.is_none_or(|one| node.interfaces[*number].segment == one);
+        let meant = (0..node.interfaces.len()).filter(is_meant);
+        meant.partition(|number| course.unplugged.contains_key(number))
+    };
+    match &step.step.action {
         // Cables and links are there before a node is switched on, and while it is down.
-        (Action::Unplug, None) => Ok(Course { unplugged: Some(step.action_span.clone()), ..course.clone() }),
-        (Action::Unplug, Some(earlier)) => {
-            refuse("is unplugged already", "plug it in before, or drop this step", Some(earlier))
+        Action::Unplug(segment) => {
+            let (out, plugged) = sides(segment);
+            if let (Some(out), []) = (out.first(), &plugged[..]) {
+                let earlier = course.unplugged.get(out);
+                return refuse("is unplugged already", "plug it in before, or drop this step", earlier);
+            }
+            let mut next = course.clone();
+            next.unplugged.extend(plugged.into_iter().map(|number| (number, step.action_span.clone())));
+            Ok(next)
         }
-        (Action::Plug, Some(_)) => Ok(Course { unplugged: None, ..course.clone() }),
-        (Action::Plug, None) => {
-            refuse("is not unplugged", "write `interface = \"down\"` before, or drop this step", None)
+        Action::Plug(segment) => {
+            let (out, _) = sides(segment);
+            if out.is_empty() {
+                let help = "write `interface = \"down\"` before, or drop this step";
+                return refuse("is not unplugged", help, None);
+            }
+            let mut next = course.clone();
+            next.unplugged.retain(|number, _| !out.contains(number));
+            Ok(next)
         }
-        (
-            Action::Link(_) | Action::NatReboot | Action::Clock(_) | Action::Slow(_) | Action::Address(_),
-            _,
-        ) => Ok(course.clone()),
+        Action::Link(_) | Action::NatReboot | Action::Clock(_) | Action::Slow(_) | Action::Address(_) => {
+            Ok(course.clone())
+        }
         _ => Ok(Course { state: next_state(node, &course.state, step)?, ..course.clone() }),
     }
 }

@@ -28,7 +28,7 @@ use crate::fabric::random::Stream;
 use crate::fabric::{Fabric, HostId};
 use crate::memory::Account;
 use crate::net::{SharedFabric, SimNet};
-use crate::scenario::{Action, Crash, Kind, NodeIndex, Partition, Scenario, TrafficKind};
+use crate::scenario::{Action, Crash, Kind, NodeIndex, Partition, Scenario, SegmentIndex, TrafficKind};
 use crate::tasks::Tasks;
 use crate::trace::{Trace, What};
 use application::Command;
@@ -326,8 +326,8 @@ impl World {
                 let host = self.nodes[index.0 as usize].host;
                 self.fabric.lock().set_links(host, &links[&index]);
             }
-            Action::Unplug => self.set_plugged(index, false),
-            Action::Plug => self.set_plugged(index, true),
+            Action::Unplug(segment) => self.set_plugged(index, *segment, false),
+            Action::Plug(segment) => self.set_plugged(index, *segment, true),
             Action::NatReboot => self.fabric.lock().reboot_nat(self.nodes[index.0 as usize].host),
             Action::Clock(drift) => self.set_clock(index, *drift),
             Action::Slow(delay) => self.slow_down(index, delay),
@@ -387,10 +387,15 @@ impl World {
         }
     }
 
-    fn set_plugged(&mut self, index: NodeIndex, is_plugged: bool) {
+    fn set_plugged(&mut self, index: NodeIndex, segment: Option<SegmentIndex>, is_plugged: bool) {
         let mut fabric = self.fabric.lock();
-        fabric.set_plugged(self.nodes[index.0 as usize].host, is_plugged);
-        let how = "cable".to_owned();
+        let interfaces = &self.scenario.nodes[index.0 as usize].interfaces;
+        let is_meant = |number: usize| segment.is_none_or(|segment| interfaces[number].segment == segment);
+        fabric.set_plugged(self.nodes[index.0 as usize].host, is_meant, is_plugged);
+        let how = segment.map_or_else(
+            || "cable".to_owned(),
+            |segment| format!("cable on {}", self.scenario.segments[segment.0 as usize].name),
+        );
         let what = if is_plugged { What::Mended(how) } else { What::Cut(how) };
         self.log.record(fabric.now(), index, what);
     }
