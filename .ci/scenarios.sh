@@ -6,7 +6,7 @@
 #   any other scenarios/**/*.toml     must pass
 #
 # The canaries show that a verdict can be bad. At least one of each kind and one scenario must be there. Each file runs twice,
-# in two processes and with two steps of the outer engine, and both runs must have the same digest.
+# in two processes and with two steps of the outer engine; both runs must end as expected, with the same digest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,13 +41,17 @@ while IFS= read -r file; do
         *) expected=0 passing=$((passing + 1)) ;;
     esac
     start=$SECONDS
-    got=0
+    got=0 got_again=0
     simulate "$file" >"$output" || got=$?
-    simulate "$file" --tick-ms 1000 >"$again" || true
+    simulate "$file" --tick-ms 1000 >"$again" || got_again=$?
     if [ "$(digest "$output")" != "$(digest "$again")" ]; then
         printf '%4d s  FAILED  %s: with another step it has another digest\n' $((SECONDS - start)) "$file"
         digest "$output"
         digest "$again"
+        status=1
+    elif [ "$got" -eq "$expected" ] && [ "$got_again" -ne "$expected" ]; then
+        printf '%4d s  FAILED  %s: exit %d, but with another step %d; it said:\n' $((SECONDS - start)) "$file" "$got" "$got_again"
+        sed 's/^/    /' "$again"
         status=1
     elif [ "$got" -eq "$expected" ]; then
         printf '%4d s  ok      %s (exit %d)\n' $((SECONDS - start)) "$file" "$got"

@@ -1,6 +1,8 @@
 //! The command line: runs scenarios, shows how far they are, and says what came of them in words, JSON and exit codes.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -161,9 +163,26 @@ pub fn main() -> ExitCode {
         // Whoever read our output has gone, as `head` does: nothing is wrong with that.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => EXIT_PASSED.into(),
         Err(error) => {
-            eprintln!("hailer-sim: {error}");
+            say(format_args!("hailer-sim: {error}"));
             EXIT_NOT_RUN.into()
         }
+    }
+}
+
+/// Says what is no result, on standard error.
+fn say(what: impl Display) {
+    // Nobody is left to tell when even this can't be written.
+    let _ = writeln!(io::stderr().lock(), "{what}");
+}
+
+/// Prints the lines of a run that ended with this code. `Break` when whoever read them has gone: then no further run is
+/// wanted, and the code of those that there were is still the truth.
+fn print(lines: impl IntoIterator<Item = String>, code: u8) -> io::Result<ControlFlow<u8, u8>> {
+    let mut out = io::stdout().lock();
+    match lines.into_iter().try_for_each(|line| writeln!(out, "{line}")) {
+        Ok(()) => Ok(ControlFlow::Continue(code)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(code)),
+        Err(error) => Err(error),
     }
 }
 
@@ -181,7 +200,7 @@ fn load_all(files: &[PathBuf]) -> Result<Vec<Loaded>, u8> {
     for path in files {
         match std::fs::read_to_string(path) {
             Err(error) => {
-                eprintln!("hailer-sim: can't read {}: {error}", path.display());
+                say(format_args!("hailer-sim: can't read {}: {error}", path.display()));
                 code = code.max(EXIT_NOT_RUN);
             }
             Ok(text) => match Scenario::parse(&path.display().to_string(), &text) {
@@ -197,7 +216,7 @@ fn load_all(files: &[PathBuf]) -> Result<Vec<Loaded>, u8> {
 }
 
 fn print_diagnostics(diagnostics: &Diagnostics) {
-    eprintln!("{}", diagnostics.render(io::stderr().is_terminal()));
+    say(diagnostics.render(io::stderr().is_terminal()));
 }
 
 fn check_all(files: &[PathBuf]) -> io::Result<u8> {
@@ -224,7 +243,7 @@ fn run_all(run: &Run) -> io::Result<u8> {
         Err(code) => return Ok(code),
     };
     if let (true, Some(_)) = (loaded.len() > 1, run.pcap.as_ref().or(run.trace.as_ref())) {
-        eprintln!("hailer-sim: --pcap and --trace are of one run; name one scenario file with them");
+        say("hailer-sim: --pcap and --trace are of one run; name one scenario file with them");
         return Ok(EXIT_USAGE);
     }
     if run.world == Network::Turmoil
@@ -237,10 +256,15 @@ fn run_all(run: &Run) -> io::Result<u8> {
         // What turmoil's network carries is not counted, and half of a report is about that.
         let folder =
             (!run.no_report && run.world == Network::Fabric).then(|| run.report.join(&one.scenario.name));
-        code = code.max(match run.seeds {
+        let outcome = match run.seeds {
             None => run_once(run, one, folder.as_deref())?,
             Some(seeds) => run_sweep(run, one, seeds, folder.as_deref())?,
-        });
+        };
+        let (ControlFlow::Continue(one_code) | ControlFlow::Break(one_code)) = outcome;
+        code = code.max(one_code);
+        if outcome.is_break() {
+            break;
+        }
     }
     Ok(code)
 }
@@ -254,7 +278,7 @@ fn refuse_what_is_not_flat(run: &Run, loaded: &[Loaded]) -> Result<(), u8> {
     ];
     let mut outcome = Ok(());
     for (option, _) in given.iter().filter(|(_, is_given)| *is_given) {
-        eprintln!("hailer-sim: {option} does not go with --world turmoil; leave one of them out");
+        say(format_args!("hailer-sim: {option} does not go with --world turmoil; leave one of them out"));
         outcome = Err(EXIT_USAGE);
     }
     for Loaded { path, text, scenario } in loaded {
@@ -276,7 +300,7 @@ fn tick(run: &Run) -> Option<Duration> {
     run.tick_ms.map(Duration::from_millis)
 }
 
-fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8> {
+fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<ControlFlow<u8, u8>> {
     let seed = run.seed.unwrap_or(loaded.scenario.seed);
     // Reports show what was drawn, too.
     let scenario = &loaded.scenario.unrolled(seed);
@@ -297,30 +321,40 @@ fn run_once(run: &Run, loaded: &Loaded, folder: Option<&Path>) -> io::Result<u8>
     let command = replay_command(run, &loaded.path, seed);
     let trace = match outcome {
         Ok(trace) => trace,
-        Err(error) => return Ok(failed_to_run(run, loaded, seed, &error)),
+        Err(error) => {
+            let (line, code) = failed_to_run(run, loaded, seed, &error);
+            return print(line, code);
+        }
     };
     let verdict = check::judge(scenario, &trace);
     if let Some(folder) = folder {
         report::write(folder, scenario, &loaded.text, &trace, &verdict, &command)
             .map_err(|error| io::Error::new(error.kind(), format!("can't write the report: {error}")))?;
     }
-    let mut out = io::stdout().lock();
+    let mut lines = Vec::new();
     if run.json {
-        writeln!(out, "{}", report::result_line(scenario, &trace, &verdict, &command))?;
+        lines.push(report::result_line(scenario, &trace, &verdict, &command));
     } else {
-        writeln!(out, "{}", report::summary(scenario, &trace, &verdict, io::stdout().is_terminal()))?;
-        if let Some(folder) = folder {
-            writeln!(out, "report  {}", folder.join("index.html").display())?;
-        }
-        writeln!(out, "replay  {command}")?;
+        lines.push(report::summary(scenario, &trace, &verdict, io::stdout().is_terminal()));
+        lines.extend(folder.map(report_line));
+        lines.push(format!("replay  {command}"));
     }
-    Ok(verdict.exit_code())
+    print(lines, verdict.exit_code())
+}
+
+fn report_line(folder: &Path) -> String {
+    format!("report  {}", folder.join("index.html").display())
 }
 
 /// What one seed of many leaves: its figures and its line of JSON, unless it could not be run, and its exit code.
 type OneOfMany = (Option<SweepRun>, Option<String>, u8);
 
-fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) -> io::Result<u8> {
+fn run_sweep(
+    run: &Run,
+    loaded: &Loaded,
+    seeds: Seeds,
+    folder: Option<&Path>,
+) -> io::Result<ControlFlow<u8, u8>> {
     let scenario = &loaded.scenario;
     let bar = progress_bar(run, seeds.last - seeds.first + 1, "{prefix} {bar:40} {pos} of {len} seeds");
     bar.set_prefix(scenario.name.clone());
@@ -333,7 +367,10 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
             bar.inc(1);
             let trace = match outcome {
                 Ok(trace) => trace,
-                Err(error) => return Ok((None, None, failed_to_run(run, loaded, seed, &error))),
+                Err(error) => {
+                    let (line, code) = failed_to_run(run, loaded, seed, &error);
+                    return Ok((None, line, code));
+                }
             };
             let verdict = check::judge(scenario, &trace);
             let command = replay_command(run, &loaded.path, seed);
@@ -346,16 +383,13 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
         })
         .collect();
     bar.finish_and_clear();
-    let mut runs = Vec::new();
+    let (mut runs, mut lines) = (Vec::new(), Vec::new());
     let mut code = EXIT_PASSED;
-    let mut out = io::stdout().lock();
     for outcome in outcomes {
         let (sweep_run, line, one_code) = outcome?;
         code = code.max(one_code);
         runs.extend(sweep_run);
-        if let Some(line) = line {
-            writeln!(out, "{line}")?;
-        }
+        lines.extend(line);
     }
     if let Some(folder) = folder {
         let Seeds { first, last } = seeds;
@@ -363,26 +397,24 @@ fn run_sweep(run: &Run, loaded: &Loaded, seeds: Seeds, folder: Option<&Path>) ->
         report::sweep(folder, scenario, &runs, &command)?;
     }
     if !run.json {
-        writeln!(out, "{}", report::sweep_summary(scenario, &runs))?;
-        if let Some(folder) = folder {
-            writeln!(out, "report  {}", folder.join("index.html").display())?;
-        }
+        lines.push(report::sweep_summary(scenario, &runs));
+        lines.extend(folder.map(report_line));
         if let Some(bad) = runs.iter().find(|sweep_run| !sweep_run.passed) {
-            writeln!(out, "replay  {}", replay_command(run, &loaded.path, bad.seed))?;
+            lines.push(format!("replay  {}", replay_command(run, &loaded.path, bad.seed)));
         }
     }
-    Ok(code)
+    print(lines, code)
 }
 
-fn failed_to_run(run: &Run, loaded: &Loaded, seed: u64, error: &RunError) -> u8 {
-    eprintln!("hailer-sim: {} with seed {seed}: {error}", loaded.path.display());
-    if run.json {
-        println!("{}", json!({ "scenario": loaded.scenario.name, "seed": seed, "error": error.to_string() }));
-    }
-    match error {
+/// Says why a run could not be carried out: its line of JSON, if that is wanted, and its exit code.
+fn failed_to_run(run: &Run, loaded: &Loaded, seed: u64, error: &RunError) -> (Option<String>, u8) {
+    say(format_args!("hailer-sim: {} with seed {seed}: {error}", loaded.path.display()));
+    let line = json!({ "scenario": loaded.scenario.name, "seed": seed, "error": error.to_string() });
+    let code = match error {
         RunError::Panicked { .. } => EXIT_PANIC,
         _ => EXIT_NOT_RUN,
-    }
+    };
+    (run.json.then(|| line.to_string()), code)
 }
 
 /// A bar on standard error when that is a terminal and nobody asked for quiet.

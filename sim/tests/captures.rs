@@ -1,7 +1,7 @@
 //! `--pcap` and `--trace`: they change nothing, they agree with the counters, and Wireshark believes them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::task::{Context, Waker};
 
@@ -222,6 +222,20 @@ fn capture_errors(path: &Path) {
     fabric.take_taps().into_iter().for_each(|mut tap| tap.finish().unwrap());
 }
 
+/// What Wireshark would call wrong: packets that make no sense, checksums, errors of protocols.
+const BAD: &str = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0 \
+                   || icmp.checksum.status == 0 || icmpv6.checksum.status == 0 || _ws.expert.severity == error";
+
+/// A scenario of the repository, captured.
+fn capture_scenario(name: &str, folder: &Path) -> PathBuf {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(format!("{name}.toml"));
+    let path = folder.join(format!("{name}.pcapng"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hailer-sim"));
+    let output = command.args(["run", "--no-report", "--pcap"]).args([&path, &file]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    path
+}
+
 fn has_tshark() -> bool {
     let has = Command::new("tshark").arg("--version").output().is_ok();
     if !has {
@@ -274,9 +288,7 @@ fn wireshark_opens_a_capture_without_complaint() {
     let trace = run(Some(&path), None);
     let (sent, received) = counted(&trace);
 
-    let bad = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0 \
-               || _ws.expert.severity == error";
-    assert_eq!(tshark(&path, bad, &["frame.number", "_ws.expert.message"]), Vec::<String>::new());
+    assert_eq!(tshark(&path, BAD, &["frame.number", "_ws.expert.message"]), Vec::<String>::new());
     let good = "ip.checksum.status == 1 && (tcp.checksum.status == 1 || udp.checksum.status == 1)";
     assert_eq!(tshark(&path, good, &["frame.number"]).len() as u64, sent + received);
     assert_eq!(tshark(&path, "frame.packet_flags_direction == 2", &["frame.number"]).len() as u64, sent);
@@ -298,4 +310,86 @@ fn wireshark_opens_a_capture_without_complaint() {
     // Windows are those of the handshake's scale: wider than 16 bits can say.
     let windows = tshark(&path, "tcp.window_size > 65535 && tcp.flags.syn == 0", &["tcp.window_size"]);
     assert!(!windows.is_empty());
+}
+
+#[test]
+#[ignore = "needs tshark (Debian: apt-get install tshark); run with `cargo test -p hailer-sim --test captures -- --ignored`"]
+fn wireshark_opens_captures_of_nats_docker_ipv6_and_services_without_complaint() {
+    if !has_tshark() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (name, protocol) in [
+        ("double-nat", "udp.dstport == 5670"),
+        ("docker-overlay", "tcp"),
+        ("islands", "ipv6 && udp.dstport == 5670"),
+        ("relay-udp", "echo"),
+        ("relay-zre", "tcp.dstport == 8000"),
+        ("repeater-bridges", "tcp"),
+        ("repeater-overlay-2", "vxlan"),
+    ] {
+        let path = capture_scenario(name, folder.path());
+        let bad = tshark(&path, BAD, &["frame.number", "frame.protocols", "_ws.expert.message"]);
+        assert_eq!(bad, Vec::<String>::new(), "{name}");
+        assert!(tshark(&path, protocol, &["frame.number"]).len() > 100, "{name} has {protocol}");
+    }
+}
+
+#[test]
+#[ignore = "needs tshark (Debian: apt-get install tshark); run with `cargo test -p hailer-sim --test captures -- --ignored`"]
+fn wireshark_looks_into_the_tunnels_of_an_overlay() {
+    if !has_tshark() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = capture_scenario("repeater-overlay-2", folder.path());
+    // Of two IP headers in a packet tshark tells both, the outer one first.
+    let fields = ["vxlan.vni", "ip.src", "ip.dst", "ip.len", "eth.dst", "tcp.checksum.status"];
+    let filter = "vxlan && tcp && frame.packet_flags_direction == 2";
+    let tunnelled = tshark(&path, filter, &fields);
+    assert!(tunnelled.len() > 100);
+    for line in &tunnelled {
+        let fields: Vec<Vec<&str>> = line.split('\t').map(|field| field.split(',').collect()).collect();
+        let [vni, from, to, lengths, towards, checksum] = &fields[..] else { panic!("{line}") };
+        assert_eq!((&vni[..], &checksum[..]), (&["4097"][..], &["1"][..]), "{line}");
+        assert!(from[0].starts_with("192.168.1.") && to[0].starts_with("192.168.1."), "{line}");
+        assert!(from[1].starts_with("10.0.1.") && to[1].starts_with("10.0.1."), "{line}");
+        let numbers = to[1].split('.').map(|number| format!("{:02x}", number.parse::<u8>().unwrap()));
+        assert_eq!(towards[0], format!("02:42:{}", numbers.collect::<Vec<_>>().join(":")));
+        let [outer, inner] = [0, 1].map(|at: usize| lengths[at].parse::<u32>().unwrap());
+        assert_eq!(outer, inner + 50, "IP, UDP, VXLAN, Ethernet");
+    }
+}
+
+#[test]
+#[ignore = "needs tshark (Debian: apt-get install tshark); run with `cargo test -p hailer-sim --test captures -- --ignored`"]
+fn wireshark_sees_a_translated_connection_with_both_of_its_addresses() {
+    if !has_tshark() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = capture_scenario("relay-zre", folder.path());
+    let at = |interface: &str, direction: u8| {
+        let filter = format!(
+            "frame.interface_name == \"{interface}\" && frame.packet_flags_direction == {direction} \
+             && tcp.flags.syn == 1 && tcp.flags.ack == 0 && ip.dst == 203.0.113.100"
+        );
+        let lines = tshark(&path, &filter, &["ip.src", "tcp.dstport", "tcp.seq_raw"]);
+        lines.into_iter().map(|line| {
+            let (from, rest) = line.split_once('\t').unwrap();
+            (rest.to_owned(), from.to_owned())
+        })
+    };
+    // The same SYN by its destination and sequence number, as it comes to the router and as it leaves that.
+    for router in ["router-a", "router-b"] {
+        let inside: BTreeMap<_, _> = at(&format!("{router}/eth0"), 1).collect();
+        let outside: BTreeMap<_, _> = at(&format!("{router}/eth1"), 2).collect();
+        assert!(inside.len() > 3, "{inside:?}");
+        assert_eq!(inside.keys().collect::<Vec<_>>(), outside.keys().collect::<Vec<_>>());
+        assert!(inside.values().all(|from| from.starts_with("192.168.1.")), "{inside:?}");
+        let mut translated: Vec<_> = outside.into_values().collect();
+        translated.dedup();
+        assert_eq!(translated.len(), 1, "one address for all of them: {translated:?}");
+        assert!(translated[0].starts_with("203.0.113."), "{translated:?}");
+    }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use hailer_sim::scenario::Scenario;
-use hailer_sim::trace::{Trace, What};
+use hailer_sim::trace::{Drop, Trace, What};
 use hailer_sim::world::{self, Options};
 
 /// Short enough for a debug build, and with everything in it that draws or waits: loss, bad times, damage, duplicates,
@@ -183,4 +183,21 @@ fn one_more_idle_node_changes_nothing_for_the_others() {
         records.filter(|record| record.node.0 < 9 || !is_idle(&record.what)).collect()
     };
     assert_eq!(others(run(SCENARIO, 7)), others(run(&more, 7)));
+}
+
+/// A machine without a role on the segment where the others are, which loses, duplicates and reorders: every broadcast
+/// comes to it as well, over a link that draws for each.
+#[test]
+fn one_more_machine_on_the_same_segment_changes_nothing_for_the_others() {
+    let idle = "[[node]]\nname = \"idle\"\nsegment = \"lan\"\n\n[[traffic]]";
+    let (before, mut after) = (run(SCENARIO, 7), run(&SCENARIO.replace("[[traffic]]", idle), 7));
+    // The machine is the tenth, before the router.
+    after.records.retain(|record| record.node.0 != 9);
+    for record in after.records.iter_mut().filter(|record| record.node.0 > 9) {
+        record.node.0 -= 1;
+    }
+    assert_eq!(before.records, after.records);
+    let idle = after.traffic.remove(9);
+    assert!(!idle.received.is_empty() && idle.dropped.contains_key(&Drop::Loss), "{idle:?}");
+    assert_eq!(before.traffic, after.traffic);
 }

@@ -1,6 +1,6 @@
 //! Scenario files become the scenarios that they say, and those of the repository are in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -142,6 +142,61 @@ fn the_index_lists_every_scenario() {
         let name = file.file_name().unwrap().to_str().unwrap();
         assert!(index.contains(&format!("[{name}]({name})")), "{name} is not in scenarios/README.md");
     }
+}
+
+/// What `scenarios/README.md` says between a heading with this text and the next one that is not below it.
+fn section<'t>(document: &'t str, title: &str) -> Option<&'t str> {
+    let is_about = |line: &&str| line.starts_with("## ") && line.contains(title);
+    let heading = document.lines().find(is_about)?;
+    let start = document.find(heading)? + heading.len();
+    let length = document[start..].find("\n## ").unwrap_or(document.len() - start);
+    Some(&document[start..start + length])
+}
+
+/// Whether a text has this key in backticks: alone, as a table, or with a value.
+fn is_named(text: &str, key: &str) -> bool {
+    let code = text.split('`').skip(1).step_by(2);
+    code.into_iter().any(|code| {
+        let is_key = |word: &str| word.trim_matches(['[', ']']).split('.').next_back() == Some(key);
+        let mut given = code.split(['{', ',', '\n']).filter_map(|part| part.split_once('='));
+        is_key(code) || given.any(|(name, _)| name.trim() == key)
+    })
+}
+
+#[test]
+fn the_documentation_has_every_key_that_a_file_may_have() {
+    let document = std::fs::read_to_string(scenarios().join("README.md")).unwrap();
+    // Roles whose keys are the daemon's own are explained there.
+    let roles: String = ["relay", "repeater"]
+        .map(|role| std::fs::read_to_string(scenarios().join(format!("../docs/{role}.md"))).unwrap())
+        .concat();
+    let whole = format!("{document}{roles}");
+    assert_eq!(whole.matches('`').count() % 2, 0, "every backtick has its other one");
+    let mut keys: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for file in files() {
+        for (title, known) in Scenario::keys(&std::fs::read_to_string(file).unwrap()) {
+            keys.entry(title).or_default().extend(known);
+        }
+    }
+    let mut missing = Vec::new();
+    for (title, known) in &keys {
+        let place = match title.as_str() {
+            // What holds for nodes holds for containers.
+            "[[container]]" => {
+                format!("{}{}", section(&document, title).unwrap(), section(&document, "[[node]]").unwrap())
+            }
+            "this file" => whole.clone(),
+            title if title.contains('.') => whole.clone(),
+            title => section(&document, title).unwrap_or_else(|| panic!("no section on {title}")).to_owned(),
+        };
+        let is_missing = |key: &&&str| !is_named(&place, key);
+        missing.extend(known.iter().filter(is_missing).map(|key| format!("`{key}` of {title}")));
+    }
+    assert_eq!(missing, Vec::<String>::new(), "undocumented in scenarios/README.md");
+    // A table that no scenario has would not be looked at.
+    let top = keys["this file"].iter();
+    let unseen = top.filter(|key| !keys.contains_key(&format!("[[{key}]]")) && **key != "scenario");
+    assert_eq!(unseen.collect::<Vec<_>>(), Vec::<&&str>::new());
 }
 
 #[test]

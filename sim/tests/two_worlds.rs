@@ -42,16 +42,20 @@ fn told(scenario: &Scenario, trace: &Trace) -> BTreeSet<String> {
 
 fn both(name: &str, seeds: &[u64]) {
     let (scenario, text) = load(name);
-    flat::limits::refuse(name, &text, &scenario).unwrap_or_else(|problems| panic!("{problems}"));
+    both_of(name, &scenario, &text, seeds);
+}
+
+fn both_of(name: &str, scenario: &Scenario, text: &str, seeds: &[u64]) {
+    flat::limits::refuse(name, text, scenario).unwrap_or_else(|problems| panic!("{problems}"));
     for seed in seeds {
         let options = Options { seed: Some(*seed), ..Options::default() };
-        let ours = world::run(&scenario, options).unwrap();
-        let theirs = flat::run(&scenario, options).unwrap();
+        let ours = world::run(scenario, options).unwrap();
+        let theirs = flat::run(scenario, options).unwrap();
         for (world, trace) in [("fabric", &ours), ("turmoil", &theirs)] {
-            let verdict = check::judge(&scenario, trace);
+            let verdict = check::judge(scenario, trace);
             assert!(verdict.passed(), "{name}, seed {seed}, {world}: {verdict:#?}");
         }
-        let (ours, theirs) = (told(&scenario, &ours), told(&scenario, &theirs));
+        let (ours, theirs) = (told(scenario, &ours), told(scenario, &theirs));
         let only = |one: &BTreeSet<String>, other: &BTreeSet<String>| -> Vec<String> {
             one.difference(other).take(20).cloned().collect()
         };
@@ -77,6 +81,99 @@ fn members_of_groups_are_told_the_same_on_both_networks() {
 #[test]
 fn ten_nodes_that_die_and_return_are_told_the_same_on_both_networks() {
     both("lan-plain.toml", &[1]);
+}
+
+/// Four nodes with these keys that meet, talk, lose one of them and get it back; and what else is expected of them.
+fn four_nodes(zre: &str, rest: &str) -> String {
+    format!(
+        r#"
+[scenario]
+about = "four nodes on both networks"
+duration = "25 s"
+[[segment]]
+name = "lan"
+prefix = "10.77.0.0/24"
+link = {{ delay = "1 ms" }}
+[[node]]
+name = "n"
+count = 4
+segment = "lan"
+[node.zre]
+groups = ["ALL"]
+evasive = "1 s"
+silent = "2 s"
+expired = "4 s"
+{zre}
+[[traffic]]
+from = "*"
+shout = "ALL"
+every = "1 s"
+start = "3 s"
+stop = "6 s"
+[[step]]
+at = "8 s"
+node = "n3"
+crash = "process-exit"
+[[step]]
+at = "15 s"
+node = "n3"
+restart = true
+[[expect]]
+by = "3 s"
+that = "everyone-knows-everyone"
+[[expect]]
+by = "14 s"
+that = "the-dead-are-gone"
+[[expect]]
+by = "22 s"
+that = "everyone-knows-everyone"
+[[expect]]
+always = "shouts-arrive-once-and-in-order"
+{rest}
+"#
+    )
+}
+
+#[test]
+fn settings_of_zre_mean_the_same_on_both_networks() {
+    const PEERS: &str = r#"peers = ["tcp://n1:6000", "tcp://n2:6000", "tcp://n3:6000", "tcp://n4:6000"]"#;
+    const ADVERTISED: &str = r#"
+[[node]]
+name = "x"
+segment = "lan"
+[node.zre]
+name = "excellent"
+identity = "67e5504410b1426f9247bb680e5fe0c8"
+advertise = "tcp://x:6000"
+tcp_port = 6000
+groups = ["ALL"]
+evasive = "1 s"
+silent = "2 s"
+expired = "4 s""#;
+    for (zre, rest) in [
+        ("ipv6 = false\nmulticast = \"auto\"\ninterface = \"eth0\"", ""),
+        ("broadcast = \"limited\"\nmulticast = \"never\"\nheaders = { X-A = \"b\" }", ""),
+        ("broadcast = \"both\"\nport = 6001\ninterval = \"300 ms\"", ""),
+        (&format!("broadcast = \"never\"\ntcp_port = 6000\n{PEERS}"), ""),
+        (&format!("beacon = false\ntcp_port = 6000\n{PEERS}"), ""),
+        ("", ADVERTISED),
+        (
+            "contest = [\"ALL\"]",
+            "[[expect]]\nby = \"7 s\"\nthat = \"leaders-are-agreed\"\n[[expect]]\nby = \"24 s\"\nthat = \"leaders-are-agreed\"",
+        ),
+    ] {
+        let text = four_nodes(zre, rest);
+        let scenario = Scenario::parse(zre, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        both_of(zre, &scenario, &text, &[1]);
+    }
+}
+
+#[test]
+fn churn_is_the_same_on_both_networks() {
+    let churn = "[[churn]]\nnode = \"n4\"\nup = \"5 s\"\ndown = \"6 s\"\ncrash = [\"power-cut\", \"stop\"]\nstart = \"9 s\"\nstop = \"18 s\"";
+    let text = four_nodes("", churn);
+    let scenario = Scenario::parse("churn", &text).unwrap_or_else(|problems| panic!("{problems}"));
+    both_of("churn", &scenario, &text, &[1, 2]);
 }
 
 #[test]
@@ -128,6 +225,27 @@ clock = { drift = "3 %" }
 name = "both"
 interfaces = [{ segment = "lan" }, { segment = "air" }]
 
+[[node]]
+name = "z"
+segment = "lan"
+[node.zre]
+ipv6 = true
+multicast = "always"
+broadcast = "never"
+gossip = ["tcp://n01:31337"]
+
+[[traffic]]
+from = "z"
+connect = "10.77.0.1:80"
+manner = "slow"
+every = "1 s"
+
+[[churn]]
+node = "own"
+up = "5 s"
+down = "5 s"
+crash = "power-cut"
+
 [[step]]
 at = "3 s"
 node = "n"
@@ -150,8 +268,13 @@ always = "no-live-peer-exits"
             "24:1 a node on turmoil's network has no `clock`",
             "26:1 all links of turmoil's network are alike",
             "28:36 a node on turmoil's network has one interface",
-            "33:1 turmoil's network can't do `pause`: its hosts can't stand still",
-            "37:1 turmoil's network can't do `partition`: its TCP never sends again what was lost meanwhile",
+            "34:1 the hosts of turmoil's network have one address each, of IPv4",
+            "35:1 turmoil has one socket for a port, so nobody hears a multicast group",
+            "37:1 no gossip hub runs on turmoil's network",
+            "41:1 turmoil's network has no traffic with `connect`: nothing on its hosts serves sessions",
+            "42:1 turmoil's network has no traffic with `manner`: nothing on its hosts serves sessions",
+            "54:1 turmoil's network can't do `pause`: its hosts can't stand still",
+            "58:1 turmoil's network can't do `partition`: its TCP never sends again what was lost meanwhile",
         ]
     );
     let uneven = text[..text.find("[[segment]]\nname = \"air\"").unwrap()]

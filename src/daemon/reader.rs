@@ -8,6 +8,7 @@
 //! This is for configuration and scenario files alike. What the values mean is not its business.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::{DeTable, DeValue};
 
@@ -49,9 +50,9 @@ pub fn read<T>(
     // What follows a mistake in the grammar is guesswork, so values are looked at only when there is none.
     let mut outcome = Err(Refused(()));
     if problems.is_empty() {
-        let reported = Reported(RefCell::default());
+        let reported = Reported::default();
         outcome = Table::read(String::new(), false, 0..0, document.get_ref(), &reported, read);
-        problems = reported.0.into_inner();
+        problems = reported.problems.into_inner();
     }
     match (outcome, Diagnostics::new(source_name, text, problems)) {
         (_, Some(diagnostics)) => Err(diagnostics),
@@ -60,12 +61,29 @@ pub fn read<T>(
     }
 }
 
-/// Where mistakes go.
-struct Reported(RefCell<Vec<Problem>>);
+/// The keys that `read` takes from each table of a text, by the title of the table ([`Table::title`]): what documentation has to
+/// have. The text may be wrong, but for its grammar; of a table that it does not have, nothing is known.
+pub fn keys<T>(
+    text: &str,
+    read: impl FnOnce(&mut Table<'_>) -> Result<T, Refused>,
+) -> BTreeMap<String, BTreeSet<&'static str>> {
+    let (document, _) = DeTable::parse_recoverable(text);
+    let reported = Reported::default();
+    // Mistakes are not what is asked for.
+    let _ = Table::read(String::new(), false, 0..0, document.get_ref(), &reported, read);
+    reported.known.into_inner()
+}
+
+/// Where mistakes go, and which keys were asked for.
+#[derive(Default)]
+struct Reported {
+    problems: RefCell<Vec<Problem>>,
+    known: RefCell<BTreeMap<String, BTreeSet<&'static str>>>,
+}
 
 impl Reported {
     fn add(&self, span: Span, message: String, help: String, related: Option<(Span, String)>) -> Refused {
-        self.0.borrow_mut().push(Problem { span, message, help, related });
+        self.problems.borrow_mut().push(Problem { span, message, help, related });
         Refused(())
     }
 }
@@ -204,6 +222,7 @@ impl<'a> Table<'a> {
                 known.push(*key);
             }
         }
+        self.reported.known.borrow_mut().entry(self.title()).or_default().extend(&known);
         let mut outcome = Ok(());
         let mut mistyped = Vec::new();
         for key in self.entries.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {

@@ -90,8 +90,17 @@ impl Packet {
     }
 
     /// What it is on a link with this MTU, which is at least 68. Only datagrams are cut: TCP makes no segment that is too
-    /// long for either end, and forbids fragments; an ICMP error fits everywhere.
+    /// long for either end, and forbids fragments; an ICMP error fits everywhere. What was cut before it came into a tunnel
+    /// stays cut there, each piece in a datagram of its own.
     pub fn pieces(&self, mtu: u16) -> Pieces {
+        if let Body::Vxlan(inner) = &self.body {
+            let around = (self.wire_len() - inner.packet.wire_len()) as u32;
+            let Pieces { count, each, last } = inner.packet.pieces(u16::MAX);
+            let tunnelled = Pieces { count, each: each + around, last: last + around };
+            if tunnelled.each.max(tunnelled.last) <= u32::from(mtu.min(self.cut)) {
+                return tunnelled;
+            }
+        }
         let (len, mtu) = (self.wire_len(), usize::from(mtu.min(self.cut)));
         if len <= mtu || !matches!(self.body, Body::Udp(_) | Body::Vxlan(_)) {
             return Pieces::whole(len as u32);

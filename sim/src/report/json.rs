@@ -106,6 +106,7 @@ struct Node<'a> {
     sent: Volume,
     received: Volume,
     dropped: Volume,
+    dropped_by_cause: BTreeMap<&'static str, Volume>,
 }
 
 /// The result for programs.
@@ -127,6 +128,7 @@ pub(super) fn result<'a>(
         sent: volume(figures::sum(&traffic.sent)),
         received: volume(figures::sum(&traffic.received)),
         dropped: volume(figures::sum(&traffic.dropped)),
+        dropped_by_cause: volumes(&traffic.dropped, text::drop_key),
     });
     ResultFile {
         scenario: &scenario.name,

@@ -3,6 +3,7 @@
 //! `scenarios/README.md` lists every key for people. Checks that need the whole file come last, and only when everything
 //! they need was read.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -56,6 +57,12 @@ impl Scenario {
         let stem = Path::new(source_name).file_stem().unwrap_or_default();
         let name = stem.to_string_lossy().into_owned();
         reader::read(source_name, text, |file| scenario(file, name, |span| position(text, span.start).0))
+    }
+
+    /// The keys that a scenario file may have in each of the tables that this one has, by the title of the table. The
+    /// documentation is held to it.
+    pub fn keys(text: &str) -> BTreeMap<String, BTreeSet<&'static str>> {
+        reader::keys(text, |file| scenario(file, String::new(), |span| position(text, span.start).0))
     }
 
     /// Reads the scenario file at `path`.

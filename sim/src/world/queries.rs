@@ -1,7 +1,7 @@
 //! Sessions over UDP of programs that know nothing of Hailer, as the DNS has them: a client asks by a datagram, asks again when
 //! no answer comes, and the echo service answers each datagram with itself. They stand behind a relay and before it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hailer::net::{Alarm, Net, UdpOptions, UdpSocket};
@@ -37,7 +37,8 @@ pub(super) async fn query<N: Net>(net: N, to: SocketAddr, number: u64, bytes: us
 }
 
 async fn ask<N: Net>(net: &N, to: SocketAddr, number: u64, bytes: usize) -> Result<(), String> {
-    let options = UdpOptions::at((Ipv4Addr::UNSPECIFIED, 0).into());
+    let own: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let options = UdpOptions::at((own, 0).into());
     let socket = net.bind_udp(&options).map_err(|error| format!("no socket: {error}"))?;
     let question: Vec<u8> = (0..bytes).map(|place| byte(number, place)).collect();
     let mut buffer = vec![0; 65_536];

@@ -185,4 +185,83 @@ mod tests {
         assert_eq!(policy.clone().with_filtering(Dependence::AddressAndPortDependent), policy);
         assert_eq!(policy.with_filtering(Dependence::AddressDependent).ports, PortPolicy::Preserve);
     }
+
+    fn in_words(span: Duration) -> String {
+        match span.as_secs() {
+            secs if secs % 86_400 == 0 => format!("{} days", secs / 86_400),
+            3600 => "1 h".to_owned(),
+            secs if secs > 3600 => format!("{} h {} min", secs / 3600, secs % 3600 / 60),
+            secs if secs % 60 == 0 && secs > 240 => format!("{} min", secs / 60),
+            secs => format!("{secs} s"),
+        }
+    }
+
+    /// The row of a preset in `scenarios/README.md`.
+    fn row(preset: Preset) -> String {
+        let policy = preset.policy();
+        let dependence = |dependence| match dependence {
+            Dependence::EndpointIndependent => "none",
+            Dependence::AddressDependent => "address",
+            Dependence::AddressAndPortDependent => "address and port",
+        };
+        let mapping = match (policy.mapping, policy.ports) {
+            (Dependence::EndpointIndependent, PortPolicy::Linux) => "endpoint-independent, as below",
+            (Dependence::EndpointIndependent, _) => "endpoint-independent",
+            (other, _) => dependence(other),
+        };
+        let ports = match policy.ports {
+            PortPolicy::Linux | PortPolicy::Preserve => "kept".to_owned(),
+            PortPolicy::Random => "random".to_owned(),
+            PortPolicy::Sequential => "the next".to_owned(),
+            PortPolicy::Block { size, rest } => {
+                let rest = in_words(rest);
+                format!("random in a block of {size} for each inside address, and each rests {rest}")
+            }
+        };
+        let Timeouts { udp_unreplied, udp_replied, tcp, .. } = policy.timeouts;
+        let udp = if udp_unreplied == udp_replied {
+            in_words(udp_replied)
+        } else {
+            format!("{}, a stream {}", in_words(udp_unreplied), in_words(udp_replied))
+        };
+        let hairpin = match policy.hairpin {
+            Hairpin::Never => "no",
+            Hairpin::Always => "yes",
+        };
+        let unsolicited = match policy.unsolicited {
+            Unsolicited::Accept => "the router answers",
+            Unsolicited::Drop => "dropped",
+        };
+        let cells = [
+            &format!("`{}`", preset.name()),
+            mapping,
+            dependence(policy.filtering),
+            &ports,
+            &udp,
+            &in_words(tcp.established),
+            hairpin,
+            unsolicited,
+        ];
+        format!("| {} |", cells.join(" | "))
+    }
+
+    #[test]
+    fn the_documentation_has_every_preset_as_it_is() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/README.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let table = Preset::ALL.map(row).join("\n");
+        assert!(document.contains(&table), "scenarios/README.md must have this table:\n{table}");
+        // And what it says of them below the table.
+        for policy in Preset::ALL.map(Preset::policy) {
+            let is_patient = policy.timeouts.udp_unreplied == secs(300);
+            assert_eq!(policy.refresh == Refresh::Outbound, is_patient, "only what goes out keeps UDP open");
+            assert!(is_patient || policy.timeouts.udp_stream_after == secs(2));
+            let after_forgetting = match policy.preset {
+                Preset::Linux | Preset::LinuxDrop => MidConnection::PickUp,
+                Preset::Cloud => MidConnection::Reset,
+                _ => MidConnection::Drop,
+            };
+            assert_eq!(policy.mid_connection, after_forgetting);
+        }
+    }
 }

@@ -18,9 +18,33 @@ const TABLES: [&str; 7] = ["scenario", "segment", "node", "traffic", "step", "ch
 const SEGMENT_KEYS: [&str; 3] = ["name", "prefix", "link"];
 const NODE_KEYS: [&str; 8] = ["name", "count", "segment", "address", "link", "interfaces", "start", "zre"];
 const INTERFACE_KEYS: [&str; 3] = ["segment", "address", "link"];
+const TRAFFIC_KEYS: [&str; 7] = ["from", "shout", "whisper", "every", "start", "stop", "bytes"];
+const CHURN_KEYS: [&str; 6] = ["node", "up", "down", "crash", "start", "stop"];
+/// Keys of `[node.zre]` that mean the same here, whatever their value is.
+const ZRE_KEYS: [&str; 16] = [
+    "name",
+    "identity",
+    "headers",
+    "groups",
+    "contest",
+    "interface",
+    "broadcast",
+    "port",
+    "tcp_port",
+    "beacon",
+    "peers",
+    "advertise",
+    "interval",
+    "evasive",
+    "silent",
+    "expired",
+];
+/// Values of others that do.
+const ZRE_VALUES: [(&str, &str); 3] = [("ipv6", "false"), ("multicast", "auto"), ("multicast", "never")];
 const STEP_KEYS: [&str; 9] = ["at", "node", "crash", "restart", "join", "leave", "shout", "whisper", "bytes"];
 /// Properties of what applications see.
-const PROPERTIES: [&str; 8] = [
+const PROPERTIES: [&str; 9] = [
+    "leaders-are-agreed",
     "everyone-knows-everyone",
     "the-dead-are-gone",
     "membership-is-symmetric",
@@ -114,6 +138,9 @@ fn look_through(file: &DeTable<'_>, scenario: &Scenario, problems: &mut Problems
                 format!("an interface on turmoil's network has no `{key}`")
             });
         }
+        if let Some(zre) = table.get("zre").and_then(|zre| zre.get_ref().as_table()) {
+            look_at_zre(zre, problems);
+        }
         let count = table.get("count").and_then(|count| count.get_ref().as_integer()?.as_str().parse().ok());
         let (own, rest) = nodes.split_at(count.unwrap_or(1).min(nodes.len()));
         nodes = rest;
@@ -128,6 +155,14 @@ fn look_through(file: &DeTable<'_>, scenario: &Scenario, problems: &mut Problems
             span,
             format!("these are more than {NODES_MAX} nodes, and turmoil's network takes too long for them"),
         );
+    }
+    for (traffic, _) in items(file, "traffic") {
+        problems.add_others(traffic, &TRAFFIC_KEYS, |key| {
+            format!("turmoil's network has no traffic with `{key}`: nothing on its hosts serves sessions")
+        });
+    }
+    for (churn, _) in items(file, "churn") {
+        problems.add_others(churn, &CHURN_KEYS, |key| format!("a churn on turmoil's network has no `{key}`"));
     }
     for (step, _) in items(file, "step") {
         problems.add_others(step, &STEP_KEYS, |key| {
@@ -144,6 +179,26 @@ fn look_through(file: &DeTable<'_>, scenario: &Scenario, problems: &mut Problems
                 );
             }
         }
+    }
+}
+
+fn look_at_zre(zre: &DeTable<'_>, problems: &mut Problems) {
+    for (key, value) in zre {
+        let (name, value) = (key.get_ref().as_ref(), value.get_ref());
+        let written = match value {
+            DeValue::Boolean(value) => value.to_string(),
+            value => value.as_str().unwrap_or_default().to_owned(),
+        };
+        if ZRE_KEYS.contains(&name) || ZRE_VALUES.contains(&(name, written.as_str())) {
+            continue;
+        }
+        let message = match name {
+            "ipv6" => "the hosts of turmoil's network have one address each, of IPv4".to_owned(),
+            "multicast" => "turmoil has one socket for a port, so nobody hears a multicast group".to_owned(),
+            "gossip" => "no gossip hub runs on turmoil's network".to_owned(),
+            name => format!("a ZRE node on turmoil's network has no `{name}`"),
+        };
+        problems.add(key.span(), message);
     }
 }
 
