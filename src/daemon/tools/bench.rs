@@ -90,6 +90,15 @@ pub(in crate::daemon) async fn run<N: Net>(
     bench: Bench,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let wanted = match &bench.servers {
+        Servers::One(Some(name)) => Some(format!("{name}: hailer bench --serve --name {name}")),
+        Servers::Many(count) => Some(format!("{count} that serve: hailer bench --serve")),
+        Servers::One(None) => None,
+    };
+    // Others, zyre and pyre among them, do not serve, and would be waited for in vain.
+    if let Some(wanted) = wanted {
+        output.remark(&format!("waiting for {wanted}; Ctrl-C ends"));
+    }
     let measuring = async {
         match &bench.servers {
             Servers::One(name) => whispers(net, (node, events), output, &bench, name.as_deref()).await,
