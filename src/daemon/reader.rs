@@ -403,3 +403,32 @@ impl<'a> Value<'a> {
         items.collect::<Vec<_>>().into_iter().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_a_table_are_those_that_are_asked_for_whatever_the_text_has() {
+        let text = "[house]\nrooms = \"many\"\nattic = true\n[[house.door]]\n[[house.door]]\nwidth = 1\n";
+        let found = keys(text, |file| {
+            file.required("house", "[house]", |value| {
+                value.table(|table| {
+                    let rooms = table.required("rooms", "rooms = 3", integer(1..=9, 3));
+                    table.present(&["garden", "yard"]);
+                    let doors = table.optional("door", |value| {
+                        value.tables(|door| door.optional("lock", |value| value.text().map(drop)))
+                    });
+                    rooms.and(doors)
+                })
+            })
+        });
+        let expected = [
+            ("[[house.door]]", vec!["lock"]),
+            ("[house]", vec!["door", "garden", "rooms", "yard"]),
+            ("this file", vec!["house"]),
+        ];
+        let expected = expected.map(|(title, keys)| (title.to_owned(), keys.into_iter().collect()));
+        assert_eq!(found, BTreeMap::from(expected));
+    }
+}
