@@ -1,7 +1,7 @@
 //! The command line of the `hailer` program.
 
-use std::io;
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -373,16 +373,17 @@ pub async fn main() -> ExitCode {
             let config = match Config::load(&path) {
                 Ok(config) => config,
                 Err(LoadError::Invalid(diagnostics)) => {
-                    eprintln!("{}", diagnostics.render(io::stderr().is_terminal()));
+                    complain(diagnostics.render(io::stderr().is_terminal()));
                     return ExitCode::from(EXIT_USAGE);
                 }
                 Err(LoadError::Read { path, source }) => {
-                    eprintln!("hailer: cannot read {}: {source}", path.display());
+                    complain(format_args!("hailer: cannot read {}: {source}", path.display()));
                     return ExitCode::FAILURE;
                 }
             };
             if check {
-                println!("{}: ok", path.display());
+                // Whoever asked may look at the exit code alone.
+                let _ = writeln!(io::stdout(), "{}: ok", path.display());
                 return ExitCode::SUCCESS;
             }
             let shown = Shown { is_json: json, with_counters: counters, counters_every };
@@ -394,14 +395,19 @@ pub async fn main() -> ExitCode {
         // Whoever read our output has gone, as `head` does: nothing is wrong with that.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hailer: {error}");
+            complain(format_args!("hailer: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
+/// Says something on standard error, if anybody reads that.
+fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 fn usage(problem: &str) -> ExitCode {
-    eprintln!("hailer: {problem}");
+    complain(format_args!("hailer: {problem}"));
     ExitCode::from(EXIT_USAGE)
 }
 

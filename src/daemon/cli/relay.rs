@@ -195,7 +195,7 @@ pub(super) async fn reload(roles: &Roles, file: Option<&Path>) {
     let Some(file) = file else { return tracing::warn!("there is no file to read again") };
     let config = match Config::load(file) {
         Ok(config) => config,
-        Err(LoadError::Invalid(diagnostics)) => return eprintln!("{}", diagnostics.render(false)),
+        Err(LoadError::Invalid(diagnostics)) => return super::complain(diagnostics.render(false)),
         Err(error @ LoadError::Read { .. }) => return tracing::warn!(%error, "settings stay as they were"),
     };
     if let (Some(relay), Some(config)) = (&roles.relay, config.relay)
