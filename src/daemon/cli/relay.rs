@@ -156,7 +156,7 @@ pub(super) async fn announce(roles: &Roles, output: &Output) {
         output.remark(&format!("relay: hosts connect to {}; Ctrl-C ends", relay.hosts_at()));
         for (name, at) in relay.services().await {
             let name = if name.is_empty() { "the original protocol" } else { &name };
-            output.remark(&format!("relay: clients of {name} connect to {at}"));
+            output.remark(&format!("relay: clients of {name} come to {at}"));
         }
     }
     if roles.host.is_some() {
