@@ -197,7 +197,7 @@ struct NodeOptions {
     /// can broadcast]
     #[arg(long, short, value_name = "INTERFACE")]
     interface: Vec<String>,
-    /// Use link-local IPv6 too, on the same interfaces
+    /// Use IPv6 too, on the same interfaces
     #[arg(long, short = '6')]
     ipv6: bool,
     /// UDP port of the beacons; another port is another, isolated network

@@ -22,7 +22,7 @@ pub struct Config {
     /// tunnels. Without any, the first that is up, is not a loopback or a tunnel, and can broadcast. Those that are not there
     /// are taken when they appear, as long as one is there at the start.
     pub interfaces: Vec<String>,
-    /// Use link-local IPv6 beside IPv4, on the same interfaces.
+    /// Use IPv6 beside IPv4, on the same interfaces: the link-local address, and one that routers know, if there is any.
     pub ipv6: bool,
     /// Which broadcast beacons go to.
     pub broadcast: Broadcast,

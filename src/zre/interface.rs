@@ -14,10 +14,31 @@ use crate::net::Interface;
 /// Where a node is on the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Site {
-    /// The addresses that peers reach it at, IPv4 first; the first is told to peers of no network of ours.
+    /// The addresses that peers reach it at, in the order of [`Kind`]; the first is told to peers of no network of ours.
     pub(super) homes: Vec<Interface>,
     /// The machine's other networks.
     others: Vec<Network>,
+}
+
+/// What kind of address it is. IPv4 is what all the family speaks; a link-local address is known on its link alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    V4,
+    /// IPv6 that routers know.
+    Routed,
+    LinkLocal,
+}
+
+impl Kind {
+    /// `None` for what no peer can be told.
+    fn of(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(_) => Some(Self::V4),
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Some(Self::LinkLocal),
+            IpAddr::V6(v6) if v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() => None,
+            IpAddr::V6(_) => Some(Self::Routed),
+        }
+    }
 }
 
 /// The network that an address of the machine is on.
@@ -56,7 +77,7 @@ impl Site {
 pub(super) struct Wanted {
     /// By name, index or address, or `*` for all; none for the one that suits best.
     pub(super) interfaces: Vec<String>,
-    /// Whether link-local IPv6 is used beside IPv4.
+    /// Whether IPv6 is used beside IPv4.
     pub(super) ipv6: bool,
 }
 
@@ -67,8 +88,9 @@ pub(super) const ALL: &str = "*";
 ///
 /// Without a wish it is the first that is up and is neither a loopback nor a tunnel; one that can broadcast goes before one
 /// that can't, and the one that was chosen `before` goes before all others, whatever its address is now. A name or an
-/// index means the interface's first address of each family, an address itself alone, and `*` every address of every
-/// interface that would be taken without a wish.
+/// index means the interface's first address of each [`Kind`], an address itself alone, and `*` every address of every
+/// interface that would be taken without a wish. Of several routed ones on one network that was chosen before stays:
+/// machines give themselves others in the course of time, for the sake of privacy.
 ///
 /// # Errors
 /// When nothing that is wanted is there.
@@ -77,9 +99,13 @@ pub(super) fn choose(
     wanted: &Wanted,
     before: Option<&Site>,
 ) -> Result<Site, StartError> {
-    let is_usable =
-        |it: &&Interface| it.is_up && (it.address.is_ipv4() || wanted.ipv6 && is_link_local(it.address));
-    let usable: Vec<&Interface> = interfaces.iter().filter(is_usable).collect();
+    let is_usable = |it: &&Interface| {
+        it.is_up && Kind::of(it.address).is_some_and(|kind| kind == Kind::V4 || wanted.ipv6)
+    };
+    let mut usable: Vec<&Interface> = interfaces.iter().filter(is_usable).collect();
+    let was_home =
+        |it: &Interface| before.is_some_and(|site| site.homes.iter().any(|home| is_same(home, it)));
+    usable.sort_by_key(|it| Kind::of(it.address) == Some(Kind::Routed) && !was_home(it));
     let is_ordinary = |it: &Interface| !it.is_loopback && !it.is_point_to_point;
     let mut homes: Vec<&Interface> = if wanted.interfaces.is_empty() {
         let earlier = before.and_then(|site| site.homes.first()).map(|home| home.name.as_str());
@@ -90,7 +116,7 @@ pub(super) fn choose(
             (!is_earlier, it.address.is_ipv6(), is_makeshift, it.broadcast.is_none())
         };
         let best = usable.iter().filter(|it| is_ordinary(it)).min_by_key(rank);
-        best.map_or_else(Vec::new, |best| first_of_each_family(&usable, &best.name))
+        best.map_or_else(Vec::new, |best| first_of_each_kind(&usable, &best.name))
     } else {
         let chosen = wanted.interfaces.iter().flat_map(|wish| {
             if wish == ALL {
@@ -101,23 +127,20 @@ pub(super) fn choose(
                 return vec![*by_address];
             }
             let named = usable.iter().find(|it| it.name == *wish || it.index.to_string() == *wish);
-            named.map_or_else(Vec::new, |named| first_of_each_family(&usable, &named.name))
+            named.map_or_else(Vec::new, |named| first_of_each_kind(&usable, &named.name))
         });
         chosen.collect()
     };
-    homes.sort_by_key(|it| it.address.is_ipv6());
+    homes.sort_by_key(|it| Kind::of(it.address));
     let mut distinct: Vec<Interface> = Vec::new();
     for home in homes {
         // Two addresses of one interface on one network are one place.
-        let is_same = |other: &Interface| {
+        let is_known = |other: &Interface| {
             other.index == home.index
-                && match (Network::of(other), home.address) {
-                    (Some(network), IpAddr::V4(address)) => network.contains(address),
-                    (None, IpAddr::V6(_)) => true,
-                    _ => false,
-                }
+                && Kind::of(other.address) == Kind::of(home.address)
+                && share_network(other, home)
         };
-        if !distinct.iter().any(is_same) {
+        if !distinct.iter().any(is_known) {
             distinct.push(home.clone());
         }
     }
@@ -132,14 +155,37 @@ pub(super) fn choose(
     Ok(Site { homes: distinct, others })
 }
 
-fn first_of_each_family<'a>(usable: &[&'a Interface], name: &str) -> Vec<&'a Interface> {
-    let of_family =
-        |is_v6: bool| usable.iter().copied().find(|it| it.name == name && it.address.is_ipv6() == is_v6);
-    of_family(false).into_iter().chain(of_family(true)).collect()
+fn first_of_each_kind<'a>(usable: &[&'a Interface], name: &str) -> Vec<&'a Interface> {
+    let first =
+        |kind| usable.iter().copied().find(|it| it.name == name && Kind::of(it.address) == Some(kind));
+    [Kind::V4, Kind::Routed, Kind::LinkLocal].into_iter().filter_map(first).collect()
 }
 
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+/// Whether two descriptions are of one address, whatever else has changed.
+pub(super) fn is_same(a: &Interface, b: &Interface) -> bool {
+    (a.address, a.index) == (b.address, b.index)
+}
+
+/// The number of the interface, where an address means nothing without it.
+pub(super) fn scope(interface: &Interface) -> u32 {
+    if Kind::of(interface.address) == Some(Kind::LinkLocal) { interface.index } else { 0 }
+}
+
+/// Whether the second address is on the network of the first one.
+fn share_network(a: &Interface, b: &Interface) -> bool {
+    let common_bits = match (a.address, b.address) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => return false,
+    };
+    common_bits >= a.prefix.into()
+}
+
+/// Whether beacons leave from this one of a node's homes. From one address of IPv6 on each link they do: the link-local one, if
+/// it is used, as zyre's.
+pub(super) fn is_beaconing(home: &Interface, homes: &[Interface]) -> bool {
+    let is_local = |it: &Interface| it.index == home.index && Kind::of(it.address) == Some(Kind::LinkLocal);
+    Kind::of(home.address) != Some(Kind::Routed) || !homes.iter().any(is_local)
 }
 
 /// Where datagrams for everybody go: loopbacks have no broadcast address of their own, but Linux delivers to the last
@@ -249,6 +295,32 @@ mod tests {
         assert_eq!(of(&["eth0"], &machine()), ["10.0.0.1", "fe80::1"]);
         assert_eq!(of(&["fe80::1"], &machine()), ["fe80::1"]);
         assert_eq!(of(&[], &machine()[..4]), ["fe80::1"]);
+    }
+
+    #[test]
+    fn an_address_that_routers_know_is_used_before_the_link_local_one() {
+        let mut machine = machine();
+        let v6 = |address: &str| Interface { prefix: 64, ..interface("eth0", 4, address, None) };
+        machine.push(Interface { prefix: 128, ..interface("lo", 1, "::1", None) });
+        machine.insert(0, v6("2001:db8::2"));
+        let of = |wanted: &[&str], interfaces: &[Interface], before: Option<&Site>| {
+            choose(interfaces, &wish(wanted, true), before).unwrap()
+        };
+        let all = of(&["eth0"], &machine, None);
+        assert_eq!(addresses(&all), ["10.0.0.1", "2001:db8::2", "fe80::1"]);
+        assert_eq!(all.homes.iter().map(scope).collect::<Vec<_>>(), [0, 0, 4]);
+        let is_beaconing = |site: &Site, home: usize| is_beaconing(&site.homes[home], &site.homes);
+        assert!(is_beaconing(&all, 0) && !is_beaconing(&all, 1) && is_beaconing(&all, 2));
+        let alone = of(&["2001:db8::2"], &machine, None);
+        assert!(addresses(&alone) == ["2001:db8::2"] && is_beaconing(&alone, 0));
+        assert_eq!(addresses(&of(&["lo"], &machine, None)), ["127.0.0.1"]);
+        // A temporary address, and one of another network.
+        machine.insert(0, v6("2001:db8::beef"));
+        machine.insert(0, v6("fd00:7::2"));
+        assert_eq!(addresses(&of(&["eth0"], &machine, Some(&all))), ["10.0.0.1", "2001:db8::2", "fe80::1"]);
+        let star = of(&["*"], &machine, Some(&all));
+        assert_eq!(addresses(&star)[4..], ["2001:db8::2", "fd00:7::2", "fe80::1"]);
+        assert_eq!(addresses(&site(&["eth0"])), ["10.0.0.1"], "nobody asked for IPv6");
     }
 
     #[test]

@@ -11,13 +11,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, info_span};
 
 use super::driver::{self, Driver, Request, Shared};
-use super::machine::{Command, NodeMachine};
+use super::machine::{Command, Input, NodeMachine};
 use super::roster::Roster;
 use super::rumour::Rumour;
 use super::{
     Broadcast, CommandError, Config, Content, Counters, Endpoint, Event, Limits, Multicast, PeerId, PeerInfo,
     StartError, Text,
 };
+use crate::machine::Machine;
 use crate::net::Net;
 
 /// Requests that wait for the node. One that does not fit waits in its caller.
@@ -87,18 +88,18 @@ impl Node {
         let id = config.identity.unwrap_or_else(|| PeerId::from_random(random));
         let mut seed = [0; 8];
         net.random(&mut seed);
-        let inbox = Endpoint::from(sockets.inbox());
+        // The number of our interface means nothing to others.
+        let inbox = sockets.inbox();
+        let inbox = Endpoint { host: inbox.ip().to_string(), port: inbox.port() };
         let (hubs, multicast) = (config.gossip.clone(), config.multicast);
-        let machine =
+        let mut machine =
             NodeMachine::new(config, limits.clone(), id, inbox, u64::from_le_bytes(seed), net.now())?;
+        machine.handle(net.now(), Input::Homes(sockets.homes()));
         let name = machine.name().clone();
         let endpoint = machine.endpoint().clone();
         let (requests, requests_rx) = mpsc::channel(REQUESTS);
         let (events_tx, events) = mpsc::channel(limits.events);
-        let rumour = match hubs.is_empty() {
-            true => None,
-            false => Some(Rumour::start(net, hubs, (id, &endpoint), requests.downgrade()).await),
-        };
+        let rumour = Rumour::start(net, hubs, &machine, requests.downgrade()).await;
         let (place, endpoint) = watch::channel(endpoint);
         let (inbox, inbox_rx) = watch::channel(sockets.inbox());
         let roster = Arc::new(Roster::new(&limits, REQUESTS));
@@ -348,7 +349,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Uses link-local IPv6 beside IPv4.
+    /// Uses IPv6 beside IPv4.
     pub fn ipv6(mut self, ipv6: bool) -> Self {
         self.config.ipv6 = ipv6;
         self

@@ -5,8 +5,9 @@
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::Endpoint;
 use super::driver::Request;
-use super::{Endpoint, PeerId};
+use super::machine::NodeMachine;
 use crate::gossip::dialect::Value;
 use crate::gossip::{Client, ClientConfig, Heard, Key, Limits};
 use crate::net::{Net, Task};
@@ -16,20 +17,25 @@ use crate::net::{Net, Task};
 pub(super) struct Rumour {
     client: Client,
     own: Key,
+    /// Where the others are told to reach the node.
+    told: Endpoint,
+    /// The first of the hubs. Whoever hears of the node there is asked to come the way that leads to it.
+    hub: Endpoint,
     _hearing: Task,
 }
 
 impl Rumour {
-    /// Publishes that node `id` is at `endpoint`, and tells the node of others.
+    /// Publishes where a node is, and tells it of others. `None` without hubs.
     pub(super) async fn start<N: Net>(
         net: &N,
         hubs: Vec<Endpoint>,
-        (id, endpoint): (PeerId, &Endpoint),
+        machine: &NodeMachine,
         node: mpsc::WeakSender<Request>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let hub = hubs.first()?.clone();
         let (client, mut heard) = Client::start(net, ClientConfig { hubs, limits: Limits::default() });
-        let own = Key::Peer(id);
-        client.publish(own.clone(), endpoint.to_string()).await;
+        let (own, told) = (Key::Peer(machine.id()), machine.place_for(&hub));
+        client.publish(own.clone(), told.to_string()).await;
         let hearing = net.spawn("gossip heard", async move {
             while let Some(heard) = heard.next().await {
                 let Heard::Found { key: Key::Peer(peer), value } = heard else { continue };
@@ -45,13 +51,17 @@ impl Rumour {
                 }
             }
         });
-        Self { client, own, _hearing: hearing }
+        Some(Self { client, own, told, hub, _hearing: hearing })
     }
 
-    /// Publishes that the node is elsewhere now.
-    pub(super) fn move_to<N: Net>(&self, net: &N, endpoint: &Endpoint) {
-        let (client, own, endpoint) = (self.client.clone(), self.own.clone(), endpoint.to_string());
-        net.spawn("gossip moved", async move { client.publish(own, endpoint).await }).detach();
+    /// Publishes where the node is if it is elsewhere now.
+    pub(super) fn follow<N: Net>(&mut self, net: &N, machine: &NodeMachine) {
+        let place = machine.place_for(&self.hub);
+        if self.told != place {
+            let (client, own, endpoint) = (self.client.clone(), self.own.clone(), place.to_string());
+            net.spawn("gossip moved", async move { client.publish(own, endpoint).await }).detach();
+            self.told = place;
+        }
     }
 
     /// Withdraws what was published, and ends.

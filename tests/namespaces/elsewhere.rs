@@ -9,6 +9,7 @@ use serde_json::json;
 use super::inside::Inside;
 use super::lab::{self, Lab};
 use super::peer::{Peer, SOON};
+use super::sites::Sites;
 use super::with_pyre;
 
 /// A beacon as the Haskell tools, gyre and go-zyre send them: to a group, from an address whose port does not matter.
@@ -53,6 +54,35 @@ fn hailers_that_say_nothing_over_ipv4_meet_over_ipv6() {
     let entered = alice.expect(SOON, json!({"event": "ENTER", "name": "bob"}));
     assert!(entered["endpoint"].as_str().is_some_and(|at| at.starts_with("tcp://[fe80::")), "{entered}");
     bob.expect(SOON, json!({"event": "JOIN", "name": "alice", "group": "CHAT"}));
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and pyre: .ci/run runs them"]
+fn nodes_of_two_ipv6_networks_meet_through_a_hub_where_no_ipv4_leads_across() {
+    if !lab::is_available_or_say_so() {
+        return;
+    }
+    let sites = Sites::new(2, 2, false);
+    sites.add_ipv6();
+    let mut command = sites.command(1, 1, env!("CARGO_BIN_EXE_hailer"));
+    command.args(["gossip", "--address", "::", "--json"]);
+    let _hub = Peer::start("hub", command);
+    let start = |site, name: &str| {
+        let mut command = sites.command(site, 2, env!("CARGO_BIN_EXE_hailer"));
+        command.args(["chat", "CHAT", "--json", "--interface", "eth0", "--ipv6", "--name", name]);
+        command.args(["--gossip", "tcp://[fd00:81::1]:31337"]);
+        Peer::start(name, command)
+    };
+    let (mut alice, mut bob) = (start(1, "alice"), start(2, "bob"));
+    let entered = alice.expect(SOON, json!({"event": "ENTER", "name": "bob"}));
+    assert!(
+        entered["endpoint"].as_str().is_some_and(|at| at.starts_with("tcp://[fd00:82::2]:")),
+        "{entered}"
+    );
+    bob.expect(SOON, json!({"event": "JOIN", "name": "alice", "group": "CHAT"}));
+    alice.expect(SOON, json!({"event": "JOIN", "name": "bob", "group": "CHAT"}));
+    alice.say("hello over there");
+    bob.expect(SOON, json!({"event": "SHOUT", "name": "alice", "content": ["hello over there"]}));
 }
 
 #[test]

@@ -50,6 +50,24 @@ impl Sites {
         lab
     }
 
+    /// Gives site 1 the network fd00:81::/64, site 2 fd00:82::/64 and so on, with routes between them.
+    pub(crate) fn add_ipv6(&self) {
+        for (site, hosts) in (1..).zip(&self.hosts) {
+            for (number, host) in (1..).zip(hosts) {
+                inside(host, &format!("ip addr add fd00:{}::{number}/64 nodad dev eth0", 80 + site));
+                if number > 1 {
+                    inside(host, &format!("ip route add default via fd00:{}::1", 80 + site));
+                    continue;
+                }
+                inside(host, &format!("ip addr add fd00:80::{site}/64 nodad dev eth1"));
+                inside(host, "sysctl -q -w net.ipv6.conf.all.forwarding=1");
+                for other in (1..=self.hosts.len()).filter(|other| *other != site) {
+                    inside(host, &format!("ip route add fd00:{}::/64 via fd00:80::{other}", 80 + other));
+                }
+            }
+        }
+    }
+
     /// A command that will run on a host; sites and hosts count from 1.
     pub(crate) fn command(&self, site: u8, host: u8, program: &str) -> Command {
         let mut command = Command::new("ip");

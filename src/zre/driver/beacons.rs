@@ -54,7 +54,7 @@ pub(super) fn hear<U: UdpSocket>(ear: &U, context: &mut Context<'_>) -> Poll<io:
 pub(super) struct Said {
     pub(super) beacon: [u8; Beacon::LEN],
     /// For one node, instead of all.
-    pub(super) to: Option<IpAddr>,
+    pub(super) to: Option<SocketAddr>,
 }
 
 impl<N: Net> Driver<N> {

@@ -192,7 +192,6 @@ impl<N: Net> Driver<N> {
         info!(peer = %self.machine.id(), name = %self.machine.name(), endpoint = %self.machine.endpoint(),
             "node started");
         self.next_listing = self.net.now().after(Config::INTERFACES_CHECK_INTERVAL);
-        self.feed(Input::Homes(sockets.homes()));
         self.rounds(&mut sockets).await;
         drop(sockets);
         self.outbound.clear();
@@ -270,7 +269,7 @@ impl<N: Net> Driver<N> {
                     if saying.is_none() {
                         let Some(Said { beacon, to }) = self.beacons.pop_front() else { break };
                         let targets = match to {
-                            Some(ip) => sockets.target(ip).into_iter().collect(),
+                            Some(to) => sockets.target(to).into_iter().collect(),
                             None => sockets.targets(|way| self.is_spoken(way)),
                         };
                         saying.set(Some(say(targets, beacon)));
@@ -312,12 +311,10 @@ impl<N: Net> Driver<N> {
         self.feed(Input::Homes(sockets.homes()));
         let place = self.machine.endpoint().clone();
         info!(endpoint = %place, addresses = sockets.doors.len(), "addresses changed");
-        let before = self.shared.place.send_replace(place.clone());
+        self.shared.place.send_replace(place);
         self.shared.inbox.send_replace(sockets.inbox());
-        if let Some(rumour) = &self.rumour
-            && before != place
-        {
-            rumour.move_to(&self.net, &place);
+        if let Some(rumour) = &mut self.rumour {
+            rumour.follow(&self.net, &self.machine);
         }
         true
     }

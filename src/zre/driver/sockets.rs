@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tracing::{debug, info};
 
 use crate::net::{Interface, Net, TcpListener, UdpOptions, UdpSocket};
-use crate::zre::interface::{Network, Site, Wanted, broadcast, choose};
+use crate::zre::interface::{Site, Wanted, broadcast, choose, is_beaconing, is_same, scope};
 use crate::zre::machine::Home;
 use crate::zre::{Broadcast, Config, Multicast, StartError};
 
@@ -89,8 +89,8 @@ impl<N: Net> Sockets<N> {
 
     /// Where the node is found by those who are on none of its networks.
     pub(in crate::zre) fn inbox(&self) -> SocketAddr {
-        let first = self.doors.first().map_or(Ipv4Addr::UNSPECIFIED.into(), |door| door.home.address);
-        SocketAddr::new(first, self.tcp_port)
+        let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.tcp_port));
+        self.doors.first().map_or(unspecified, |door| at(&door.home, self.tcp_port))
     }
 
     /// What a beacon is to be sent by and where to. `is_spoken` says for each of [`GROUPS`] whether somebody there listens.
@@ -104,19 +104,13 @@ impl<N: Net> Sockets<N> {
         targets
     }
 
-    /// What a beacon to one node is to be sent by: the door on its network, or the first that can.
-    pub(super) fn target(&self, to: IpAddr) -> Option<(Arc<N::Udp>, SocketAddr)> {
-        let is_near = |door: &&Door<N>| match (Network::of(&door.home), to) {
-            (Some(own), IpAddr::V4(to)) => own.contains(to),
-            _ => false,
-        };
+    /// What a beacon to the node that sends from this address is to be sent by: the door on its network, or the first
+    /// that can.
+    pub(super) fn target(&self, mut to: SocketAddr) -> Option<(Arc<N::Udp>, SocketAddr)> {
+        to.set_port(self.beacon_port);
+        let is_near = |door: &&Door<N>| home_of(&door.home).is_near(to);
         let is_of_kind = |door: &&Door<N>| door.home.address.is_ipv4() == to.is_ipv4();
         let door = self.doors.iter().find(is_near).or_else(|| self.doors.iter().find(is_of_kind))?;
-        // A link-local address means nothing without its link.
-        let to = match to {
-            IpAddr::V4(to) => SocketAddr::from((to, self.beacon_port)),
-            IpAddr::V6(to) => SocketAddrV6::new(to, self.beacon_port, 0, door.home.index).into(),
-        };
         Some((Arc::clone(&door.mouth), to))
     }
 
@@ -130,17 +124,14 @@ impl<N: Net> Sockets<N> {
                 return false;
             }
         };
-        let is_same = |door: &Door<N>, home: &Interface| {
-            door.home.address == home.address && door.home.index == home.index
-        };
         let before = self.doors.len();
-        self.doors.retain(|door| site.homes.iter().any(|home| is_same(door, home)));
+        self.doors.retain(|door| site.homes.iter().any(|home| is_same(&door.home, home)));
         let mut is_changed = self.doors.len() != before;
         for home in &site.homes {
-            if self.doors.iter().any(|door| is_same(door, home)) {
+            if self.doors.iter().any(|door| is_same(&door.home, home)) {
                 continue;
             }
-            match self.open_door(net, home, self.tcp_port) {
+            match self.open_door(net, home, &site.homes, self.tcp_port) {
                 Ok(door) => {
                     info!(interface = home.name, address = %home.address, "address added");
                     self.doors.push(door);
@@ -150,7 +141,7 @@ impl<N: Net> Sockets<N> {
                 Err(error) => debug!(address = %home.address, %error, "address not used yet"),
             }
         }
-        let place = |door: &Door<N>| site.homes.iter().position(|home| is_same(door, home));
+        let place = |door: &Door<N>| site.homes.iter().position(|home| is_same(&door.home, home));
         self.doors.sort_by_key(place);
         // With nothing left, what was chosen is remembered: it may come back.
         if !site.homes.is_empty() {
@@ -217,7 +208,7 @@ impl<N: Net> Sockets<N> {
     fn open_doors(&self, net: &N, homes: &[Interface], port: u16) -> Result<Vec<Door<N>>, StartError> {
         let mut doors = Vec::with_capacity(homes.len());
         for home in homes {
-            match self.open_door(net, home, port) {
+            match self.open_door(net, home, homes, port) {
                 Ok(door) => doors.push(door),
                 Err(StartError::Listen { source, .. })
                     if source.kind() == io::ErrorKind::AddrNotAvailable && home.address.is_ipv6() =>
@@ -235,7 +226,13 @@ impl<N: Net> Sockets<N> {
         }
     }
 
-    fn open_door(&self, net: &N, home: &Interface, port: u16) -> Result<Door<N>, StartError> {
+    fn open_door(
+        &self,
+        net: &N,
+        home: &Interface,
+        homes: &[Interface],
+        port: u16,
+    ) -> Result<Door<N>, StartError> {
         let listen_at = at(home, port);
         let listener = net
             .listen(listen_at)
@@ -245,7 +242,8 @@ impl<N: Net> Sockets<N> {
             UdpOptions { broadcast: true, multicast_from: Some(home.address), ..UdpOptions::at(at(home, 0)) };
         let mouth = net.bind_udp(&options).map_err(|source| StartError::Beacon { at: options.at, source })?;
         self.join_groups(home);
-        let (common, groups) = self.destinations(home);
+        let (common, groups) =
+            if is_beaconing(home, homes) { self.destinations(home) } else { Default::default() };
         Ok(Door {
             home: home.clone(),
             mouth: Arc::new(mouth),
@@ -290,6 +288,7 @@ impl<N: Net> Sockets<N> {
                 (common, GROUPS.map(to).to_vec())
             }
             IpAddr::V6(_) => {
+                // A group of the link means nothing without its link.
                 let to = |to| SocketAddrV6::new(to, self.beacon_port, 0, home.index).into();
                 (vec![to(ALL_NODES)], vec![to(GYRE)])
             }
@@ -301,11 +300,10 @@ impl<N: Net> Sockets<N> {
 fn at(home: &Interface, port: u16) -> SocketAddr {
     match home.address {
         IpAddr::V4(address) => SocketAddr::from((address, port)),
-        IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, home.index).into(),
+        IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, scope(home)).into(),
     }
 }
 
 fn home_of(interface: &Interface) -> Home {
-    let scope = if interface.address.is_ipv6() { interface.index } else { 0 };
-    Home { address: interface.address, prefix: interface.prefix, scope }
+    Home { address: interface.address, prefix: interface.prefix, scope: scope(interface) }
 }

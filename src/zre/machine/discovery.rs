@@ -92,7 +92,7 @@ impl NodeMachine {
                     peer.hear_at(now, address);
                     if self.replies.take(now) {
                         let beacon = self.beacon();
-                        self.output(Output::Reply { beacon, to: address.ip() });
+                        self.output(Output::Reply { beacon, to: from });
                     }
                 }
             }
@@ -306,10 +306,18 @@ impl NodeMachine {
     /// A peer that we wait for is there.
     fn meet(&mut self, id: PeerId, endpoints: Vec<Endpoint>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        // Gossip has one address of each peer, and it may be of a family that leads nowhere from here.
+        let family = |place: &Endpoint| place.socket_addr().map(|address| address.is_ipv4());
+        let is_hearsay = peer.outbound.state == State::Dialling && peer.heard_at.is_none();
+        let is_by_other_family =
+            is_hearsay && family(peer.endpoint()) == family(&endpoints[0]).map(|is_ipv4| !is_ipv4);
+        if is_by_other_family {
+            peer.prefer_endpoint(endpoints[0].clone());
+        }
         for endpoint in endpoints {
             peer.add_endpoint(endpoint);
         }
-        if matches!(peer.outbound.state, State::Waiting { .. }) {
+        if is_by_other_family || matches!(peer.outbound.state, State::Waiting { .. }) {
             self.dial(id);
         }
     }

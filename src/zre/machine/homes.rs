@@ -1,13 +1,13 @@
 //! Where we are: our own addresses, which may be several and may change while we run.
 //!
 //! All of them have one TCP port. Each peer is told the address that is on its own network, so that it can reach what it is
-//! told, wherever it is; one that is on none of them is told the first.
+//! told, wherever it is; one that is on none of them is told the first of its family.
 //!
 //! When an address goes, every connection over it is dead, and neither side would notice for long. So the peers that were
 //! told it get a fresh link and HELLO at once, with what there is now; for them that is an EXIT and an ENTER. When nothing
 //! is left, we wait: the same address may come back.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -23,19 +23,17 @@ pub struct Home {
     pub address: IpAddr,
     /// Length of the network's prefix in bits.
     pub prefix: u8,
-    /// The interface's number, which is what tells link-local addresses of IPv6 apart; 0 otherwise.
+    /// The interface's number if the address is a link-local one of IPv6, which means nothing without it; 0 otherwise.
     pub scope: u32,
 }
 
 impl Home {
     /// Whether somebody at this address is on the same network.
-    pub fn is_near(&self, other: &Endpoint) -> bool {
-        let Some(other) = other.socket_addr() else { return false };
+    pub fn is_near(&self, other: SocketAddr) -> bool {
         let differing = match (self.address, other.ip()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => (own.to_bits() ^ other.to_bits()).leading_zeros(),
             (IpAddr::V6(own), IpAddr::V6(ip)) => {
-                let is_other_link =
-                    matches!(other, std::net::SocketAddr::V6(v6) if v6.scope_id() != self.scope);
+                let is_other_link = matches!(other, SocketAddr::V6(v6) if v6.scope_id() != self.scope);
                 if self.scope != 0 && is_other_link {
                     return false;
                 }
@@ -83,14 +81,25 @@ impl NodeMachine {
         }
     }
 
-    /// Which of our homes is near this place; the first, when none is.
+    /// Which of our homes is near this place; when none is, the first of its family, or else the first.
     pub(super) fn home_of(&self, place: &Endpoint) -> usize {
-        self.homes.iter().position(|home| home.is_near(place)).unwrap_or(0)
+        let Some(place) = place.socket_addr() else { return 0 };
+        let is_of_family = |home: &Home| home.address.is_ipv4() == place.is_ipv4() && home.scope == 0;
+        let near = self.homes.iter().position(|home| home.is_near(place));
+        near.or_else(|| self.homes.iter().position(is_of_family)).unwrap_or(0)
     }
 
     /// Our HELLO for whoever is at this place.
     pub(super) fn hello_for(&self, place: &Endpoint) -> Vec<Bytes> {
         self.hellos.get(self.home_of(place)).unwrap_or(&self.hellos[0]).clone()
+    }
+
+    /// Where whoever is at this place is told to reach us.
+    pub fn place_for(&self, other: &Endpoint) -> Endpoint {
+        match self.homes.as_slice() {
+            homes @ [_, _, ..] if !self.is_advertised => homes[self.home_of(other)].endpoint(self.inbox.port),
+            _ => self.endpoint.clone(),
+        }
     }
 
     /// Whether whoever dials this endpoint reaches us.

@@ -14,7 +14,7 @@
 //! us. The first must not be answered, or two nodes greet each other for ever; see `discovery`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -237,7 +237,7 @@ pub enum Output {
         /// The beacon.
         beacon: [u8; Beacon::LEN],
         /// Where the newcomer's came from.
-        to: IpAddr,
+        to: SocketAddr,
     },
     /// Make a link to a peer: a queue, not connected yet.
     Open {

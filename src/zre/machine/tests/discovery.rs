@@ -22,7 +22,7 @@ fn a_newcomer_gets_a_beacon_of_its_own_once() {
     let input = || Input::Beacon { from, beacon: Ok(Beacon { peer: ALICE, port: 49153 }) };
     let beacon = Beacon { peer: OWN, port: 49152 }.encode();
     let outputs = rig.feed(input());
-    assert!(outputs.contains(&Output::Reply { beacon, to: from.ip() }), "{outputs:?}");
+    assert!(outputs.contains(&Output::Reply { beacon, to: from }), "{outputs:?}");
     assert_eq!(rig.feed(input()), []);
 }
 

@@ -14,6 +14,11 @@ fn two_homes() -> Rig {
     rig
 }
 
+/// A hub tells of this peer.
+fn find(rig: &mut Rig, peer: PeerId, at: &str) -> Vec<Output> {
+    rig.feed(Input::Found { peer, endpoint: at.parse().unwrap() })
+}
+
 /// The endpoint that we tell in the HELLO among these.
 fn told(outputs: &[Output]) -> String {
     let (link, _) = dialled(outputs)[0].clone();
@@ -28,6 +33,33 @@ fn each_peer_is_told_the_address_that_is_on_its_own_network() {
     assert_eq!(told(&rig.beacon(BOB, "10.1.0.2:49152")), "tcp://10.1.0.1:49152");
     let far = PeerId::from_bytes([3; 16]);
     assert_eq!(told(&rig.beacon(far, "192.168.7.2:49152")), "tcp://10.0.0.1:49152", "the first");
+}
+
+#[test]
+fn who_is_on_none_of_our_networks_is_told_an_address_of_its_family() {
+    let mut rig = Rig::new();
+    let homes = vec![home("10.0.0.1", 24, 0), home("2001:db8:1::1", 64, 0), home("fe80::1", 64, 3)];
+    rig.feed(Input::Homes(homes));
+    let place_for = |hub: &str| rig.machine.place_for(&hub.parse().unwrap()).to_string();
+    assert_eq!(place_for("tcp://[2001:db8:3::3]:31337"), "tcp://[2001:db8:1::1]:49152");
+    assert_eq!(place_for("tcp://hub.example:31337"), "tcp://10.0.0.1:49152");
+    assert_eq!(told(&find(&mut rig, ALICE, "tcp://[2001:db8:2::2]:49152")), "tcp://[2001:db8:1::1]:49152");
+    assert_eq!(told(&find(&mut rig, BOB, "tcp://192.168.7.2:49152")), "tcp://10.0.0.1:49152");
+}
+
+#[test]
+fn a_peer_that_comes_over_ipv6_is_not_waited_for_at_the_ipv4_address_that_gossip_told() {
+    let mut rig = Rig::new();
+    rig.feed(Input::Homes(vec![home("2001:db8:1::1", 64, 0)]));
+    find(&mut rig, ALICE, "tcp://10.0.0.2:49152");
+    let link = rig.accept(ALICE, "[2001:db8:2::2]:33333");
+    let outputs = rig.receive(link, 1, hello("tcp://[2001:db8:2::2]:49152", &[]));
+    assert_eq!(dialled(&outputs)[0].1, "tcp://[2001:db8:2::2]:49152");
+    // Who beacons to us from there is there.
+    rig.beacon(BOB, "10.0.0.3:49152");
+    let link = rig.accept(BOB, "[2001:db8:2::3]:33333");
+    let outputs = rig.receive(link, 1, hello("tcp://[2001:db8:2::3]:49152", &[]));
+    assert_eq!(dialled(&outputs), []);
 }
 
 #[test]

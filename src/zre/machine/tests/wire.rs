@@ -220,7 +220,7 @@ impl Wire {
             }
             Output::Reply { beacon, to } => {
                 let sender = self.hosts[from].address;
-                let target = self.hosts.iter().position(|host| host.address.ip() == to);
+                let target = self.hosts.iter().position(|host| host.address.ip() == to.ip());
                 self.datagrams.extend(target.map(|to| (to, sender, beacon)));
             }
             Output::Knock { .. } => panic!("nobody here has static peers"),
