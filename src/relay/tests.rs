@@ -19,6 +19,7 @@ use crate::net::{Alarm, Net, OsNet, TcpListener, UdpOptions, UdpSocket};
 mod compatible;
 mod datagrams;
 mod modern;
+mod reload;
 
 type Stream = <OsNet as Net>::Stream;
 

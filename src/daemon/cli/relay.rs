@@ -190,8 +190,8 @@ pub(super) async fn requested(requests: &mut Option<Requests>) {
     std::future::pending::<()>().await;
 }
 
-/// Reads the configuration again and applies what can be applied.
-pub(super) async fn reload(roles: &Roles, file: Option<&Path>) {
+/// Reads the configuration again and applies what can be applied: to a relay and to a host.
+pub(super) async fn reload(roles: &mut Roles, file: Option<&Path>) {
     let Some(file) = file else { return tracing::warn!("there is no file to read again") };
     let config = match Config::load(file) {
         Ok(config) => config,
@@ -201,6 +201,12 @@ pub(super) async fn reload(roles: &Roles, file: Option<&Path>) {
     if let (Some(relay), Some(config)) = (&roles.relay, config.relay)
         && let Err(error) = relay.reload(config).await
     {
-        tracing::warn!(%error, "settings stay as they were");
+        tracing::warn!(%error, "settings of the relay stay as they were");
+    }
+    if let (Some(host), Some(config)) = (&mut roles.host, config.host) {
+        match host.reload(config) {
+            Ok(()) => tracing::info!("settings of the host read again"),
+            Err(error) => tracing::warn!(%error, "settings of the host stay as they were"),
+        }
     }
 }

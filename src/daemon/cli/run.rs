@@ -38,7 +38,7 @@ async fn finish(mut roles: Roles, output: &Output, shown: Shown) -> io::Result<(
     counted.tell(output)
 }
 
-/// Runs the roles and shows what they tell until told to stop. A relay reads `file` again on SIGHUP.
+/// Runs the roles and shows what they tell until told to stop. Relay and host read `file` again on SIGHUP.
 pub(super) async fn watch(net: &OsNet, config: Config, shown: Shown, file: Option<&Path>) -> io::Result<()> {
     let output = Output::new(shown.is_json);
     let _force = force_end(net, &config);
@@ -67,8 +67,9 @@ pub(super) async fn show(
 ) -> io::Result<()> {
     let stop = stop_requested(output);
     tokio::pin!(stop);
-    // It lives across rounds, so that no request is missed. Without a relay SIGHUP means what it means to every program.
-    let mut requests = roles.relay.as_ref().map(|_| relay::Requests::new());
+    // It lives across rounds, so that no request is missed. Without relay and host SIGHUP means what it means to every program.
+    let can_reload = roles.relay.is_some() || roles.host.is_some();
+    let mut requests = can_reload.then(relay::Requests::new);
     loop {
         tokio::select! {
             biased;

@@ -135,7 +135,7 @@ impl<N: Net> Connection<N> {
         let mut input = BytesMut::with_capacity(128);
         read_some(&mut stream, &mut input).await?;
         if input[0] == TLS_HANDSHAKE
-            && let Some(acceptor) = &self.shared.tls
+            && let Some(acceptor) = self.shared.acceptor()
         {
             let prefixed = Prefixed::new(std::mem::take(&mut input).freeze(), stream);
             let leg = Leg::Tls(Box::new(acceptor.accept(prefixed).await?.into()));
@@ -164,7 +164,7 @@ impl<N: Net> Connection<N> {
         if input.split_to(PREAMBLE.len())[..] != PREAMBLE {
             return Err(Fault::UnknownProtocol);
         }
-        if self.shared.tls.is_some() && matches!(leg, Leg::Plain(_)) {
+        if matches!(leg, Leg::Plain(_)) && self.shared.acceptor().is_some() {
             return self.refuse(leg, Refusal::TlsRequired).await;
         }
         let (service, host_nonce) = match receive(&mut leg, &mut input).await? {

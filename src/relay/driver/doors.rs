@@ -11,6 +11,7 @@ use crate::machine::Machine;
 use crate::net::{Net, Task, TcpListener, UdpOptions, UdpSocket};
 use crate::relay::config::{Config, Limits, Protocol};
 use crate::relay::machine::{Input, Name};
+use crate::relay::tls;
 
 impl<N: Net> Driver<N> {
     pub(super) fn listen(
@@ -73,7 +74,6 @@ impl<N: Net> Driver<N> {
         let ports = |config: &Config| config.compatible.as_ref().map(|c| (c.commands, c.clients));
         for (name, is_same) in [
             ("hosts", old.hosts == config.hosts),
-            ("tls", old.tls == config.tls),
             ("heartbeat", old.heartbeat == config.heartbeat),
             ("compatible", ports(old) == ports(&config)),
         ] {
@@ -81,6 +81,8 @@ impl<N: Net> Driver<N> {
                 return Err(RelayError::Fixed(name));
             }
         }
+        // Certificates are renewed from time to time.
+        let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let mut services: BTreeMap<Name, Limits> = BTreeMap::new();
         let mut doors: BTreeMap<Name, (Protocol, SocketAddr)> = BTreeMap::new();
         if let Some(compatible) = &config.compatible {
@@ -113,6 +115,7 @@ impl<N: Net> Driver<N> {
             Entrance::Clients(name) => doors.contains_key(name),
             Entrance::Hosts | Entrance::Commands => true,
         });
+        *self.shared.tls.lock().expect("nothing panics while it holds this lock") = acceptor;
         let tokens =
             config.services.iter().map(|(name, service)| (Name::from(name.as_str()), service.token.clone()));
         *self.shared.tokens.lock().expect("nothing panics while it holds this lock") = tokens.collect();

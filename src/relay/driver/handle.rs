@@ -17,7 +17,6 @@ use crate::relay::config::{Config, Protocol};
 use crate::relay::counters::Counters;
 use crate::relay::machine::{Name, RelayMachine};
 use crate::relay::proof::Token;
-use crate::relay::tls;
 use crate::tls::TlsError;
 
 /// A running relay. Dropping the last handle ends it.
@@ -75,7 +74,7 @@ impl Relay {
             throttles: Mutex::default(),
             idle: Mutex::default(),
             nobody: Token::random(nobody),
-            tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
+            tls: Mutex::default(),
             compatible_port: config.compatible.as_ref().map(|_| Arc::default()),
             heartbeat: config.heartbeat,
             counters: counters.clone(),
@@ -140,10 +139,11 @@ impl Relay {
         &self.counters
     }
 
-    /// Takes other services and limits. Sessions go on; hosts of services that are gone or have another token connect anew.
+    /// Takes other services and limits, and reads the files for TLS again. Sessions go on; hosts of services that are gone or have
+    /// another token connect anew.
     ///
     /// # Errors
-    /// When an address can't be listened on, or something else was changed. All is as before then.
+    /// When an address can't be listened on, a file is of no use, or something else was changed. All is as before then.
     pub async fn reload(&self, config: Config) -> Result<(), RelayError> {
         let (answer, outcome) = oneshot::channel();
         let request = Request::Reload(Box::new(config), answer);

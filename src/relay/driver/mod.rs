@@ -120,7 +120,8 @@ struct Shared {
     idle: Mutex<BTreeMap<Name, Duration>>,
     /// Nobody has it: proofs for services that don't exist are checked against it.
     nobody: Token,
-    tls: Option<TlsAcceptor>,
+    /// For connections that come from now on.
+    tls: Mutex<Option<TlsAcceptor>>,
     /// The port for clients of the original protocol, when that is spoken.
     compatible_port: Option<Arc<AtomicU16>>,
     heartbeat: Duration,
@@ -152,6 +153,10 @@ impl Shared {
     fn idle(&self, service: &str) -> Duration {
         let idle = self.idle.lock().expect("nothing panics while it holds this lock");
         idle.get(service).copied().unwrap_or_default()
+    }
+
+    fn acceptor(&self) -> Option<TlsAcceptor> {
+        self.tls.lock().expect("nothing panics while it holds this lock").clone()
     }
 
     fn key(&self, control: ConnectionId) -> Option<SessionKey> {

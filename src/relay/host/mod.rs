@@ -4,14 +4,14 @@
 //! * [`service`]: what is served: a local port, or a program's own code.
 //! * `driver`: connections of the modern protocol. `compatible`: those of the original one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as StdMutex};
 
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::config::{CompatibleHost, HostConfig, Local};
+use super::config::{CompatibleHost, HostConfig, HostService, Local, Trust};
 use crate::net::{Net, Task};
 use crate::tls::TlsError;
 
@@ -24,14 +24,39 @@ mod service;
 pub use service::{Forward, Handler, LocalStream, LocalUdp, Program, Serve, Visitor};
 
 /// A running host. Dropping it ends it at once.
-#[derive(Debug)]
 pub struct Host {
-    /// Each with what tells it to leave.
-    running: Vec<(watch::Sender<bool>, Task)>,
-    statuses: BTreeMap<String, watch::Receiver<Status>>,
+    config: HostConfig,
+    launch: Launch,
+    /// By their names; what serves the original protocol has none.
+    running: BTreeMap<String, Running>,
+    /// What newer settings have ended, with sessions that go on.
+    leaving: Vec<Running>,
+    /// Nothing is ever sent: it ends when all have ended that were launched, and this is gone.
+    alive: StdMutex<Option<mpsc::Sender<()>>>,
     ended: Mutex<mpsc::Receiver<()>>,
     is_ended: AtomicBool,
 }
+
+/// What serves one service.
+struct Running {
+    leave: watch::Sender<bool>,
+    status: watch::Receiver<Status>,
+    _task: Task,
+}
+
+/// One service of a configuration.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Named(&'a str, &'a HostService),
+    Compatible(&'a CompatibleHost),
+}
+
+/// Starts what serves a service.
+type Launch = Box<
+    dyn Fn(&HostConfig, Option<connection::Tls>, Part, mpsc::Sender<()>) -> Result<Running, HostError>
+        + Send
+        + Sync,
+>;
 
 /// Why a host does not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +81,6 @@ pub struct Status {
 }
 
 impl Host {
-    fn empty(ended: mpsc::Receiver<()>) -> Self {
-        let (running, statuses) = (Vec::new(), BTreeMap::new());
-        Self { running, statuses, ended: Mutex::new(ended), is_ended: AtomicBool::new(false) }
-    }
-
     /// Starts a host that passes sessions on to local ports, as its configuration says.
     ///
     /// # Errors
@@ -88,26 +108,12 @@ impl Host {
         config: HostConfig,
         inbox: Option<watch::Receiver<SocketAddr>>,
     ) -> Result<Self, HostError> {
-        let tls = connection::Tls::new(&config)?;
-        let (alive, ended) = mpsc::channel(1);
-        let mut host = Self::empty(ended);
-        for (name, service) in &config.services {
-            let forward = match (&service.to, &inbox) {
-                (Local::Port(to), _) => Forward::new(to.clone(), service.proxy),
-                (Local::Udp(to), _) => Forward::to_udp(to.clone()),
-                (Local::Node, Some(inbox)) => Forward::to_inbox(inbox.clone(), service.proxy),
-                (Local::Node, None) => return Err(HostError::NoNode(name.clone())),
-            };
-            // Nobody can tell whether a UDP service is well.
-            let check = (!matches!(service.to, Local::Udp(_))).then(|| forward.clone());
-            let service = driver::Named { name: name.clone(), settings: service.clone(), check };
-            host.add(net, &config, tls.clone(), service, forward, &alive);
-        }
-        if let Some(settings) = &config.compatible {
-            let forward = Forward::new(settings.to.clone(), None);
-            host.add_compatible(net, &config, settings, forward, &alive);
-        }
-        Ok(host)
+        let net = net.clone();
+        let launch: Launch = Box::new(move |config, tls, part, alive| {
+            let forward = forward(part, inbox.as_ref())?;
+            Ok(launch(&net, config, tls, part, forward.clone(), Some(forward), alive))
+        });
+        Self::launched(launch, config)
     }
 
     /// Starts a host whose sessions a program serves itself, all services alike. `to`, `proxy` and `check` of the configuration do
@@ -116,75 +122,66 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub fn serve<N: Net, H: Handler>(net: &N, config: HostConfig, handler: H) -> Result<Self, HostError> {
-        let tls = connection::Tls::new(&config)?;
+        let (net, program) = (net.clone(), Program::new(Arc::new(handler)));
+        let launch: Launch = Box::new(move |config, tls, part, alive| {
+            Ok(launch(&net, config, tls, part, program.clone(), None, alive))
+        });
+        Self::launched(launch, config)
+    }
+
+    fn launched(launch: Launch, config: HostConfig) -> Result<Self, HostError> {
         let (alive, ended) = mpsc::channel(1);
-        let mut host = Self::empty(ended);
-        let program = Program::new(Arc::new(handler));
-        for (name, service) in &config.services {
-            let service = driver::Named { name: name.clone(), settings: service.clone(), check: None };
-            host.add(net, &config, tls.clone(), service, program.clone(), &alive);
-        }
-        if let Some(settings) = &config.compatible {
-            host.add_compatible(net, &config, settings, program, &alive);
-        }
+        let mut host = Self {
+            config: HostConfig { compatible: None, services: BTreeMap::new(), ..config.clone() },
+            launch,
+            running: BTreeMap::new(),
+            leaving: Vec::new(),
+            alive: StdMutex::new(Some(alive)),
+            ended: Mutex::new(ended),
+            is_ended: AtomicBool::new(false),
+        };
+        host.reload(config)?;
         Ok(host)
     }
 
-    fn add<N: Net, S: Serve<N>>(
-        &mut self,
-        net: &N,
-        config: &HostConfig,
-        tls: Option<connection::Tls>,
-        service: driver::Named,
-        serve: S,
-        alive: &mpsc::Sender<()>,
-    ) {
-        let name = service.name.clone();
-        self.launch(net, name, "host", alive, |status, leaving| {
-            let relay = config.relay.clone();
-            driver::Driver::new(net.clone(), relay, tls, service, serve, status, (leaving, config.drain))
-                .run()
-        });
-    }
-
-    fn add_compatible<N: Net, S: Serve<N>>(
-        &mut self,
-        net: &N,
-        config: &HostConfig,
-        settings: &CompatibleHost,
-        serve: S,
-        alive: &mpsc::Sender<()>,
-    ) {
-        self.launch(net, String::new(), "host process", alive, |status, leaving| {
-            let (relay, settings) = (config.relay.clone(), settings.clone());
-            let leaving = (leaving, config.drain);
-            compatible::HostProcess::new(net.clone(), relay, settings, serve, status, leaving).run()
-        });
-    }
-
-    /// Runs what serves one service, until it is told to leave.
-    fn launch<N: Net, F: Future<Output = ()> + Send + 'static>(
-        &mut self,
-        net: &N,
-        name: String,
-        task: &'static str,
-        alive: &mpsc::Sender<()>,
-        serve: impl FnOnce(watch::Sender<Status>, watch::Receiver<bool>) -> F,
-    ) {
-        let (leave, leaving) = watch::channel(false);
-        let (status_tx, status) = watch::channel(Status::default());
-        let (serving, alive) = (serve(status_tx, leaving), alive.clone());
-        let task = net.spawn(task, async move {
-            serving.await;
-            drop(alive);
-        });
-        self.running.push((leave, task));
-        self.statuses.insert(name, status);
+    /// Takes other settings. What serves a service that is as it was goes on; a changed one is served anew, and what served it before
+    /// takes no more sessions and ends with the last that it has. An authority's file is read again, and for that all of
+    /// them connect anew.
+    ///
+    /// # Errors
+    /// As [`Host::start`]. All is as before then.
+    pub fn reload(&mut self, config: HostConfig) -> Result<(), HostError> {
+        // It stops.
+        let Some(alive) = self.alive.lock().expect("nothing panics while it holds this lock").clone() else {
+            return Ok(());
+        };
+        let tls = connection::Tls::new(&config)?;
+        let is_same_way = (&config.relay, &config.tls) == (&self.config.relay, &self.config.tls)
+            && !matches!(config.tls, Some(Trust::Authority { .. }));
+        let is_kept = |part: Part| is_same_way && part.is_in(&self.config);
+        let mut launched = BTreeMap::new();
+        for part in parts(&config).filter(|part| !is_kept(*part)) {
+            let running = (self.launch)(&config, tls.clone(), part, alive.clone())?;
+            launched.insert(part.name().to_owned(), running);
+        }
+        self.leaving.retain(|running| !running.leave.is_closed());
+        let kept: BTreeSet<&str> = parts(&config).filter(|part| is_kept(*part)).map(Part::name).collect();
+        let before = std::mem::take(&mut self.running);
+        let (running, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            before.into_iter().partition(|(name, _)| kept.contains(name.as_str()));
+        self.running = running;
+        self.leaving.extend(gone.into_values());
+        for running in &self.leaving {
+            running.leave.send_replace(true);
+        }
+        self.running.extend(launched);
+        self.config = config;
+        Ok(())
     }
 
     /// How a service stands, and changes; the original protocol's has no name.
     pub fn status(&self, service: &str) -> Option<watch::Receiver<Status>> {
-        self.statuses.get(service).cloned()
+        self.running.get(service).map(|running| running.status.clone())
     }
 
     /// Whether it has stopped.
@@ -194,11 +191,89 @@ impl Host {
 
     /// Takes no more sessions, and waits until the last one has ended, or for as long as the configuration says.
     pub async fn stop(&self) {
-        for (leave, _) in &self.running {
-            leave.send_replace(true);
+        for running in self.running.values() {
+            running.leave.send_replace(true);
         }
-        // Nothing is ever sent: this ends when all have ended.
+        drop(self.alive.lock().expect("nothing panics while it holds this lock").take());
         let _ = self.ended.lock().await.recv().await;
         self.is_ended.store(true, Ordering::Relaxed);
     }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("relay", &self.config.relay).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Part<'a> {
+    const fn name(self) -> &'a str {
+        match self {
+            Self::Named(name, _) => name,
+            Self::Compatible(_) => "",
+        }
+    }
+
+    /// Whether it is the same there.
+    fn is_in(self, config: &HostConfig) -> bool {
+        match self {
+            Self::Named(name, service) => config.services.get(name) == Some(service),
+            Self::Compatible(settings) => config.compatible.as_ref() == Some(settings),
+        }
+    }
+}
+
+fn parts(config: &HostConfig) -> impl Iterator<Item = Part<'_>> {
+    let named = config.services.iter().map(|(name, service)| Part::Named(name, service));
+    named.chain(config.compatible.as_ref().map(Part::Compatible))
+}
+
+/// Where the sessions of a service go.
+fn forward(part: Part, inbox: Option<&watch::Receiver<SocketAddr>>) -> Result<Forward, HostError> {
+    let (name, service) = match part {
+        Part::Named(name, service) => (name, service),
+        Part::Compatible(settings) => return Ok(Forward::new(settings.to.clone(), None)),
+    };
+    Ok(match (&service.to, inbox) {
+        (Local::Port(to), _) => Forward::new(to.clone(), service.proxy),
+        (Local::Udp(to), _) => Forward::to_udp(to.clone()),
+        (Local::Node, Some(inbox)) => Forward::to_inbox(inbox.clone(), service.proxy),
+        (Local::Node, None) => return Err(HostError::NoNode(name.to_owned())),
+    })
+}
+
+/// Serves a part until it is told to leave.
+fn launch<N: Net, S: Serve<N>>(
+    net: &N,
+    config: &HostConfig,
+    tls: Option<connection::Tls>,
+    part: Part,
+    serve: S,
+    check: Option<Forward>,
+    alive: mpsc::Sender<()>,
+) -> Running {
+    let (leave, leaving) = watch::channel(false);
+    let (status_tx, status) = watch::channel(Status::default());
+    let (relay, leaving) = (config.relay.clone(), (leaving, config.drain));
+    let task = match part {
+        Part::Named(name, settings) => {
+            // Nobody can tell whether a UDP service is well.
+            let check = check.filter(|_| !matches!(settings.to, Local::Udp(_)));
+            let service = driver::Named { name: name.to_owned(), settings: settings.clone(), check };
+            let driver = driver::Driver::new(net.clone(), relay, tls, service, serve, status_tx, leaving);
+            net.spawn("host", async move {
+                driver.run().await;
+                drop(alive);
+            })
+        }
+        Part::Compatible(settings) => {
+            let process =
+                compatible::HostProcess::new(net.clone(), relay, settings.clone(), serve, status_tx, leaving);
+            net.spawn("host process", async move {
+                process.run().await;
+                drop(alive);
+            })
+        }
+    };
+    Running { leave, status, _task: task }
 }
