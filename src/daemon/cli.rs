@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::output::Output;
 use super::reader::parse_duration;
@@ -412,15 +414,20 @@ fn usage(problem: &str) -> ExitCode {
 }
 
 fn start_logs(verbose: u8) {
-    let default = match verbose {
-        0 => "hailer=warn",
-        1 => "hailer=info",
-        2 => "hailer=debug",
-        _ => "hailer=trace",
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let is_terminal = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal).init();
+    let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty()).map(|asked| asked.parse());
+    let chosen = asked.and_then(|chosen: Result<Targets, _>| {
+        chosen.inspect_err(|error| complain(format_args!("hailer: RUST_LOG is not used: {error}"))).ok()
+    });
+    let targets = chosen.unwrap_or_else(|| Targets::new().with_target("hailer", level));
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry().with(lines).with(targets).init();
 }
 
 #[cfg(test)]
