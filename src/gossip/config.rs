@@ -8,7 +8,7 @@ use crate::zre::Endpoint;
 /// How a hub behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Address to listen on; the unspecified one for all interfaces.
+    /// Address to listen on; the unspecified one for all interfaces, but for one family: two hubs that name each other serve both.
     pub address: IpAddr,
     /// TCP port to listen on; 0 takes any that is free.
     pub port: u16,

@@ -19,7 +19,7 @@ Two hubs that hear of each other with --peer tell each other everything; it is e
 
 #[derive(Debug, Args)]
 pub(super) struct HubOptions {
-    /// Address to listen on
+    /// Address to listen on; :: means IPv6 alone
     #[arg(long, short, value_name = "ADDRESS", default_value = "0.0.0.0")]
     address: IpAddr,
     /// TCP port to listen on, 0 for any
